@@ -1,0 +1,55 @@
+# Two commands do everything on a machine with Python 3.11 and make: `make eval` and `make test`.
+PYTHON ?= python3
+MODEL ?= warp-blend
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := models,face,ocr,build,learned,dev
+export HF_HUB_OFFLINE ?= 1
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: help env eval test test-slow test-gpu test-weights test-browser lint bench wheel clean
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+env: $(VENV)/.complete  ## the environment in .venv, every version pinned by constraints.txt
+
+# One resolve for everything: torch and torchvision must be a matching pair (constraints.txt), and
+# overrides.txt keeps the second OpenCV that rapidocr asks for out of the environment.
+$(VENV)/.complete: pyproject.toml constraints.txt overrides.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "refbench needs Python 3.11 or newer; set PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q 'uv>=0.5'
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt --overrides overrides.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+eval: env  ## evaluate a model on the embedded suite (MODEL=name, default the best built-in one)
+	$(BIN)/refbench eval --model $(MODEL)
+
+test: env lint  ## lint, types and all tests that need no GPU, weights or browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow and not gpu and not weights and not browser'
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-slow: env  ## the long tests (full rebuild of the suite, coverage of the intervals)
+	$(BIN)/python -m pytest -q -m slow
+
+test-gpu: env  ## tests that need a CUDA device
+	$(BIN)/python -m pytest -q -m gpu
+
+test-weights: env  ## compare the learned metrics with their original libraries on the real weights
+	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -q -m weights
+
+test-browser: env  ## the HTML viewer and board in headless Chromium
+	$(BIN)/python -m pytest -q -m browser
+
+bench: env  ## speed and memory, as ratios taken in one run
+	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+wheel: env  ## the package with the suite inside
+	$(BIN)/uv build --wheel --python $(BIN)/python
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
