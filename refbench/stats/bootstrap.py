@@ -1,0 +1,188 @@
+"""Intervals for ratios of sums: a seeded bootstrap over clusters, studentised and symmetric.
+
+A recovery is a ratio of two sums over samples, an axis is a mean of such ratios, a difference of two
+models is a difference of such means. All of them are linear combinations of *ratios of column sums*,
+so one routine serves all: it resamples whole clusters (samples of one source asset stay together),
+inside strata (a suite's share of each category is fixed by design), all columns at once.
+
+The interval is the symmetric studentised one (Hall 1988, "On symmetric bootstrap confidence
+intervals", JRSS B 50): value ± q·SE, with q the 95 % quantile of |t*| = |value* - value| / SE* over the
+resamples and SE the clustered linearisation (infinitesimal jackknife) error. It was chosen by the
+simulation in :mod:`refbench.stats.coverage`: with 20 clusters and skewed values the percentile and BCa
+intervals hold the truth in 85-90 % of suites, this one in about 95 %. With fewer than four clusters the
+resamples cannot be studentised and q is Student's t with clusters - strata degrees of freedom; with one
+cluster there is no interval.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LEVEL = 0.95
+RESAMPLES = 2000
+MIN_STRATUM = 4
+"""Strata with fewer clusters are put together, so that each can tell its own spread."""
+MIN_CLUSTERS = 4
+"""With fewer clusters, more than 5 % of the resamples would consist of one cluster only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Q statistics with their errors; ``low`` and ``high`` are NaN where one cluster is all there is."""
+
+    value: Floats
+    """(Q,)"""
+    se: Floats
+    """(Q,) clustered standard errors."""
+    quantile: Floats
+    """(Q,) the q in value ± q·SE."""
+    draws: Floats
+    """(B, Q) the statistics in each resample, NaN where a ratio had nothing to divide by."""
+    draws_se: Floats
+    """(B, Q) their standard errors."""
+
+    @property
+    def low(self) -> Floats:
+        """(Q,) lower ends of the 95 % intervals."""
+        return self.value - self.quantile * self.se
+
+    @property
+    def high(self) -> Floats:
+        """(Q,) upper ends of the 95 % intervals."""
+        return self.value + self.quantile * self.se
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A random generator of its own for each seed and purpose, equal on every machine."""
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def sums_by(codes: Ints, count: int, values: Floats) -> Floats:
+    """Sum the rows of (S, P) `values` that share a code: (count, P)."""
+    out = np.zeros((count, values.shape[1]))
+    np.add.at(out, codes, values)
+    return out
+
+
+def clusters(sources: Sequence[str], categories: Sequence[str]) -> tuple[Ints, Ints]:
+    """Number the clusters and their strata.
+
+    Args:
+        sources: S cluster names, one a sample.
+        categories: S categories. A cluster's stratum is the set of categories its samples have.
+
+    Returns:
+        (S,) cluster number of each sample, and (K,) stratum number of each cluster; strata of fewer
+        than ``MIN_STRATUM`` clusters are merged.
+    """
+    names = {name: i for i, name in enumerate(sorted(set(sources)))}
+    codes = np.array([names[name] for name in sources], dtype=np.int64)
+    kinds: list[set[str]] = [set() for _ in names]
+    for code, category in zip(codes, categories, strict=True):
+        kinds[code].add(category)
+    members: dict[tuple[str, ...], list[int]] = {}
+    for k, kind in enumerate(kinds):
+        members.setdefault(tuple(sorted(kind)), []).append(k)
+    groups = sorted(members.values(), key=lambda group: (len(group), group))
+    while len(groups) > 1 and len(groups[0]) < MIN_STRATUM:
+        merged = sorted(groups[0] + groups[1])
+        groups = sorted([merged, *groups[2:]], key=lambda group: (len(group), group))
+    strata = np.zeros(len(names), dtype=np.int64)
+    for h, group in enumerate(sorted(groups)):
+        strata[group] = h
+    return codes, strata
+
+
+def resample(strata: Ints, count: int, rng: np.random.Generator) -> Floats:
+    """Draw how often each cluster enters each resample: (count, K), every stratum keeping its size."""
+    weights = np.zeros((count, len(strata)))
+    for h in range(int(strata.max(initial=-1)) + 1):
+        member = np.flatnonzero(strata == h)
+        weights[:, member] = rng.multinomial(len(member), np.full(len(member), 1 / len(member)), size=count)
+    return weights
+
+
+def _errors(weights: Floats, influence: Floats, strata: Ints) -> Floats:
+    """(B,) standard errors of a total over clusters: weights (B, K), influence (B or 1, K)."""
+    count = np.bincount(strata)
+    belongs = np.eye(len(count))[strata]
+    scale = count / np.maximum(count - 1, 1)
+    weighted = weights * influence
+    spread = (weighted * influence) @ belongs - (weighted @ belongs) ** 2 / count
+    errors: Floats = np.sqrt(np.maximum(spread, 0.0) @ scale)
+    return errors
+
+
+def _ratios(top: Floats, bottom: Floats) -> Floats:
+    return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+
+
+def estimate(
+    numerators: Floats,
+    denominators: Floats,
+    combinations: Floats,
+    strata: Ints,
+    *,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Estimates:
+    """Linear combinations of ratios of column sums, with clustered intervals.
+
+    Args:
+        numerators: (K, P) sums of each cluster.
+        denominators: (K, P); the total of each column is above 0.
+        combinations: (Q, P) coefficients: statistic q is ``sum_p c[q, p] * N[p] / D[p]`` over column totals.
+        strata: (K,) numbers 0..H-1; resampling stays inside them.
+        rng: source of the resamples; the same generator state gives the same draws for any columns,
+            so statistics estimated apart are still drawn jointly.
+        resamples: B.
+    """
+    weights = resample(strata, resamples, rng)
+    top, bottom = weights @ numerators, weights @ denominators
+    ratio = _ratios(top, bottom)
+    total, whole = _ratios(numerators.sum(0), denominators.sum(0)), denominators.sum(0)
+    q_count = len(combinations)
+    value, se, quantile = np.zeros(q_count), np.zeros(q_count), np.full(q_count, np.nan)
+    draws, draws_se = np.zeros((resamples, q_count)), np.zeros((resamples, q_count))
+    ones = np.ones((1, len(strata)))
+    for q, row in enumerate(combinations):
+        used = np.flatnonzero(row)
+        c, n, d = row[used], numerators[:, used], denominators[:, used]
+        value[q] = c @ total[used]
+        draws[:, q] = ratio[:, used] @ c
+        se[q] = _errors(ones, ((n - total[used] * d) @ (c / whole[used]))[None], strata)[0]
+        slope = _ratios(np.broadcast_to(c, bottom[:, used].shape).copy(), bottom[:, used])
+        influence = slope @ n.T - (slope * ratio[:, used]) @ d.T
+        draws_se[:, q] = _errors(weights, influence, strata)
+        quantile[q] = _quantile(value[q], draws[:, q], draws_se[:, q], se[q], n, d, strata)
+    return Estimates(value, se, quantile, draws, draws_se)
+
+
+def _quantile(value: float, draws: Floats, errors: Floats, se: float, n: Floats, d: Floats, strata: Ints) -> float:
+    active = (n != 0).any(1) | (d != 0).any(1)
+    count = int(active.sum())
+    if count < 2:
+        return float("nan")
+    if se <= 1e-12 * max(1.0, abs(value)):
+        return 0.0
+    if count >= MIN_CLUSTERS:
+        usable = np.isfinite(draws) & np.isfinite(errors)
+        moved = np.abs(draws - value)[usable]
+        t = np.divide(moved, errors[usable], out=np.full_like(moved, np.inf), where=errors[usable] > 1e-9 * se)
+        t[moved <= 1e-9 * se] = 0.0
+        if usable.mean() > 0.9:
+            q = float(np.quantile(t, LEVEL, method="higher"))
+            if np.isfinite(q):
+                return q
+    from scipy.stats import t as student
+
+    freedom = max(count - len(np.unique(strata[active])), 1)
+    return float(student.ppf(0.5 + LEVEL / 2, freedom))
