@@ -1,0 +1,19 @@
+"""The contestants that have a name: built in, and from other packages by the entry point ``refbench.adapters``."""
+
+from __future__ import annotations
+
+from refbench.registry import Registry
+
+MODELS = Registry(
+    "model",
+    {
+        "identity": "refbench.adapters.identity:Identity",
+        "reference-paste": "refbench.adapters.reference_paste:ReferencePaste",
+        "sharpen": "refbench.adapters.sharpen:Sharpen",
+        "texture-transfer": "refbench.adapters.texture_transfer:TextureTransfer",
+        "warp-blend": "refbench.adapters.warp_blend:WarpBlend",
+    },
+    "refbench.adapters",
+)
+"""Name -> "module:attribute". The attribute is a class or function called with ``device`` and options, or a
+``pathlib.Path`` to a file (a script with a PEP 723 header runs in an environment of its own)."""
