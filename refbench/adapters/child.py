@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
 from refbench.adapters.contract import one_line
 
@@ -71,13 +72,13 @@ class Child:
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        self.input = cast("IO[bytes]", self._process.stdin)
-        self.output = cast("IO[bytes]", self._process.stdout)
+        self.input = cast(io.RawIOBase, self._process.stdin)
+        self.output = cast(io.RawIOBase, self._process.stdout)
         self._reader = threading.Thread(target=self._drain, daemon=True, name="refbench-stderr")
         self._reader.start()
 
     def _drain(self) -> None:
-        stream = cast("IO[bytes]", self._process.stderr)
+        stream = cast(io.RawIOBase, self._process.stderr)
         with contextlib.suppress(OSError, ValueError):
             while chunk := stream.read(65536):
                 self.remember(chunk)

@@ -89,8 +89,8 @@ class WorkerContained:
         child = Child(self._command, os.environ)
         try:
             with child.deadline(self.start_timeout_s):
-                wire.send(child.input, self._hello)  # type: ignore[arg-type]
-                header, _ = wire.receive(child.output, 0)  # type: ignore[arg-type]
+                wire.send(child.input, self._hello)
+                header, _ = wire.receive(child.output, 0)
             if header.get("type") == "refused":
                 raise RefbenchError(one_line(header.get("error"), 600))
             self.card = check_card(header.get("card"), self.spec.text)
@@ -151,8 +151,8 @@ class WorkerContained:
         allowed = self.timeout_s * len(batch)
         try:
             with child.deadline(allowed):
-                wire.send(child.input, {"type": "refine", "items": items}, arrays)  # type: ignore[arg-type]
-                header, images = wire.receive(child.output, sum(i.draft.nbytes for i in batch))  # type: ignore[arg-type]
+                wire.send(child.input, {"type": "refine", "items": items}, arrays)
+                header, images = wire.receive(child.output, sum(i.draft.nbytes for i in batch))
             seconds = (time.perf_counter() - start) / len(batch)
             return self._read(batch, header, images, seconds)
         except wire.ClosedError:
@@ -211,7 +211,7 @@ class WorkerContained:
                 with contextlib.suppress(wire.ClosedError):
                     if child.alive:
                         with child.deadline(5):
-                            wire.send(child.input, {"type": "close"})  # type: ignore[arg-type]
+                            wire.send(child.input, {"type": "close"})
             finally:
                 child.end(patience_s=5)
 
@@ -302,7 +302,8 @@ def open_contained(
     """
     if timeout_s <= 0 or start_timeout_s <= 0 or batch_size < 1:
         raise RefbenchError(
-            f"Expected a timeout above 0 s and a batch size of at least 1, but they are {timeout_s:g} s and {batch_size}."
+            f"Expected a timeout above 0 s and a batch size of at least 1, but they are "
+            f"{timeout_s:g} s and {batch_size}."
         )
     found = resolve(spec)
     chosen = absolute_options(options or {})

@@ -158,7 +158,7 @@ def _factory(spec: Spec) -> Any:
 
 def _construct(factory: Any, spec: Spec, device: str, options: dict[str, Any]) -> Any:
     try:
-        parameters = inspect.signature(factory).parameters
+        parameters = dict(inspect.signature(factory).parameters)
     except (TypeError, ValueError):
         parameters = {}
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
@@ -200,7 +200,8 @@ def check_card(card: Any, spec: str) -> AdapterCard:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise RefbenchError(
-            f"Expected a valid card from the model '{spec}', but '{one_line(field, 60)}': {one_line(first['msg'], 120)}."
+            f"Expected a valid card from the model '{spec}', but '{one_line(field, 60)}': "
+            f"{one_line(first['msg'], 120)}."
         ) from None
 
 

@@ -242,8 +242,8 @@ class ScriptContained:
                 inputs,
                 seconds,
                 "invalid",
-                f"Expected the script to write the image of '{inputs.id}' to the path named 'output', but there is none; "
-                "write it before answering ok.",
+                f"Expected the script to write the image of '{inputs.id}' to the path named 'output', but there is "
+                "none; write it before answering ok.",
             )
         try:
             image = normalise_output(load_image(path), inputs)

@@ -114,7 +114,7 @@ def _isolate(hidden: Sequence[str], network: bool) -> None:
     new_user(0 if network else _NEWNET)
     call("mount /", libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
     for path in hidden:
-        if os.path.isdir(path):
+        if Path(path).is_dir():
             call(f"mount {path}", libc.mount(b"none", os.fsencode(path), b"tmpfs", _MS_RDONLY, None))
         else:
             call(f"mount {path}", libc.mount(b"/dev/null", os.fsencode(path), None, 4096, None))

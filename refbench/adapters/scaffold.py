@@ -138,7 +138,8 @@ def main():
                 refine(model, request).save(request["output"])
                 answer({"type": "result", "id": request["id"], "ok": True, "facts": {}})
             except Exception as error:
-                answer({"type": "result", "id": request["id"], "ok": False, "error": f"{type(error).__name__}: {error}"})
+                why = f"{type(error).__name__}: {error}"
+                answer({"type": "result", "id": request["id"], "ok": False, "error": why})
         elif request["type"] == "close":
             break
 

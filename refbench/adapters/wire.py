@@ -5,10 +5,11 @@ Nothing is pickled: a worker runs foreign code, and unpickling what it sends wou
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +31,7 @@ class GarbageError(Exception):
     """What came is not a message."""
 
 
-class Raw(Protocol):
-    """The part of an unbuffered binary stream that is used here."""
-
-    def readinto(self, buffer: Any, /) -> int | None: ...
-
-    def write(self, data: Any, /) -> int | None: ...
-
-
-def _write(stream: Raw, data: memoryview) -> None:
+def _write(stream: io.RawIOBase, data: memoryview) -> None:
     while data:
         try:
             written = stream.write(data)
@@ -47,7 +40,7 @@ def _write(stream: Raw, data: memoryview) -> None:
         data = data[written or 0 :]
 
 
-def _read(stream: Raw, buffer: memoryview) -> None:
+def _read(stream: io.RawIOBase, buffer: memoryview) -> None:
     while buffer:
         try:
             count = stream.readinto(buffer)
@@ -58,7 +51,7 @@ def _read(stream: Raw, buffer: memoryview) -> None:
         buffer = buffer[count:]
 
 
-def send(stream: Raw, header: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+def send(stream: io.RawIOBase, header: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
     """Write one message.
 
     Raises:
@@ -69,10 +62,10 @@ def send(stream: Raw, header: dict[str, Any], arrays: Sequence[NDArray[Any]] = (
     _write(stream, memoryview(_PREFIX.pack(_MAGIC, len(head)) + head))
     for array in arrays:
         if array.size:
-            _write(stream, memoryview(np.ascontiguousarray(array).view(np.uint8).reshape(-1)))
+            _write(stream, np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
 
 
-def receive(stream: Raw, max_arrays: int = MAX_ARRAYS) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+def receive(stream: io.RawIOBase, max_arrays: int = MAX_ARRAYS) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     """Read one message; the arrays are fresh and writable.
 
     Args:
@@ -104,7 +97,7 @@ def receive(stream: Raw, max_arrays: int = MAX_ARRAYS) -> tuple[dict[str, Any], 
     for (shape, dtype), size in zip(specs, sizes, strict=True):
         data = np.empty(size, np.uint8)
         if size:
-            _read(stream, memoryview(data))
+            _read(stream, data.data)
         arrays.append(data.view(dtype).reshape(shape))
     return header, arrays
 

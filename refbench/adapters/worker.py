@@ -7,13 +7,14 @@ the messages of :mod:`refbench.adapters.wire`; whatever the adapter prints goes 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import queue
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -80,7 +81,7 @@ def answer_batch(adapter: Any, batch: Sequence[Inputs]) -> list[Reply]:
     return [answer_one(adapter, inputs) for inputs in batch]
 
 
-def _take_over() -> tuple[BinaryIO, BinaryIO]:
+def _take_over() -> tuple[io.RawIOBase, io.RawIOBase]:
     """Keep the pipes to the parent for messages; the adapter gets an empty input, and its prints go to stderr."""
     source = os.fdopen(os.dup(0), "rb", buffering=0)
     sink = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -88,10 +89,10 @@ def _take_over() -> tuple[BinaryIO, BinaryIO]:
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
-    return source, sink  # type: ignore[return-value]
+    return source, sink
 
 
-def _listen(source: BinaryIO, requests: queue.SimpleQueue[Any]) -> None:
+def _listen(source: io.RawIOBase, requests: queue.SimpleQueue[Any]) -> None:
     """Read requests ahead; when the parent has gone, end at once, even in the middle of a sample."""
     while True:
         try:
