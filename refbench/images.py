@@ -12,7 +12,7 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -281,3 +281,39 @@ def mask_box(mask: Mask, margin: int = 0) -> tuple[int, int, int, int]:
     top, left = max(int(rows[0]) - margin, 0), max(int(columns[0]) - margin, 0)
     bottom, right = min(int(rows[-1]) + 1 + margin, mask.shape[0]), min(int(columns[-1]) + 1 + margin, mask.shape[1])
     return left, top, right - left, bottom - top
+
+
+def load_frames(path: str | os.PathLike[str], indices: Sequence[int]) -> list[Image]:
+    """The frames of an animated picture at `indices` (0-based, any order), each (H, W, 3) uint8 sRGB.
+
+    A still picture has the one frame 0. Only suite sources are read this way; users' inputs must be still.
+
+    Raises:
+        RefbenchError: the file is missing or broken, or a frame does not exist.
+    """
+    from PIL import Image as PILImage
+
+    data = read_bytes(path)
+    found: dict[int, Image] = {}
+    try:
+        with PILImage.open(io.BytesIO(data)) as picture:
+            count = getattr(picture, "n_frames", 1)
+            for index in sorted(set(indices)):
+                if not 0 <= index < count:
+                    raise RefbenchError(f"Expected frame {index} in {path}, but it has {count} frames; check the index.")
+                picture.seek(index)
+                found[index] = np.ascontiguousarray(np.asarray(_to_rgb(picture.copy())))
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise RefbenchError(f"Expected an animated image at {path}, but it cannot be decoded ({error}).") from None
+    return [found[index] for index in indices]
+
+
+def load_rgba(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """A picture with its transparency: (H, W, 4) uint8, straight alpha. For cut-outs among the suite's sources."""
+    from PIL import Image as PILImage
+
+    try:
+        with PILImage.open(io.BytesIO(read_bytes(path))) as picture:
+            return np.ascontiguousarray(np.asarray(picture.convert("RGBA")))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RefbenchError(f"Expected an image with transparency at {path}, but it cannot be decoded ({error}).") from None
