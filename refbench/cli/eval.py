@@ -1,0 +1,60 @@
+"""``refbench eval``: evaluate models on a suite."""
+
+from __future__ import annotations
+
+import typer
+
+from refbench.cli import options as o
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def evaluate(
+    model: o.Models,
+    suite: o.SuiteName = "core",
+    tasks: o.Tasks = None,
+    limit: o.Limit = None,
+    seed: o.Seed = 0,
+    device: o.Device = "cpu",
+    batch_size: o.BatchSize = 1,
+    workers: o.Workers = 1,
+    out: o.Out = None,
+    timeout: o.Timeout = 600.0,
+    option: o.AdapterOptions = None,
+    retry_failed: o.RetryFailed = False,
+    as_json: o.Json = False,
+) -> None:
+    """Evaluate models on a suite: generate, measure, aggregate.
+
+    Stop it and start it again as you like: nothing that is done is done again. With several models, --out is the
+    folder that holds one run folder for each. --json prints the result (a list for several models): recovery points,
+    0 for a trivial answer and 100 for the truth, with 95 % intervals; null where nothing can be scored.
+    """
+    from refbench.cli import show
+    from refbench.runs.api import evaluate_all
+
+    found = evaluate_all(
+        o.names(model) or [],
+        suite,
+        tasks=o.names(tasks),
+        limit=limit,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        out=out,
+        timeout_s=timeout,
+        options=o.adapter_options(option),
+        retry_failed=retry_failed,
+        progress=True,
+    )
+    for one in found:
+        if not one.fresh:
+            show.note(f"Nothing to do: {one.folder} is finished.")
+    if as_json:
+        show.json_out([one.to_json() for one in found] if len(found) > 1 else found[0].to_json())
+    else:
+        for one in found:
+            show.result(one)
+    raise typer.Exit(1 if any(one.failed for one in found) else 0)

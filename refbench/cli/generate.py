@@ -1,0 +1,53 @@
+"""``refbench generate``: the first stage alone."""
+
+from __future__ import annotations
+
+import typer
+
+from refbench.cli import options as o
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def generate(
+    model: o.Models,
+    suite: o.SuiteName = "core",
+    tasks: o.Tasks = None,
+    limit: o.Limit = None,
+    seed: o.Seed = 0,
+    device: o.Device = "cpu",
+    batch_size: o.BatchSize = 1,
+    workers: o.Workers = 1,
+    out: o.Out = None,
+    timeout: o.Timeout = 600.0,
+    option: o.AdapterOptions = None,
+    retry_failed: o.RetryFailed = False,
+    as_json: o.Json = False,
+) -> None:
+    """Let one model answer a suite; ``refbench measure RUN`` scores the run later, here or elsewhere."""
+    from refbench.cli import show
+    from refbench.runs.api import generate_only
+
+    folder, failed = generate_only(
+        model,
+        suite,
+        tasks=o.names(tasks),
+        limit=limit,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        out=out,
+        timeout_s=timeout,
+        options=o.adapter_options(option),
+        retry_failed=retry_failed,
+        progress=True,
+    )
+    if as_json:
+        show.json_out({"run": str(folder), "failed": {record.id: record.error for record in failed}})
+    else:
+        for record in failed:
+            show.note(f"failed: {record.id}: {record.error}")
+        print(folder)
+    raise typer.Exit(1 if failed else 0)

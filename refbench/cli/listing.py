@@ -1,0 +1,45 @@
+"""``refbench list``: what there is."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from refbench.cli import options as o
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class What(str, Enum):
+    """What can be listed."""
+
+    models = "models"
+    tasks = "tasks"
+    metrics = "metrics"
+
+
+@app.command()
+def listing(
+    what: Annotated[What, typer.Argument(help="models, tasks or metrics")],
+    suite: o.SuiteName = "core",
+    as_json: o.Json = False,
+) -> None:
+    """List models, the tasks of a suite, or metrics with their cards."""
+    from refbench.cli import show
+    from refbench.runs import catalogue
+
+    if what is What.models:
+        title, rows = "Models", catalogue.models()
+        columns = ["name", "summary", "licence", "ready"]
+    elif what is What.tasks:
+        title, rows = f"Tasks of {suite}", catalogue.tasks(suite)
+        columns = ["task", "samples", "category", "mode", "true views", "sources", "mask share"]
+    else:
+        title, rows = "Metrics", catalogue.metrics()
+        columns = ["name", "axis", "region", "better", "range", "definition", "backend", "scored", "card"]
+    if as_json:
+        show.json_out(rows)
+    else:
+        show.table(title, columns, [[str(row[column]) for column in columns] for row in rows])

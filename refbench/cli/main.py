@@ -1,0 +1,122 @@
+"""The command ``refbench``: finds the verb, runs it, and turns what went wrong into one sentence and an exit code.
+
+Exit codes: 0 done, 1 finished with failed samples (or checks), 2 wrong input, 130 interrupted. A verb's module is
+imported when the verb is called, typer with it, so that the front page costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from refbench.errors import RefbenchError, unknown_name
+
+VERBS: dict[str, tuple[str, str]] = {
+    "eval": ("eval", "Evaluate models on a suite: generate, measure, aggregate."),
+    "generate": ("generate", "Only let a model answer a suite; measure later."),
+    "measure": ("measure", "Measure a run again, or one image beside its target."),
+    "list": ("listing", "List models, tasks or metrics."),
+    "new-adapter": ("new_adapter", "Write the skeleton of an adapter for your model."),
+    "check-adapter": ("check_adapter", "Try an adapter on tiny samples."),
+    "doctor": ("doctor", "Check every metric against closed forms and a second library."),
+    "audit": ("audit", "Show how each metric answers each kind of failure."),
+    "tasks": ("tasks", "Build suites, and generate training data."),
+}
+"""Verb -> (module of refbench.cli with a Typer `app`, one line of help), in the order of the front page."""
+
+PAGE = """\
+Usage: refbench COMMAND [OPTIONS] ...
+
+  How well does a model put a wrong detail right from a reference picture,
+  and leave the rest alone?
+
+Commands:
+{verbs}
+
+Options:
+  --version  Show the version and exit.
+  --help     Show this page, or after a command the command's own.
+
+Start with: refbench eval --model warp-blend
+"""
+
+
+def front_page() -> str:
+    """The help page of the command itself."""
+    width = max(map(len, VERBS))
+    return PAGE.format(verbs="\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; None takes them from the process.
+
+    Returns:
+        The exit code. Nothing is raised but under ``REFBENCH_DEBUG=1``, which shows tracebacks.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _dispatch(given)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("Interrupted; what is finished is kept.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader has seen enough, as in `refbench list metrics | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        if os.environ.get("REFBENCH_DEBUG", "") not in ("", "0"):
+            raise
+        print(f"Error: {_sentence(error)}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(given: list[str]) -> int:
+    if not given or given[0] in ("--help", "-h", "help"):
+        print(front_page(), end="")
+        return 0
+    if given[0] in ("--version", "-V"):
+        from refbench import __version__
+
+        print(f"refbench {__version__}")
+        return 0
+    verb = given[0]
+    if verb.startswith("-"):
+        raise RefbenchError(f"Expected a command, but the option '{verb}' came first; see 'refbench --help'.")
+    if verb not in VERBS:
+        raise unknown_name("command", verb, VERBS)
+    import typer
+
+    command = typer.main.get_command(importlib.import_module(f"refbench.cli.{VERBS[verb][0]}").app)
+    try:
+        code: Any = command.main(given[1:], prog_name=f"refbench {verb}", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    if code == 130:
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
+
+
+def _sentence(error: Exception) -> str:
+    """One sentence for the user."""
+    if isinstance(error, RefbenchError):
+        return str(error)
+    usage = getattr(error, "format_message", None)
+    if callable(usage):  # from the command line's parser: an unknown option, a missing argument
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "refbench"
+        return f"{str(usage()).rstrip('.')}; see '{path} --help'."
+    if isinstance(error, OSError) and error.strerror:
+        where = f" at {error.filename}" if error.filename else ""
+        return f"Expected to read and write files, but {error.strerror}{where}."
+    text = " ".join(str(error).split())[:300]
+    return (
+        f"Something went wrong that refbench did not foresee ({type(error).__name__}: {text}); "
+        "set REFBENCH_DEBUG=1 to see where, and please report it."
+    )

@@ -1,0 +1,93 @@
+"""``refbench measure``: a run again, or one image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refbench.cli import options as o
+from refbench.errors import RefbenchError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def measure(
+    what: Annotated[Path, typer.Argument(metavar="RUN|OUTPUT", help="A run folder, or one refined image.")],
+    target: Annotated[Path | None, typer.Option("--target", "-t", help="The truth of the image.")] = None,
+    reference: Annotated[Path | None, typer.Option("--reference", "-r", help="The reference it was made from.")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="Black and white; white was to be put right.")] = None,
+    draft: Annotated[Path | None, typer.Option("--draft", help="The draft it was made from.")] = None,
+    metrics: Annotated[str | None, typer.Option("--metrics", help="Only these, with commas.")] = None,
+    suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the run's suite is, if it moved.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="Where learned metrics run.")] = None,
+    workers: o.Workers = 1,
+    as_json: o.Json = False,
+) -> None:
+    """Measure a run again (nothing is generated), or one image beside its target.
+
+    Without --mask the region is the full frame. In JSON, "value" is null where it is infinite: the PSNR of equal images.
+    """
+    if target is None:
+        given = {"--reference": reference, "--mask": mask, "--draft": draft}
+        if what.is_file() or any(given.values()):
+            raise RefbenchError(
+                f"Expected --target, the true image to compare {what} with, but it is not given; add --target FILE."
+            )
+        _run(what, metrics, suite, device, workers, as_json)
+    else:
+        _image(what, target, reference, mask, draft, metrics, device or "cpu", as_json)
+
+
+def _run(run: Path, metrics: str | None, suite: str | None, device: str | None, workers: int, as_json: bool) -> None:
+    from refbench.cli import show
+    from refbench.runs.api import score
+
+    found = score(run, suite=suite, metrics=o.names(metrics), device=device, workers=workers, progress=True)
+    if not found.fresh:
+        show.note(f"Nothing to do: {found.folder} is measured.")
+    if as_json:
+        show.json_out(found.to_json())
+    else:
+        show.result(found)
+    raise typer.Exit(1 if found.failed else 0)
+
+
+def _image(
+    output: Path,
+    target: Path,
+    reference: Path | None,
+    mask: Path | None,
+    draft: Path | None,
+    metrics: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    from refbench.cli import show
+    from refbench.runs.api import measure
+
+    scores = measure(output, target, reference, mask, draft, o.names(metrics), device=device)
+    if as_json:
+        show.json_out(
+            {
+                "metrics": [
+                    {
+                        "name": score.metric,
+                        "axis": score.axis,
+                        "region": score.region,
+                        "value": score.value,
+                        "higher_is_better": score.higher_is_better,
+                        "card": score.card,
+                    }
+                    for score in scores
+                ]
+            }
+        )
+        return
+    rows = [
+        [s.metric, s.axis, s.region, f"{s.value:.6g}", "higher" if s.higher_is_better else "lower", s.card]
+        for s in scores
+    ]
+    show.table(str(output), ["metric", "axis", "region", "value", "better", "card"], rows, right=["value"])

@@ -1,0 +1,92 @@
+"""How results look on a terminal: JSON, tables, and short notes on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from refbench.schema import AXES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from refbench.runs.api import Result
+
+TITLES = {
+    "texture_fidelity": "texture",
+    "reference_alignment": "alignment",
+    "local_consistency": "consistency",
+    "mean": "mean",
+}
+
+
+def json_out(value: Any) -> None:
+    """Print JSON on stdout; infinities become null."""
+    from refbench.runs.jsontext import as_json
+
+    print(as_json(value))
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr)
+
+
+def console() -> Console:
+    """Where tables go: stdout, at least 100 columns wide when it is no terminal."""
+    from rich.console import Console
+
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=max(out.width, 160))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Print a table on stdout; `right` names the columns that are aligned right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for column in columns:
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(_plain(cell) for cell in row))
+    console().print(grid)
+
+
+def _plain(cell: str) -> str:
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in cell))
+
+
+def interval(cell: Mapping[str, float | None]) -> str:
+    """ "12.3 [10.1, 14.5]"; a dash where nothing is scored."""
+    value, low, high = cell.get("value"), cell.get("low"), cell.get("high")
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if low is None or high is None else f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def result(found: Result) -> None:
+    """The final table of an evaluation: axes and their mean, by category, with 95 % intervals."""
+    data = found.to_json()
+    columns = [*AXES, "mean"]
+    whole = {**data["axes"], "mean": data["mean"]}
+    rows = [["all", *(interval(whole[column]) for column in columns)]]
+    rows += [
+        [name, *(interval(cells.get(column, {})) for column in columns)] for name, cells in data["categories"].items()
+    ]
+    failed = f", {data['failed']} failed" if data["failed"] else ""
+    title = f"{data['model']} on {data['suite']} ({data['suite_hash'][:12]}), {data['samples']} samples{failed}"
+    table(title, ["", *(TITLES[column] for column in columns)], rows, right=[TITLES[column] for column in columns])
+    out = console()
+    out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; [95 % interval].", markup=False)
+    numbers = found.summary.numbers
+    for name, why in {**numbers.get("unscored", {}), **found.unavailable}.items():
+        out.print(f"not scored: {name}: {why}", markup=False, soft_wrap=True)
+    for record in found.failed[:5]:
+        out.print(f"failed: {record.id}: {record.error}", markup=False, soft_wrap=True)
+    if len(found.failed) > 5:
+        out.print(f"failed: {len(found.failed) - 5} more, see {found.folder / 'records.jsonl'}", markup=False)
+    out.print(f"run: {found.folder}", markup=False, soft_wrap=True)

@@ -1,0 +1,123 @@
+"""Stage 3: from score tables to axes, categories and metrics with 95 % intervals, written as summary.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from refbench import __version__
+from refbench.errors import RefbenchError
+from refbench.images import write_atomic
+from refbench.runs.folder import RunFolder
+from refbench.runs.jsontext import as_json, digest_of, read_json
+from refbench.schema import MetricCard, Record, RunManifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from refbench.stats.recovery import Summary
+    from refbench.tasks.suite import Suite
+
+
+class RunSummary(Record):
+    """Content of ``summary.json``."""
+
+    suite: str
+    suite_version: str
+    suite_hash: str
+    model: str
+    inputs: dict[str, str]
+    """SHA-256 of the tables that the numbers come from, and refbench's version; others make the summary outdated."""
+    numbers: dict[str, Any]
+    """A refbench.stats.recovery.Summary."""
+
+    def to_json(self, run: str) -> dict[str, Any]:
+        """The result as ``refbench eval --json`` prints it. Values are recovery points, null where nothing is scored.
+
+        Args:
+            run: where the run folder is.
+        """
+        return {
+            "run": run,
+            "suite": self.suite,
+            "suite_hash": self.suite_hash,
+            "model": self.model,
+            "axes": self.numbers["axes"],
+            "mean": self.numbers["mean"],
+            "categories": self.numbers["categories"],
+            "samples": self.numbers["samples"],
+            "failed": self.numbers["failed"],
+        }
+
+
+def read_summary(folder: RunFolder) -> RunSummary | None:
+    """The summary of a run, or None where there is none or its tables have changed since."""
+    content = read_json(folder.summary)
+    if content is None:
+        return None
+    try:
+        summary = RunSummary.model_validate(content)
+    except ValidationError:
+        return None
+    return summary if summary.inputs == _inputs(folder) else None
+
+
+def aggregate(
+    folder: RunFolder, suite: Suite, manifest: RunManifest, cards: Mapping[str, MetricCard], *, resamples: int = 2000
+) -> RunSummary:
+    """Compute and write the summary of a measured run; one that is up to date is returned as it is.
+
+    Args:
+        folder: with ``scores.parquet`` and ``answers.parquet``.
+        suite: for the metadata of the samples; no pixel is decoded.
+        cards: of the metrics in the tables.
+        resamples: of the bootstrap, seeded with the run's seed.
+
+    Raises:
+        RefbenchError: the run is not measured, or the folder cannot be written.
+    """
+    import pandas as pd
+
+    from refbench.stats.recovery import summarise
+
+    found = read_summary(folder)
+    if found is not None:
+        return found
+    scores, answers = _frame(folder.scores), _frame(folder.answers)
+    planned = set(manifest.samples)
+    fields = ("id", "task", "category", "mode", "source_id")
+    metas = pd.DataFrame(
+        [[getattr(meta, name) for name in fields] for meta in suite.metas if meta.id in planned],
+        columns=["sample", *fields[1:]],
+    )
+    numbers: Summary = summarise(scores, answers, metas, dict(cards), seed=0, resamples=resamples)
+    summary = RunSummary(
+        suite=manifest.suite,
+        suite_version=manifest.suite_version,
+        suite_hash=manifest.suite_hash,
+        model=manifest.card.name,
+        inputs=_inputs(folder),
+        numbers=numbers.model_dump(mode="json"),
+    )
+    write_atomic(folder.summary, (as_json(summary.model_dump(mode="json")) + "\n").encode())
+    return summary
+
+
+def _inputs(folder: RunFolder) -> dict[str, str]:
+    tables = {path.name: digest_of(path) or "missing" for path in (folder.scores, folder.answers)}
+    return {**tables, "refbench": __version__}
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        raise RefbenchError(
+            f"Expected measured scores at {path}, but there are none; run 'refbench measure' on the run."
+        )
+    frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    return frame

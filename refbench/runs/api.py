@@ -1,0 +1,410 @@
+"""The runs as functions: evaluate a model on a suite, measure a run again, measure one image."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refbench.errors import RefbenchError
+from refbench.runs import environment
+from refbench.runs.aggregate import RunSummary, aggregate, read_summary
+from refbench.runs.folder import RunFolder
+from refbench.runs.generate import Opener, failures, generate, unfinished
+from refbench.runs.plan import Request, default_folder, model_slug, refuse_other_run
+from refbench.runs.progress import Progress, Silent
+from refbench.schema import MetricCard, RunManifest, SampleRecord, Score
+
+if TYPE_CHECKING:
+    from refbench.images import Image, Mask
+    from refbench.tasks.suite import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run."""
+
+    folder: Path
+    summary: RunSummary
+    fresh: bool
+    """False when everything was there already and nothing was done."""
+    failed: tuple[SampleRecord, ...] = ()
+    """Records of the samples without an output."""
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    """Metric -> why it could not be measured and what to do."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``refbench eval --json`` prints it."""
+        return self.summary.to_json(str(self.folder))
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    suite: str | os.PathLike[str] = "core",
+    *,
+    tasks: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    batch_size: int = 1,
+    workers: int = 1,
+    out: str | os.PathLike[str] | None = None,
+    timeout_s: float = 600.0,
+    options: Mapping[str, Any] | None = None,
+    retry_failed: bool = False,
+    progress: bool | Progress = False,
+) -> Result:
+    """Run a model on a suite and score it: generate, measure, aggregate.
+
+    What an earlier start has finished is kept; a finished run is returned at once.
+
+    Args:
+        model: a registered name, file.py, file.py:Class, or a folder of PNGs named by sample id.
+        suite: "core", "mini", or a folder with suite.json.
+        tasks: only these tasks.
+        limit: only so many samples, taken from the tasks in turn.
+        seed: of the run; each sample's own seed follows from it and the sample's id.
+        device: where the model and the learned metrics run, e.g. "cpu" or "cuda".
+        batch_size: samples handed to the model at once.
+        workers: model processes that generate, and processes that measure, at a time.
+        out: the run folder; by default ``runs/<suite>/<model>``.
+        timeout_s: longest time for one sample, in seconds.
+        options: keyword arguments of the adapter.
+        retry_failed: ask again for samples that failed in an earlier start.
+        progress: True for a bar on stderr, or an object of your own.
+
+    Raises:
+        RefbenchError: wrong input, a run folder of something else, or every sample failed.
+    """
+    request = _request(model, suite, tasks, limit, seed, device, options)
+    chosen, folder = _opened(request, out)
+    with _shown(progress) as shown:
+        if not retry_failed:
+            found = _finished(folder, chosen, request)
+            if found is not None:
+                return found
+        with folder.locked():
+            manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, shown)
+            return _score(folder, chosen, request.suite, manifest, None, device, workers, shown)
+
+
+def evaluate_all(
+    models: Sequence[str], *arguments: Any, out: str | os.PathLike[str] | None = None, **options: Any
+) -> list[Result]:
+    """:func:`evaluate` for several models, one after the other; with several, `out` holds one run folder for each.
+
+    Raises:
+        RefbenchError: as :func:`evaluate`; unknown models are told before the first one starts.
+    """
+    from refbench.adapters.load import resolve
+
+    for model in models:
+        resolve(model)
+    if not models:
+        raise RefbenchError("Expected the name of at least one model, but none came; see 'refbench list models'.")
+    folders = [out if out is None or len(models) == 1 else Path(out) / model_slug(model) for model in models]
+    if out is not None and len(set(folders)) < len(folders):
+        raise RefbenchError("Expected models of different names, but two would share a run folder; run them apart.")
+    return [evaluate(model, *arguments, out=folder, **options) for model, folder in zip(models, folders, strict=True)]
+
+
+def generate_only(
+    model: str | os.PathLike[str],
+    suite: str | os.PathLike[str] = "core",
+    *,
+    tasks: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    batch_size: int = 1,
+    workers: int = 1,
+    out: str | os.PathLike[str] | None = None,
+    timeout_s: float = 600.0,
+    options: Mapping[str, Any] | None = None,
+    retry_failed: bool = False,
+    progress: bool | Progress = False,
+) -> tuple[Path, list[SampleRecord]]:
+    """The first stage of :func:`evaluate` alone.
+
+    Returns:
+        The run folder and the records of the samples that failed.
+    """
+    request = _request(model, suite, tasks, limit, seed, device, options)
+    chosen, folder = _opened(request, out)
+    with _shown(progress) as shown, folder.locked():
+        manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, shown)
+    return folder.path, failures(folder, manifest)
+
+
+def score(
+    run: str | os.PathLike[str],
+    *,
+    suite: str | os.PathLike[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    device: str | None = None,
+    workers: int = 1,
+    progress: bool | Progress = False,
+) -> Result:
+    """Measure and aggregate a generated run; only what is missing or defined anew is measured.
+
+    Args:
+        run: the run folder.
+        suite: where its suite is, if not where the manifest says.
+        metrics: measure at least these; None means every metric.
+        device: where learned metrics run; None takes the run's.
+        workers: processes that measure.
+        progress: as in :func:`evaluate`.
+
+    Raises:
+        RefbenchError: no run there, not generated to the end, or the suite has another hash.
+    """
+    from refbench.tasks.suite import load_suite
+
+    folder = RunFolder.open(run)
+    manifest = folder.read_manifest()
+    spec = os.fspath(suite) if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
+    whole = load_suite(spec)
+    if whole.hash != manifest.suite_hash:
+        raise RefbenchError(
+            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
+            f"{whole.hash[:12]}; name the right one with --suite, or evaluate the model again."
+        )
+    with _shown(progress) as shown, folder.locked():
+        return _score(folder, whole, spec, manifest, metrics, device or manifest.device, workers, shown)
+
+
+def measure(
+    output: str | os.PathLike[str] | Image,
+    target: str | os.PathLike[str] | Image,
+    reference: str | os.PathLike[str] | Image | None = None,
+    mask: str | os.PathLike[str] | Mask | None = None,
+    draft: str | os.PathLike[str] | Image | None = None,
+    metrics: Sequence[str] | None = None,
+    *,
+    device: str = "cpu",
+) -> list[Score]:
+    """Measure one image against its target.
+
+    Without a mask the region of every metric is `full`. Metrics that need something that is not given are left out,
+    unless they are asked for by name.
+
+    Args:
+        output: path, or (H, W, 3) uint8 sRGB.
+        target: of the same size.
+        reference: of any size; the metrics of reference alignment need it.
+        mask: path of a black and white picture, or (H, W) bool; true where the detail was to be put right.
+        draft: of the same size; the metrics of what was left alone need it.
+        metrics: names; None means every metric that is available here.
+
+    Raises:
+        RefbenchError: unknown metric (with near names), a picture that cannot be read, sizes that differ, an empty or
+            full mask, or a metric asked for by name that needs more than is given.
+    """
+    from refbench.runs.single import measure_one
+
+    return measure_one(output, target, reference, mask, draft, metrics, device=device)
+
+
+def metric_state(names: Sequence[str] | None = None) -> tuple[dict[str, MetricCard], dict[str, str]]:
+    """Cards of the metrics that can run here, and why the others cannot, found without loading what computes them.
+
+    Args:
+        names: these metrics; None means all.
+
+    Raises:
+        RefbenchError: an unknown name, with near names.
+    """
+    from refbench.metrics.registry import make_metrics
+
+    cards, unavailable = {}, {}
+    for name, metric in make_metrics(names).items():
+        why = metric.missing()
+        if why is None:
+            cards[name] = metric.card_once
+        else:
+            unavailable[name] = why
+    return cards, unavailable
+
+
+# ---- parts of the above
+
+
+def _request(
+    model: str | os.PathLike[str],
+    suite: str | os.PathLike[str],
+    tasks: Sequence[str] | None,
+    limit: int | None,
+    seed: int,
+    device: str,
+    options: Mapping[str, Any] | None,
+) -> Request:
+    return Request(
+        os.fspath(model), os.fspath(suite), tuple(tasks) if tasks else None, limit, seed, device, dict(options or {})
+    )
+
+
+def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite, RunFolder]:
+    from refbench.adapters.load import resolve
+    from refbench.tasks.suite import load_suite
+
+    resolve(request.model)  # an unknown model is told before a suite is read
+    chosen = load_suite(request.suite).select(tasks=request.tasks, limit=request.limit)
+    return chosen, RunFolder(out if out is not None else default_folder(request, chosen))
+
+
+@contextlib.contextmanager
+def _shown(progress: bool | Progress) -> Iterator[Progress]:
+    if progress is True:
+        from refbench.runs.progress import Bar
+
+        with Bar() as bar:
+            yield bar
+    else:
+        yield Silent() if progress is False else progress
+
+
+def _finished(folder: RunFolder, suite: Suite, request: Request) -> Result | None:
+    """The result of a run that needs nothing any more, found without importing torch."""
+    if not folder.exists():
+        return None
+    manifest = folder.read_manifest()
+    refuse_other_run(manifest, request, suite, folder.path)
+    if unfinished(folder, manifest, False):
+        return None
+    from refbench.metrics.contract import card_hash
+
+    cards, unavailable = metric_state()
+    hashes = {name: card_hash(card) for name, card in cards.items()}
+    if (manifest.metric_cards, manifest.unavailable) != (hashes, unavailable):
+        return None
+    summary = read_summary(folder)
+    return None if summary is None else _result(folder, manifest, summary, fresh=False)
+
+
+def _result(folder: RunFolder, manifest: RunManifest, summary: RunSummary, *, fresh: bool) -> Result:
+    return Result(folder.path, summary, fresh, tuple(failures(folder, manifest)), dict(manifest.unavailable))
+
+
+def _generate(
+    folder: RunFolder,
+    suite: Suite,
+    request: Request,
+    batch_size: int,
+    workers: int,
+    timeout_s: float,
+    retry_failed: bool,
+    progress: Progress,
+) -> RunManifest:
+    """Write or check the manifest, fill in what is missing, and refuse to go on where nothing worked."""
+    from refbench.adapters.contained import open_contained
+
+    if workers < 1 or batch_size < 1:
+        raise RefbenchError(
+            f"Expected at least one worker and a batch of at least one, but {workers} and {batch_size} came."
+        )
+    manifest = None
+    if folder.exists():
+        manifest = folder.read_manifest()
+        refuse_other_run(manifest, request, suite, folder.path)
+    if manifest is None or unfinished(folder, manifest, retry_failed, repair=True):
+
+        def open_adapter() -> contextlib.AbstractContextManager[Any]:
+            return open_contained(
+                request.model,
+                device=request.device,
+                batch_size=batch_size,
+                timeout_s=timeout_s,
+                options=request.options or {},
+            )
+
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(open_adapter())
+            if manifest is None:
+                manifest = _manifest(folder, suite, request, first, batch_size, workers, timeout_s)
+                folder.write_manifest(manifest)
+            elif manifest.card != first.card:
+                raise RefbenchError(
+                    f"Expected the model {request.model} to have the card it had when the run at {folder.path} was "
+                    "started, but its card has changed since; name another folder with --out."
+                )
+            openers: list[Opener] = [lambda: contextlib.nullcontext(first), *[open_adapter] * (workers - 1)]
+            generate(folder, suite, openers, batch_size=batch_size, retry_failed=retry_failed, progress=progress)
+    failed = failures(folder, manifest)
+    if len(failed) == len(manifest.samples):
+        raise RefbenchError(
+            f"Expected at least one image from {request.model}, but all {len(failed)} samples failed (first: "
+            f"{failed[0].error}); all are recorded in {folder.path}, so correct the model and add --retry-failed."
+        )
+    return manifest
+
+
+def _manifest(
+    folder: RunFolder,
+    suite: Suite,
+    request: Request,
+    adapter: Any,
+    batch_size: int,
+    workers: int,
+    timeout_s: float,
+) -> RunManifest:
+    commit, dirty = environment.git_state()
+    return RunManifest(
+        run=folder.path.name,
+        suite=suite.name,
+        suite_version=str(suite.version),
+        suite_hash=suite.hash,
+        samples=tuple(suite.ids),
+        model=request.model,
+        card=adapter.card,
+        arguments={**request.arguments, "batch_size": batch_size, "workers": workers, "timeout_s": timeout_s},
+        isolation=adapter.isolation,
+        seed=request.seed,
+        device=request.device,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=environment.versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+        hardware=environment.hardware(request.device),
+    )
+
+
+def _score(
+    folder: RunFolder,
+    suite: Suite,
+    suite_spec: str,
+    manifest: RunManifest,
+    metrics: Sequence[str] | None,
+    device: str,
+    workers: int,
+    progress: Progress,
+) -> Result:
+    """Measure and aggregate a generated run."""
+    from refbench.metrics.contract import card_hash
+    from refbench.runs import measure as stage
+
+    names = None if metrics is None else list(dict.fromkeys([*manifest.metric_cards, *metrics]))
+    cards, unavailable = metric_state(names)
+    hashes = {name: card_hash(card) for name, card in cards.items()}
+    fresh = stage.measure(
+        folder,
+        suite,
+        suite_spec,
+        cards,
+        device=device,
+        workers=workers,
+        cache=environment.cache_folder(),
+        progress=progress,
+    )
+    fresh |= (manifest.metric_cards, manifest.unavailable) != (hashes, unavailable)
+    if fresh:
+        from refbench.runs.health import doctor_result
+
+        update = {"metric_cards": hashes, "unavailable": unavailable, "doctor": doctor_result(cards, device)}
+        manifest = manifest.model_copy(update=update)
+        folder.write_manifest(manifest)
+    fresh |= read_summary(folder) is None
+    return _result(folder, manifest, aggregate(folder, suite, manifest, cards), fresh=fresh)

@@ -1,0 +1,39 @@
+"""The doctor's result for a manifest: run once for a set of packages and metric cards, then taken from the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from refbench.errors import RefbenchError
+from refbench.images import write_atomic
+from refbench.runs.environment import cache_folder, versions
+from refbench.runs.jsontext import as_json, read_json
+from refbench.schema import MetricCard
+
+
+def doctor_result(cards: Mapping[str, MetricCard], device: str) -> dict[str, Any]:
+    """``{"passed", "failed", "skipped", "failures": [...]}`` of ``refbench doctor`` for what is installed here.
+
+    Args:
+        cards: the metrics of the run; other cards or versions make the doctor look again.
+        device: where learned metrics run.
+    """
+    known = json.dumps([versions(), {name: card.model_dump(mode="json") for name, card in cards.items()}, device])
+    path = cache_folder() / f"doctor-{hashlib.sha256(known.encode()).hexdigest()[:16]}.json"
+    found = read_json(path)
+    if found is not None:
+        return found
+    result = _ask()
+    with contextlib.suppress(RefbenchError):  # a cache that cannot be written only costs time
+        write_atomic(path, as_json(result).encode())
+    return result
+
+
+def _ask() -> dict[str, Any]:
+    from refbench.metrics.doctor import run_doctor
+
+    raise NotImplementedError(run_doctor)

@@ -1,0 +1,118 @@
+"""How a stage tells how far it is: a protocol, silence, and a bar with rate and time left on stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichBar
+    from rich.progress import ProgressColumn, TaskID
+
+
+class Progress(Protocol):
+    """What a stage calls. All counts are samples."""
+
+    def start(self, stage: str, total: int, done: int) -> None:
+        """A stage of `total` samples begins, `done` of which are there from an earlier start."""
+
+    def advance(self, samples: int = 1, failed: int = 0) -> None:
+        """Some samples are finished, `failed` of them without an output."""
+
+    def note(self, text: str) -> None:
+        """Say one thing once."""
+
+
+class Silent:
+    """No progress."""
+
+    def start(self, stage: str, total: int, done: int) -> None:
+        """Nothing."""
+
+    def advance(self, samples: int = 1, failed: int = 0) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+
+class Bar:
+    """A rich progress bar on stderr; where stderr is no terminal, one line a stage."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("[red]{task.fields[failed]}"),
+        ]
+        self._bar: RichBar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self._task: TaskID | None = None
+        self._stage, self._total, self._done, self._failed, self._fresh, self._since = "", 0, 0, 0, 0, 0.0
+
+    def __enter__(self) -> Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_stage()
+        self._bar.stop()
+
+    def start(self, stage: str, total: int, done: int) -> None:
+        """Begin a stage, with a line of its own."""
+        import time
+
+        self._close_stage()
+        self._stage, self._total, self._done, self._failed, self._fresh = stage, total, done, 0, 0
+        self._since = time.monotonic()
+        self._task = self._bar.add_task(stage, total=total, completed=done, rate="", left="", failed="")
+
+    def advance(self, samples: int = 1, failed: int = 0) -> None:
+        """Count finished samples; rate and time left come from this start alone, not from resumed samples."""
+        import time
+
+        self._done += samples
+        self._fresh += samples
+        self._failed += failed
+        rate = self._fresh / max(time.monotonic() - self._since, 1e-9)
+        left = (self._total - self._done) / rate if rate else 0.0
+        if self._task is not None:
+            self._bar.update(
+                self._task,
+                completed=self._done,
+                rate=f"{rate:.2f}/s" if rate >= 0.1 else f"{1 / max(rate, 1e-9):.0f} s each",
+                left=f"{_clock(left)} left",
+                failed=f"{self._failed} failed" if self._failed else "",
+            )
+
+    def note(self, text: str) -> None:
+        """One line on stderr."""
+        self.console.print(text, markup=False)
+
+    def _close_stage(self) -> None:
+        import time
+
+        if self._task is None:
+            return
+        seconds = time.monotonic() - self._since
+        if not self.console.is_terminal:
+            failed = f", {self._failed} failed" if self._failed else ""
+            self.note(f"{self._stage}: {self._done}/{self._total} samples in {_clock(seconds)}{failed}")
+        else:
+            self._bar.update(self._task, left="")
+        self._task = None
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,26 @@
+"""Shared by all tests: no network, one thread, a cache of the test session's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the user's cache out of the tests, and the tests out of the user's cache."""
+    before = os.environ.get("REFBENCH_CACHE")
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["REFBENCH_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["REFBENCH_CACHE"]
+    else:
+        os.environ["REFBENCH_CACHE"] = before

@@ -1,0 +1,125 @@
+"""Data flows one way through the rooms, and what the command line imports first is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
+
+BASE = {"errors", "images", "registry", "schema"}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "images": {"errors"},
+    "registry": {"errors"},
+    "schema": {"images"},
+    "tasks": BASE,
+    "metrics": BASE,
+    "stats": BASE,
+    "omnirefiner": BASE | {"tasks", "metrics"},
+    "adapters": BASE | {"omnirefiner"},
+    "runs": BASE | {"tasks", "adapters", "metrics", "stats"},
+    "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
+    "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
+}
+"""Room -> rooms it may import. The command line and the package's own front may import all."""
+
+HEAVY = {
+    "torch", "torchvision", "pandas", "pyarrow", "cv2", "skimage", "diffusers", "transformers", "scipy", "matplotlib",
+    "timm", "piq", "torchmetrics", "lpips", "dreamsim", "open_clip", "onnxruntime", "dlib", "datasets",
+}  # fmt: skip
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "_data" not in path.parts)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of everything a module imports, wherever in the file, relative imports resolved."""
+    package = ("refbench", *path.relative_to(PACKAGE).parts[:-1])
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            names |= {module} if module != "refbench" else {f"refbench.{alias.name}" for alias in node.names}
+    return names
+
+
+def rooms_of(names: set[str]) -> set[str]:
+    rooms = {name.split(".")[1] for name in names if name.startswith("refbench.")}
+    return rooms - {"__version__"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_to_the_left_imports_from_the_right(path: Path) -> None:
+    here = room(path)
+    if here in ("cli", "__init__", "__main__"):
+        return
+    assert here in ALLOWED, f"{here} is a new room: say in ALLOWED what it may import"
+    assert rooms_of(imported(path)) - {here} <= ALLOWED[here]
+
+
+def test_the_import_scan_sees_every_form_of_import(tmp_path: Path) -> None:
+    source = (
+        "import refbench.cli.main\nfrom refbench import runs\ndef f():\n    from refbench.report.html import page\n"
+    )
+    path = PACKAGE / "scan_example.py"
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module} if node.module != "refbench" else {f"refbench.{a.name}" for a in node.names}
+    assert rooms_of({str(name) for name in names}) == {"cli", "runs", "report"}
+    assert room(path) == "scan_example"
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import refbench",
+        "import refbench.cli.main",
+        "import refbench.schema, refbench.registry, refbench.images",
+        "import refbench.runs.api, refbench.runs.measure, refbench.runs.aggregate",
+        "import refbench.adapters.registry, refbench.adapters.load, refbench.adapters.contained",
+        "import refbench.metrics.registry, refbench.metrics.contract",
+        "import refbench.tasks.suite",
+    ],
+)
+def test_heavy_libraries_are_imported_where_they_are_used(statement: str) -> None:
+    assert loaded_by(statement) & HEAVY == set()
+
+
+def test_the_help_page_imports_neither_torch_nor_numpy() -> None:
+    code = "import refbench.cli.main as m\nassert m.main(['--help']) == 0"
+    assert loaded_by(code) & (HEAVY | {"numpy", "pydantic"}) == set()
+
+
+def test_no_verb_of_the_command_line_is_loaded_before_it_is_called() -> None:
+    code = "import refbench.cli.main as m, sys\nm.main(['--help'])\n"
+    code += "print([n for n in sys.modules if n.startswith('refbench.cli.') and n != 'refbench.cli.main'])"
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert text.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_say_what_they_are_and_stay_readable(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)) or not text.strip(), "the first line says what the module does"
+    assert text.count("\n") <= 500
