@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refbench.schema import Axis, Category, MetricCard
+from refbench.schema import Axis, Category, MetricCard, Record
 from refbench.stats.gains import ANSWERS
 
 if TYPE_CHECKING:
@@ -153,22 +153,64 @@ def _truth(start: float, cards: dict[str, MetricCard]) -> dict[str, float]:
     return truth | {"mean": float(np.mean([truth[axis] for axis in AXES]))}
 
 
-def coverage(
-    *, suites: int = 1000, clusters: int = 20, skewed: bool = True, resamples: int = 500, seed: int = 0
-) -> dict[str, float]:
-    """Share of made-up suites whose 95 % interval holds the truth, for each axis, metric and the mean.
+class Coverage(Record):
+    """How intervals and claims did over many made-up suites."""
 
-    Returns:
-        Statistic -> share of suites, 0 to 1. Suites in which a number is not scored do not count for it.
-        "difference" is the paired difference of the means of two models.
+    suites: int
+    clusters: int
+    skewed: bool
+    held: dict[str, float]
+    """Axis, metric or "mean" -> share of suites whose 95 % interval holds the truth."""
+    difference: float
+    """The same for the difference of two models' means (their samples are paired)."""
+    false_claims: float
+    """Share of suites in which, of two equally good models, one is called better in any axis or on the whole."""
+
+
+def coverage(
+    *, suites: int = 1000, clusters: int = 20, skewed: bool = True, resamples: int = 400, seed: int = 0
+) -> Coverage:
+    """Count over made-up suites how often the intervals hold the truth; about 0.2 s a suite.
+
+    Args:
+        suites: how many to make up; 1,000 give a standard error of 0.7 % on each share.
+        clusters: source assets in each suite, a multiple of 5.
+        skewed: skewed gaps and recoveries, or nearly Gaussian ones.
+        resamples: of each bootstrap.
+        seed: of the suites and the bootstraps.
     """
+    from refbench.stats.compare import compare
     from refbench.stats.recovery import summarise
 
     held: dict[str, list[bool]] = {}
+    paired: list[bool] = []
+    claims = 0
     for i in range(suites):
-        made = made_up_suite(np.random.default_rng([seed, i]), clusters=clusters, skewed=skewed)
-        found = summarise(made.runs[0], made.answers, made.metas, made.cards, seed=i, resamples=resamples)
+        made = made_up_suite(np.random.default_rng([seed, i]), clusters=clusters, skewed=skewed, recoveries=(0.4, 0.4))
+        found = summarise(made.runs[0], made.answers, made.metas, made.cards, seed=i, resamples=resamples, views=())
         for name, cell in {**found.axes, **found.metrics, "mean": found.mean}.items():
             if cell.value is not None and cell.low is not None and cell.high is not None:
                 held.setdefault(name, []).append(cell.low <= made.truth[0][name] <= cell.high)
-    return {name: float(np.mean(hits)) for name, hits in held.items()}
+        two = compare(
+            dict(zip("ab", made.runs, strict=True)),
+            made.answers,
+            made.metas,
+            made.cards,
+            seed=i,
+            resamples=resamples,
+            permutations=999,
+            views=("overall",),
+        )
+        rows = [row for row in two.pairs[0].differences if row.view == "overall"]
+        claims += any(row.better != "undecided" for row in rows)
+        mean = two.pairs[0].difference("overall", "all", "mean")
+        if mean.low is not None and mean.high is not None:
+            paired.append(mean.low <= 0.0 <= mean.high)
+    return Coverage(
+        suites=suites,
+        clusters=clusters,
+        skewed=skewed,
+        held={name: float(np.mean(hits)) for name, hits in held.items()},
+        difference=float(np.mean(paired)),
+        false_claims=claims / suites,
+    )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench.errors import RefbenchError
-from refbench.schema import MetricCard
+from refbench.schema import AXES, MetricCard
 from refbench.stats.bootstrap import Floats
 
 if TYPE_CHECKING:
@@ -204,3 +204,34 @@ def too_small(gap: Floats, defined: Bools, card: MetricCard) -> str | None:
             f"agreement {agreement:.2f}, under {MIN_AGREEMENT}"
         )
     return None
+
+
+def clipped(table: Gains, cards: Mapping[str, MetricCard]) -> Floats:
+    """(S, M) recoveries of single samples, clipped to [-100, 100]; NaN where the sample's gap is too small."""
+    out = np.full(table.gain.shape, np.nan)
+    for m, name in enumerate(table.metrics):
+        usable = table.defined[:, m] & (table.gap[:, m] >= MIN_GAP_TOLERANCES * cards[name].tolerance)
+        out[usable, m] = np.clip(100.0 * table.gain[usable, m] / table.gap[usable, m], -100.0, 100.0)
+    return out
+
+
+def sample_scores(table: Gains, cards: Mapping[str, MetricCard]) -> Floats:
+    """(S, 4) each sample's three axes and their mean, from the clipped recoveries of its scored metrics.
+
+    NaN where a sample has nothing to score on an axis; the mean is over the axes it has.
+    """
+    single = clipped(table, cards)
+    parts = []
+    for axis in AXES:
+        mine = [m for m, name in enumerate(table.metrics) if cards[name].axis == axis and cards[name].scored]
+        parts.append(_nan_mean(single[:, mine]))
+    axes = np.stack(parts, axis=1)
+    return np.concatenate([axes, _nan_mean(axes)[:, None]], axis=1)
+
+
+def _nan_mean(values: Floats) -> Floats:
+    known = np.isfinite(values)
+    count = known.sum(1)
+    total = np.where(known, values, 0.0).sum(1)
+    mean: Floats = np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    return mean

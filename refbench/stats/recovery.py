@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, MetricCard, Record
 from refbench.stats.bootstrap import RESAMPLES, Floats, clusters, estimate, generator, sums_by
-from refbench.stats.gains import Bools, Gains, gains, too_small
+from refbench.stats.gains import Bools, Gains, clipped, gains, too_small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +80,7 @@ def summarise(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    views: Sequence[str] = ("category", "task", "mode"),
 ) -> Summary:
     """Recovery of one run with intervals.
 
@@ -90,6 +91,7 @@ def summarise(
         cards: metric name -> card.
         seed: of the bootstrap; equal seeds give equal intervals.
         resamples: bootstrap resamples of whole clusters (source_id), all metrics together.
+        views: which of category, task and mode to break the numbers down by.
 
     Raises:
         RefbenchError: scores that do not belong to the plan or to these cards, twice the same row, NaN.
@@ -107,9 +109,9 @@ def summarise(
     groups: dict[str, dict[str, dict[str, Cell]]] = {}
     unscored_in: dict[str, dict[str, str]] = {}
     for kind in ("category", "task", "mode"):
-        column = metas[kind].astype(str).to_numpy()
+        column = metas[kind].astype(str).to_numpy(object)
         groups[kind] = {}
-        for name in dict.fromkeys(column):
+        for name in dict.fromkeys(column) if kind in views else ():
             inside = column == name
             here, why = one.scored(inside)
             groups[kind][name] = one.cells(inside, here, f"{kind} {name}")[0]
@@ -239,12 +241,9 @@ def per_sample(scores: pd.DataFrame, answers: pd.DataFrame, cards: Mapping[str, 
     import pandas as pd
 
     table = gains(scores, answers, list(dict.fromkeys(scores["sample"])), cards)
-    rows = []
-    for m, name in enumerate(table.metrics):
-        card = cards[name]
-        for s, sample in enumerate(table.samples):
-            if not table.defined[s, m] or too_small(table.gap[s : s + 1, m], table.defined[s : s + 1, m], card):
-                continue
-            ratio = 100.0 * table.gain[s, m] / table.gap[s, m]
-            rows.append((sample, name, card.axis, float(np.clip(ratio, -100.0, 100.0))))
+    single = clipped(table, cards)
+    rows = [
+        (table.samples[s], table.metrics[m], cards[table.metrics[m]].axis, float(single[s, m]))
+        for m, s in np.argwhere(np.isfinite(single.T))
+    ]
     return pd.DataFrame(rows, columns=["sample", "metric", "axis", "recovery"])

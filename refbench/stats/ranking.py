@@ -1,0 +1,199 @@
+"""Places and ratings of a pool of models on the same samples.
+
+*Places* are ranges: from the joint bootstrap of all pairwise differences comes one critical value q, the
+95 % quantile of the largest |t*| over all pairs, so that all claims "i is better than j" hold together
+with 95 % confidence (Mogstad, Romano, Shaikh, Wilhelm 2024, "Inference for ranks", Review of Economic
+Studies 91). A model's best place is 1 + the number of models that are better than it in this sense, its
+worst place is the number of models it is not better than; it shares a place with those in between.
+
+*Ratings* (:mod:`refbench.stats.rating`) depend on who takes part, so they are computed for each pool
+anew and never filtered from a larger one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from refbench.errors import RefbenchError
+from refbench.schema import MetricCard, Record
+from refbench.stats.bootstrap import (
+    LEVEL,
+    MOST,
+    RESAMPLES,
+    Estimates,
+    Floats,
+    clusters,
+    estimate,
+    generator,
+    resample,
+    sums_by,
+)
+from refbench.stats.compare import TIE, tables
+from refbench.stats.gains import Bools, sample_scores
+from refbench.stats.rating import bradley_terry
+from refbench.stats.recovery import combinations, scored_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Standing(Record):
+    """Where one model stands in its pool, by the mean of the three axes."""
+
+    model: str
+    score: float
+    best_place: int
+    worst_place: int
+    better_than: tuple[str, ...]
+    """Models it is better than, all such claims of the pool holding together with 95 % confidence."""
+    rating: float
+    """Bradley-Terry rating on the Elo scale, pool mean 1000."""
+    rating_low: float | None
+    rating_high: float | None
+    wins: int
+    ties: int
+    losses: int
+
+
+class Ranking(Record):
+    """A pool's standings, best score first."""
+
+    standings: tuple[Standing, ...]
+    quantile: float | None
+    """Critical value of the joint bootstrap over all pairs."""
+    tie_share: float
+    samples: int
+    seed: int
+    resamples: int
+
+
+def rank(
+    runs: Mapping[str, pd.DataFrame],
+    answers: pd.DataFrame,
+    metas: pd.DataFrame,
+    cards: Mapping[str, MetricCard],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Ranking:
+    """Rank ranges and Bradley-Terry ratings of all runs, which share one plan.
+
+    Raises:
+        RefbenchError: no run, other samples or metrics, or an axis that nothing scores.
+    """
+    if not runs:
+        raise RefbenchError("Expected at least one run to rank, but none came; name a run folder.")
+    found = tables(runs, answers, metas, cards)
+    names = list(found)
+    first = found[names[0]]
+    scored, why = scored_metrics(first, cards, np.ones(len(metas), dtype=bool))
+    measures, weights = combinations(scored, cards)
+    if "mean" not in measures:
+        raise RefbenchError(
+            f"Expected every axis to have a scored metric, but only {', '.join(measures) or 'none'} has; "
+            f"not scored: {', '.join(sorted(why)) or 'nothing'}; measure more samples or metrics."
+        )
+    columns, count = first.columns(scored), len(scored)
+    codes, strata = clusters(list(metas["source_id"].astype(str)), list(metas["category"].astype(str)))
+    tops = [sums_by(codes, len(strata), found[name].gain[:, columns]) for name in names]
+    bottom = sums_by(codes, len(strata), first.gap[:, columns])
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    mean = weights[measures.index("mean")]
+    rows = np.zeros((len(names) + len(pairs), count * len(names)))
+    for i in range(len(names)):
+        rows[i, i * count : (i + 1) * count] = mean
+    for row, (i, j) in enumerate(pairs, start=len(names)):
+        rows[row] = rows[i] - rows[j]
+    joint = estimate(
+        np.hstack(tops),
+        np.tile(bottom, (1, len(names))),
+        rows,
+        strata,
+        rng=generator(seed, "rank"),
+        resamples=resamples,
+    )
+    better, quantile = _better(joint, pairs, len(names))
+    scores = np.stack([sample_scores(found[name], cards)[:, -1] for name in names])
+    counts = duels(scores, pairs)
+    per_cluster = sums_by(codes, len(strata), counts)
+    draws = resample(np.zeros_like(strata), min(resamples, 1000), generator(seed, "ratings"))
+    ratings, low, high, tie_share = bradley_terry(per_cluster, pairs, len(names), draws)
+    standings = []
+    for i in sorted(range(len(names)), key=lambda k: (-joint.value[k], names[k])):
+        record = _record(counts.sum(0), pairs, i)
+        standings.append(
+            Standing(
+                model=names[i],
+                score=float(joint.value[i]),
+                best_place=1 + int(better[:, i].sum()),
+                worst_place=len(names) - int(better[i].sum()),
+                better_than=tuple(names[j] for j in np.flatnonzero(better[i])),
+                rating=float(ratings[i]),
+                rating_low=float(low[i]) if np.isfinite(low[i]) else None,
+                rating_high=float(high[i]) if np.isfinite(high[i]) else None,
+                wins=record[0],
+                ties=record[1],
+                losses=record[2],
+            )
+        )
+    return Ranking(
+        standings=tuple(standings),
+        quantile=quantile if np.isfinite(quantile) else None,
+        tie_share=tie_share,
+        samples=len(metas),
+        seed=seed,
+        resamples=resamples,
+    )
+
+
+def _better(joint: Estimates, pairs: Sequence[tuple[int, int]], count: int) -> tuple[Bools, float]:
+    """(N, N) true where row is better than column, and the critical value; pairs follow N single scores in `joint`."""
+    better = np.zeros((count, count), dtype=bool)
+    if not pairs:
+        return better, float("nan")
+    value, se = joint.value[count:], joint.se[count:]
+    moved = np.abs(joint.draws[:, count:] - value)
+    errors = joint.draws_se[:, count:]
+    spread = se > 1e-12
+    usable = np.isfinite(moved).all(1) & np.isfinite(errors).all(1)
+    t = np.divide(moved, errors, out=np.where(moved > 1e-9, np.inf, 0.0), where=errors > 1e-9 * se)
+    largest = np.where(spread, t, 0.0)[usable].max(1) if usable.any() else np.array([np.nan])
+    q = float(np.quantile(largest, LEVEL, method="higher"))
+    single = joint.quantile[count:]
+    limit = MOST * float(np.nanmax(single)) if np.isfinite(single).any() else float("nan")
+    q = min(q, limit) if np.isfinite(q) else limit
+    for k, (i, j) in enumerate(pairs):
+        clear = abs(value[k]) > q * se[k] if np.isfinite(q) else False
+        if clear and abs(value[k]) > 1e-9:
+            better[(i, j) if value[k] > 0 else (j, i)] = True
+    return better, q
+
+
+def duels(scores: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
+    """Per-sample outcomes of every pair: (S, 3 * pairs) zeros and ones, in the order win, tie, loss.
+
+    Args:
+        scores: (N, S) scores of N models; NaN means that the sample cannot be scored.
+    """
+    out = np.zeros((scores.shape[1], 3 * len(pairs)))
+    for k, (i, j) in enumerate(pairs):
+        apart = scores[i] - scores[j]
+        out[:, 3 * k] = apart >= TIE
+        out[:, 3 * k + 1] = np.abs(apart) < TIE
+        out[:, 3 * k + 2] = apart <= -TIE
+    return out
+
+
+def _record(total: Floats, pairs: Sequence[tuple[int, int]], model: int) -> tuple[int, int, int]:
+    wins = ties = losses = 0.0
+    for k, (i, j) in enumerate(pairs):
+        win, tie, loss = total[3 * k : 3 * k + 3]
+        if model == i:
+            wins, ties, losses = wins + win, ties + tie, losses + loss
+        elif model == j:
+            wins, ties, losses = wins + loss, ties + tie, losses + win
+    return int(wins), int(ties), int(losses)
