@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,35 +32,46 @@ MAX_PIXELS = 100_000_000
 """Pictures with more pixels are refused from their header, before decoding (300 MB as RGB)."""
 
 
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
+"""What is decoded, where this Pillow can; the rest of what Pillow knows (EPS runs a program) stays closed."""
+
+
 def _open(data: bytes, where: str) -> PILImage.Image:
     from PIL import Image, UnidentifiedImageError
 
     if not data:
         raise RefbenchError(f"Expected an image at {where}, but the file is empty (0 bytes); write it again.")
+    Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+        frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
     except UnidentifiedImageError:
         raise RefbenchError(
             f"Expected an image (PNG, JPEG, WebP, TIFF) at {where}, but the content is none of these; "
             "check that the file is what its name says."
         ) from None
-    except Image.DecompressionBombError:
+    except Image.DecompressionBombError as error:
+        found = re.search(r"\d{7,}", str(error))
+        size = f"it has {int(found[0]) // 10**6}" if found else "its header says far more"
         raise RefbenchError(
-            f"Expected at most {MAX_PIXELS // 10**6} megapixels at {where}, but the header says far more; "
-            "scale the image down first."
+            f"Expected at most {MAX_PIXELS // 10**6} megapixels at {where}, but {size}; scale it down or cut out the "
+            "part to be refined."
         ) from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise RefbenchError(f"Expected an image at {where}, but its header is broken ({error}).") from None
+    except Exception as error:  # Pillow raises OSError, SyntaxError, EOFError, struct.error ... on damaged headers
+        raise RefbenchError(
+            f"Expected an image at {where}, but its header is broken ({error}); it is truncated or damaged, "
+            "write it again."
+        ) from None
     if picture.width * picture.height > MAX_PIXELS:
         raise RefbenchError(
             f"Expected at most {MAX_PIXELS // 10**6} megapixels at {where}, but it is {picture.width} x "
             f"{picture.height} px; scale it down or cut out the part to be refined."
         )
-    if getattr(picture, "n_frames", 1) > 1:
+    if frames > 1:
         raise RefbenchError(
-            f"Expected one still image at {where}, but it is animated ({getattr(picture, 'n_frames', 0)} frames); "
+            f"Expected one still image at {where}, but it is animated or has several pages ({frames} frames); "
             "save the frame you mean as PNG."
         )
     return picture
@@ -77,7 +89,10 @@ def _to_srgb(picture: PILImage.Image) -> PILImage.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(
-            picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB",
+            picture,
+            source,
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
@@ -85,45 +100,57 @@ def _to_srgb(picture: PILImage.Image) -> PILImage.Image:
     return converted if converted is not None else picture
 
 
-def _to_rgb(picture: PILImage.Image) -> PILImage.Image:
+def _grey_to_8_bits(picture: PILImage.Image, where: str) -> PILImage.Image:
+    """16-bit grey (65535 is white) or floating point in [0, 1] as 8-bit grey, rounded to the nearest level."""
+    from PIL import Image
+
+    values = np.asarray(picture).astype(np.float64)
+    top = 1.0 if picture.mode == "F" else 65535.0
+    if not np.isfinite(values).all() or values.min(initial=0.0) < 0 or values.max(initial=0.0) > top:
+        raise RefbenchError(
+            f"Expected grey values from 0 to {top:g} at {where}, but they span [{values.min():g}, {values.max():g}]; "
+            "save it with 8 or 16 bits a channel."
+        )
+    grey = Image.fromarray(np.rint(values * (255.0 / top)).astype(np.uint8))
+    grey.info.update(picture.info)
+    grey.info.pop("transparency", None)
+    return grey
+
+
+def _to_rgb(picture: PILImage.Image, where: str) -> PILImage.Image:
+    """Upright, 8 bits, sRGB, alpha over white."""
     from PIL import Image, ImageOps
 
-    profile = picture.info.get("icc_profile")
     picture = ImageOps.exif_transpose(picture) or picture
-    if picture.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
-        values = np.asarray(picture).astype(np.float64)
-        if picture.mode == "F":
-            scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
-        else:
-            scale = 255.0 / 65535.0
-        grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
-        picture = Image.fromarray(grey)
-        if profile:
-            picture.info["icc_profile"] = profile
-    has_alpha = "A" in picture.getbands() or "transparency" in picture.info
-    if picture.mode == "P":
-        picture = picture.convert("RGBA" if has_alpha else "RGB")
-        if profile:
-            picture.info["icc_profile"] = profile
-    if has_alpha:
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        picture = _grey_to_8_bits(picture, where)
+    profile = picture.info.get("icc_profile")
+    if picture.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
-        alpha = rgba.getchannel("A")
         colour = rgba.convert("RGB")
-        if profile and picture.mode in ("RGBA", "RGB", "P"):
+        if profile:
             colour.info["icc_profile"] = profile
-            colour = _to_srgb(colour)
-        white = Image.new("RGB", colour.size, (255, 255, 255))
-        white.paste(colour, mask=alpha)
+        white = Image.new("RGB", rgba.size, (255, 255, 255))
+        white.paste(_to_srgb(colour), mask=rgba.getchannel("A"))
         return white
+    if picture.mode == "P":
+        picture = picture.convert("RGB")
+        if profile:
+            picture.info["icc_profile"] = profile
     picture = _to_srgb(picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _decoded(data: bytes, where: str, convert: Callable[[PILImage.Image], PILImage.Image]) -> Any:
+def decode_image(data: bytes, where: str = "<bytes>") -> Image:
+    """Decode any still picture to (H, W, 3) uint8 sRGB.
+
+    Raises:
+        RefbenchError: empty, not an image, truncated, animated, or over ``MAX_PIXELS``.
+    """
     picture = _open(data, where)
     try:
         picture.load()
-        return np.ascontiguousarray(np.asarray(convert(picture)))
+        return np.ascontiguousarray(np.asarray(_to_rgb(picture, where)))
     except RefbenchError:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, zlib.error ... on damaged files
@@ -143,16 +170,6 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise RefbenchError(f"Expected an image at {path}, but it is a folder; name the file in it.") from None
     except OSError as error:
         raise RefbenchError(f"Expected a readable image at {path}, but {error.strerror}.") from None
-
-
-def decode_image(data: bytes, where: str = "<bytes>") -> Image:
-    """Decode any still picture to (H, W, 3) uint8 sRGB.
-
-    Raises:
-        RefbenchError: empty, not an image, truncated, animated, or over ``MAX_PIXELS``.
-    """
-    image: Image = _decoded(data, where, _to_rgb)
-    return image
 
 
 def load_image(path: str | os.PathLike[str]) -> Image:
@@ -197,11 +214,13 @@ def check_mask(mask: Mask, size: tuple[int, int], where: str) -> None:
             f"{mask.shape[1]} x {mask.shape[0]} px; make it from the same image."
         )
     if not mask.any():
-        raise RefbenchError(f"Expected a mask that marks some pixels at {where}, but it is all black; paint the region white.")
+        raise RefbenchError(
+            f"Expected a mask that marks some pixels at {where}, but it is all black; paint the region white."
+        )
     if mask.all():
         raise RefbenchError(
-            f"Expected a mask that leaves some pixels alone at {where}, but it is all white; mark only the wrong detail, "
-            "or leave the mask out to measure the full image."
+            f"Expected a mask that leaves some pixels alone at {where}, but it is all white; mark only the wrong "
+            "detail, or leave the mask out to measure the full image."
         )
 
 
@@ -250,13 +269,14 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except OSError as error:
         if name is not None:
             Path(name).unlink(missing_ok=True)
         raise RefbenchError(
-            f"Expected to write {path}, but {error.strerror or error}; choose another folder with --out or free some space."
+            f"Expected to write {path}, but {error.strerror or error}; choose another folder with --out or free "
+            "some space."
         ) from None
 
 
@@ -300,9 +320,11 @@ def load_frames(path: str | os.PathLike[str], indices: Sequence[int]) -> list[Im
             count = getattr(picture, "n_frames", 1)
             for index in sorted(set(indices)):
                 if not 0 <= index < count:
-                    raise RefbenchError(f"Expected frame {index} in {path}, but it has {count} frames; check the index.")
+                    raise RefbenchError(
+                        f"Expected frame {index} in {path}, but it has {count} frames; check the index."
+                    )
                 picture.seek(index)
-                found[index] = np.ascontiguousarray(np.asarray(_to_rgb(picture.copy())))
+                found[index] = np.ascontiguousarray(np.asarray(_to_rgb(picture.copy(), str(path))))
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise RefbenchError(f"Expected an animated image at {path}, but it cannot be decoded ({error}).") from None
     return [found[index] for index in indices]
@@ -316,4 +338,6 @@ def load_rgba(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         with PILImage.open(io.BytesIO(read_bytes(path))) as picture:
             return np.ascontiguousarray(np.asarray(picture.convert("RGBA")))
     except (OSError, SyntaxError, ValueError) as error:
-        raise RefbenchError(f"Expected an image with transparency at {path}, but it cannot be decoded ({error}).") from None
+        raise RefbenchError(
+            f"Expected an image with transparency at {path}, but it cannot be decoded ({error})."
+        ) from None
