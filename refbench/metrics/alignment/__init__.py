@@ -1,0 +1,1 @@
+"""Reference alignment: the refined region against the reference."""

@@ -1,0 +1,80 @@
+"""Embedding similarity: does the refined region look like the reference to an image classifier?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from refbench.images import Image, resize
+from refbench.metrics.backbones import SHA256
+from refbench.metrics.contract import Metric, library
+from refbench.metrics.regions import MARGIN, cut, square_box
+from refbench.metrics.texture.squeeze import to_batch
+from refbench.metrics.view import View
+from refbench.schema import MetricCard, Truth
+
+SIDE = 224
+
+
+def reference_crop(truth: Truth) -> Image:
+    """The reference where the detail is: its box with 16 px margin, squared in the frame; all of it without a box."""
+    reference = truth.reference
+    assert reference is not None
+    if truth.reference_box is None:
+        return reference
+    x, y, width, height = truth.reference_box
+    left, top = max(x - MARGIN, 0), max(y - MARGIN, 0)
+    right, bottom = min(x + width + MARGIN, reference.shape[1]), min(y + height + MARGIN, reference.shape[0])
+    return cut(reference, square_box((left, top, right - left, bottom - top), reference.shape[:2]))
+
+
+class Embedding(Metric):
+    """Cosine similarity of EfficientNet-Lite0 embeddings."""
+
+    needs = frozenset({"reference"})
+    batched = True
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="embed",
+            definition="cosine similarity of the pooled 1280-d embeddings of the refined region and of the reference",
+            paper="Tan & Le 2019, arXiv 1905.11946, Lite0 variant; used as CLIP-I and DINO similarity are",
+            axis="reference_alignment",
+            region="inside",
+            higher_is_better=True,
+            range=(0.0, 1.0),
+            colour="sRGB in [-1,1]",
+            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target "
+            "outside the mask, against the reference's box with 16 px margin made square (the whole reference where no box "
+            "is given)",
+            resize_rule="to 224 x 224 px, Pillow's antialiased bicubic",
+            backend=f"{library('torch')}, {library('Pillow', 'pillow')}",
+            weights="EfficientNet-Lite0, ImageNet, half precision, refbench/metrics/weights/efficientnet_lite0.safetensors",
+            weights_sha256=SHA256["efficientnet_lite0"],
+            note="sees the kind of thing rather than its detail; small gap between draft and target",
+        )
+
+    def values(self, views: Sequence[View]) -> list[float | None]:
+        import torch
+
+        from refbench.metrics.backbones import load_efficientnet
+
+        network = load_efficientnet(self.device)
+
+        def embedded(images: Sequence[Image]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+            with torch.inference_mode():
+                found = network(to_batch([resize(np.ascontiguousarray(i), (SIDE, SIDE)) for i in images], self.device))
+            out: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = found.double().cpu().numpy()
+            return out
+
+        # One pass for all outputs and for the references that are not known yet.
+        new = [view for view in views if not view.known.has("embed.reference", self.hash)]
+        vectors = embedded([view.image for view in views] + [reference_crop(view.truth) for view in new])
+        for view, vector in zip(new, vectors[len(views) :], strict=True):
+            view.known.feature("embed.reference", self.hash, lambda vector=vector: {"vector": vector})  # type: ignore[misc]
+        values: list[float | None] = []
+        for view, a in zip(views, vectors, strict=False):
+            b = view.known.feature("embed.reference", self.hash, dict)["vector"].astype(np.float64)
+            values.append(float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-12)))
+        return values

@@ -1,0 +1,148 @@
+"""Face identity: is the refined face the person of the reference?"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.images import Image
+from refbench.metrics.contract import Metric, library
+from refbench.metrics.filters import Floats
+from refbench.metrics.packages import checked_file, package_file
+from refbench.metrics.regions import MARGIN, cut
+from refbench.metrics.view import View
+from refbench.schema import MetricCard
+
+PACKAGE = "face_recognition_models"
+EMBEDDING = ("models", "dlib_face_recognition_resnet_model_v1.dat")
+LANDMARKS = ("models", "shape_predictor_5_face_landmarks.dat")
+SHA256 = {
+    EMBEDDING: "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    LANDMARKS: "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+}
+FETCH = "uv pip install dlib-bin face-recognition-models"
+UPSAMPLED = 1
+"""Times the image is doubled for the detector, which finds faces of 80 px and more."""
+
+
+@lru_cache(maxsize=1)
+def _models() -> tuple[Any, Any, Any]:
+    """dlib's HOG face detector, five-point landmarks and ResNet embedding."""
+    import dlib
+
+    paths = [str(checked_file(PACKAGE, parts, SHA256[parts], FETCH)) for parts in (LANDMARKS, EMBEDDING)]
+    return (
+        dlib.get_frontal_face_detector(),
+        dlib.shape_predictor(paths[0]),
+        dlib.face_recognition_model_v1(paths[1]),
+    )
+
+
+def find_face(image: Image) -> NDArray[np.int64] | None:
+    """(left, top, right, bottom) of the largest frontal face, or None."""
+    detector, _, _ = _models()
+    found = detector(np.ascontiguousarray(image), UPSAMPLED)
+    if not found:
+        return None
+    box = max(found, key=lambda face: face.area())
+    return np.array([box.left(), box.top(), box.right(), box.bottom()])
+
+
+def embed_face(image: Image, box: NDArray[np.generic]) -> Floats:
+    """The 128-d embedding of the face at `box`, aligned by its five landmarks; distances below 0.6 are one person."""
+    import dlib
+
+    _, landmarks, network = _models()
+    image = np.ascontiguousarray(image)
+    shape = landmarks(image, dlib.rectangle(*(int(v) for v in box)))
+    return np.array(network.compute_face_descriptor(image, shape))
+
+
+class FaceIdentity(Metric):
+    """Distance of dlib face embeddings."""
+
+    needs = frozenset({"reference"})
+    smallest = 64
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="face_id",
+            definition="Euclidean distance of dlib's 128-d face embeddings of output and reference; below 0.6 is one person",
+            paper="King 2017, dlib face recognition with deep metric learning (He et al. 2016, arXiv 1512.03385, with 29 layers)",
+            axis="reference_alignment",
+            region="inside",
+            higher_is_better=False,
+            range=(0.0, None),
+            colour="8-bit sRGB",
+            region_rule="the largest frontal face that is found in the target's frame and of which a tenth is masked says where to "
+            "look; the same place is embedded in the output, composited over the target outside the mask, so that an output "
+            "with no face left has a large distance; the reference's largest face in its box with a margin of half its size, "
+            "else in all of it; undefined where target or reference show no face",
+            resize_rule="aligned by five landmarks to 150 x 150 px",
+            backend=library("dlib", "dlib-bin", "dlib"),
+            weights="dlib_face_recognition_resnet_model_v1, shape_predictor_5_face_landmarks, of face-recognition-models 0.3.0",
+            weights_sha256=SHA256[EMBEDDING],
+            licence="CC0-1.0 (weights), BSL-1.0 (dlib)",
+            categories=("face",),
+            note="for photographs of people; near-frontal faces only",
+            tolerance=1e-4,
+        )
+
+    def missing(self) -> str | None:
+        if find_spec("dlib") is None:
+            return f"needs dlib, which is not installed: run `{FETCH}`"
+        if package_file(PACKAGE, *EMBEDDING) is None or package_file(PACKAGE, *LANDMARKS) is None:
+            return f"needs the model files of face-recognition-models, which is not installed: run `{FETCH}`"
+        return None
+
+    def value(self, view: View) -> float | None:
+        truth = view.truth
+
+        def truth_side() -> dict[str, NDArray[np.generic]]:
+            nothing: dict[str, NDArray[np.generic]] = {"box": np.zeros(0, dtype=np.int64), "reference": np.zeros(0)}
+            assert truth.reference is not None
+            place = find_face(truth.target)
+            if place is None or not _masked(place, truth.mask):
+                return nothing
+            reference = truth.reference
+            if truth.reference_box is not None:
+                x, y, width, height = truth.reference_box
+                grow = max(MARGIN, max(width, height) // 2)
+                left, top = max(x - grow, 0), max(y - grow, 0)
+                reference = cut(
+                    reference,
+                    (
+                        left,
+                        top,
+                        min(x + width + grow, reference.shape[1]) - left,
+                        min(y + height + grow, reference.shape[0]) - top,
+                    ),
+                )
+            face = find_face(reference)
+            if face is None and truth.reference_box is not None:
+                reference = truth.reference
+                face = find_face(reference)
+            if face is None:
+                return nothing
+            return {"box": place, "reference": embed_face(reference, face)}
+
+        known = view.known.feature("face_id.reference", self.hash, truth_side)
+        if not known["box"].size:
+            return None
+        image = truth.target.copy()
+        x, y, width, height = view.box
+        image[y : y + height, x : x + width] = view.image
+        return float(np.linalg.norm(embed_face(image, known["box"]) - known["reference"].astype(np.float64)))
+
+
+def _masked(face: NDArray[np.int64], mask: NDArray[np.bool_] | None) -> bool:
+    """Whether at least a tenth of the face is masked."""
+    if mask is None:
+        return True
+    left, top, right, bottom = (max(int(v), 0) for v in face)
+    part = mask[top : bottom + 1, left : right + 1]
+    return bool(part.size) and float(part.mean()) >= 0.1

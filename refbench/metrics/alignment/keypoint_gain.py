@@ -1,0 +1,95 @@
+"""Keypoint gain: how many more keypoints does the refined region share with the reference than the draft did?
+
+FidelityBench (arXiv 2602.21402) reports the mean of this number over samples as AKI, and the share of samples where
+it is positive as KGain.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.images import Image, Mask
+from refbench.metrics.alignment.embed import reference_crop
+from refbench.metrics.contract import Metric, opencv
+from refbench.metrics.regions import composite, cut
+from refbench.metrics.view import View
+from refbench.schema import MetricCard
+
+RATIO = 0.8
+"""Lowe's ratio test (2004, section 7.1)."""
+MOST = 2000
+"""Strongest keypoints kept of one image."""
+
+
+def descriptors(image: Image, mask: Mask | None = None) -> NDArray[np.uint8]:
+    """SIFT descriptors (n, 128) of an RGB image, of keypoints whose centre is masked; SIFT's values are whole, 0 to 255."""
+    import cv2
+
+    sift = cv2.SIFT_create(nfeatures=MOST)
+    points, found = sift.detectAndCompute(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), None)
+    if found is None or not len(points):
+        return np.zeros((0, 128), dtype=np.uint8)
+    found = np.clip(np.rint(found), 0, 255).astype(np.uint8)
+    if mask is not None:
+        at = np.array([point.pt for point in points])
+        columns = np.clip(np.rint(at[:, 0]).astype(int), 0, mask.shape[1] - 1)
+        rows = np.clip(np.rint(at[:, 1]).astype(int), 0, mask.shape[0] - 1)
+        found = found[mask[rows, columns]]
+    return np.ascontiguousarray(found)
+
+
+def matches(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
+    """Pairs of descriptors that are each other's nearest and pass the ratio test in `a` to `b`; `b` needs two or more."""
+    if len(a) == 0 or len(b) < 2:
+        return 0
+    x, y = a.astype(np.float32), b.astype(np.float32)
+    # Squared distances of whole numbers below 2^24: exact in float32.
+    distance = (x * x).sum(1)[:, None] + (y * y).sum(1)[None] - 2.0 * (x @ y.T)
+    nearest = distance.argmin(axis=1)
+    two = np.partition(distance, 1, axis=1)[:, :2]
+    mutual = distance.argmin(axis=0)[nearest] == np.arange(len(a))
+    return int((mutual & (two[:, 0] < RATIO**2 * two[:, 1])).sum())
+
+
+class KeypointGain(Metric):
+    """Matched keypoints with the reference, minus those of the draft."""
+
+    needs = frozenset({"reference", "draft"})
+    smallest = 32
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="keypoint_gain",
+            definition="number of SIFT keypoints in the refined region that match the reference (mutual nearest, ratio 0.8), "
+            "minus the same number for the draft; its mean is AKI, the share of positive values KGain",
+            paper="FidelityBench, arXiv 2602.21402; SIFT: Lowe 2004, doi 10.1023/B:VISI.0000029664.99615.94",
+            axis="reference_alignment",
+            region="inside",
+            higher_is_better=True,
+            range=(None, None),
+            colour="8-bit grey",
+            region_rule="keypoints whose centre is masked, found on the mask's box with 16 px margin of the output composited "
+            "over the target outside the mask; the reference on its box with 16 px margin made square (all of it without a "
+            "box)",
+            border_rule="none found at the border, as SIFT does",
+            backend=opencv(),
+            note="FidelityBench does not name its detector; blind to colour; at most 2000 keypoints an image",
+            tolerance=0.0,
+        )
+
+    def value(self, view: View) -> float:
+        known = view.known
+
+        def reference_side() -> dict[str, NDArray[np.generic]]:
+            draft = known.truth.draft
+            assert draft is not None
+            part = cut(draft, view.box)
+            if view.truth.mask is not None:
+                part = composite(part, known.target, view.mask)
+            found = descriptors(reference_crop(view.truth))
+            return {"reference": found, "draft": np.array(matches(descriptors(part, view.mask), found))}
+
+        truth = known.feature("keypoint_gain.reference", self.hash, reference_side)
+        reference = truth["reference"].astype(np.uint8)
+        return float(matches(descriptors(view.image, view.mask), reference) - int(truth["draft"]))

@@ -1,0 +1,88 @@
+"""Palette distance: are the colours of the refined region those of the reference?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.images import Image
+from refbench.metrics.contract import Metric, library, opencv
+from refbench.metrics.filters import Floats, lab
+from refbench.metrics.regions import cut
+from refbench.metrics.view import View
+from refbench.schema import MetricCard, Truth
+
+COLOURS = 8
+MOST = 65536
+"""Pixels that a palette is made of; larger regions are thinned evenly."""
+
+
+def palette(pixels: Image) -> tuple[Floats, Floats]:
+    """Up to eight colours of pixels (n, 3) uint8: CIELAB means (k, 3) and shares (k,) that sum to 1.
+
+    The boxes are Pillow's median cut (Heckbert 1982), which has no random start; each colour is the mean of its box.
+    """
+    from PIL import Image as PILImage
+
+    step = -(-len(pixels) // MOST)
+    row = np.ascontiguousarray(pixels[::step])[None]
+    index = np.asarray(PILImage.fromarray(row).quantize(COLOURS, PILImage.Quantize.MEDIANCUT)).ravel()
+    count = np.bincount(index, minlength=COLOURS).astype(np.float64)
+    values = lab(row[0])
+    sums = np.stack([np.bincount(index, weights=values[:, c], minlength=COLOURS) for c in range(3)], axis=1)
+    used = count > 0
+    return sums[used] / count[used, None], count[used] / count.sum()
+
+
+def palette_distance(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> float:
+    """Earth mover's distance (Rubner et al. 2000) of two palettes, CIEDE2000 as the ground distance."""
+    import cv2
+    from skimage.color import deltaE_ciede2000
+
+    cost: NDArray[np.float32] = deltaE_ciede2000(a[0][:, None], b[0][None]).astype(np.float32)
+    weights = [side[1].astype(np.float32)[:, None] for side in (a, b)]
+    distance, _, _ = cv2.EMD(weights[0], weights[1], cv2.DIST_USER, cost)
+    return float(distance)
+
+
+def reference_pixels(truth: Truth) -> Image:
+    """Pixels (n, 3) of the reference in its box, of all of it without one."""
+    reference = truth.reference
+    assert reference is not None
+    part = reference if truth.reference_box is None else cut(reference, truth.reference_box)
+    return part.reshape(-1, 3)
+
+
+class Palette(Metric):
+    """CIEDE2000 distance of colour palettes."""
+
+    needs = frozenset({"reference"})
+    smallest = 1
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="palette",
+            definition="earth mover's distance between the 8-colour palettes (median cut, mean colours in CIELAB, weighted by "
+            "area) of the refined region and of the reference, ground distance CIEDE2000",
+            paper="CIEDE2000: Sharma, Wu, Dalal 2005, doi 10.1002/col.20070; EMD: Rubner et al. 2000, "
+            "doi 10.1023/A:1026543900054",
+            axis="reference_alignment",
+            region="inside",
+            higher_is_better=False,
+            range=(0.0, None),
+            colour="CIELAB, D65, of 8-bit sRGB",
+            region_rule="the masked pixels of the output, against all pixels of the reference's box (of the whole reference "
+            "where no box is given)",
+            backend=f"{library('scikit-image')} (CIEDE2000), {opencv()} (EMD), {library('Pillow', 'pillow')} (median cut)",
+            note="blind to where the colours are; the reference's background counts where the box holds some",
+            tolerance=1e-4,
+        )
+
+    def value(self, view: View) -> float:
+        def reference_side() -> dict[str, NDArray[np.generic]]:
+            colours, shares = palette(reference_pixels(view.truth))
+            return {"colours": colours, "shares": shares}
+
+        known = view.known.feature("palette.reference", self.hash, reference_side)
+        reference = known["colours"].astype(np.float64), known["shares"].astype(np.float64)
+        return palette_distance(palette(view.image[view.mask]), reference)

@@ -1,0 +1,1 @@
+"""Local consistency: the surroundings, the seam, and light and shape inside."""

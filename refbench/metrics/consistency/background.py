@@ -1,0 +1,122 @@
+"""What happened outside the mask: mean squared error, structural similarity, and the share left exactly alone.
+
+RefineEval (arXiv 2604.06870) measures the background by MSE and SSIM; a strict paste-back makes its PSNR infinite,
+so MSE and the preserved share are reported instead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refbench.images import Mask, mask_box
+from refbench.metrics.contract import Metric, library, opencv
+from refbench.metrics.filters import unit
+from refbench.metrics.regions import composite, cut
+from refbench.metrics.texture.ssim import REACH, ssim_maps
+from refbench.metrics.view import View
+from refbench.schema import MetricCard
+
+
+def _outside(view: View) -> Mask:
+    mask = view.truth.mask
+    assert mask is not None
+    return ~mask
+
+
+class BackgroundMSE(Metric):
+    """Mean squared error outside the mask."""
+
+    needs = frozenset({"mask"})
+    smallest = 1
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="background_mse",
+            definition="mean over the pixels outside the mask and the three channels of (output - target)^2",
+            paper="RefineEval, arXiv 2604.06870",
+            axis="local_consistency",
+            region="outside",
+            higher_is_better=False,
+            range=(0.0, 1.0),
+            colour="sRGB in [0,1]",
+            region_rule="local map (squared error) averaged over the pixels outside the mask",
+            backend=library("numpy"),
+            trivial="stretch",
+            note="blind to where the change is",
+            tolerance=1e-9,
+        )
+
+    def value(self, view: View) -> float:
+        changed = view.changed
+        difference = view.output[changed].astype(np.int64) - view.truth.target[changed]
+        count = 3 * int(_outside(view).sum())
+        return float((difference * difference).sum()) / (count * 255.0**2)
+
+
+class BackgroundExact(Metric):
+    """Share of untouched pixels outside the mask."""
+
+    needs = frozenset({"mask"})
+    smallest = 1
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="background_exact",
+            definition="share of the pixels outside the mask whose three 8-bit channels all equal the target's",
+            paper="this project; the strict form of RefineEval's background consistency, arXiv 2604.06870",
+            axis="local_consistency",
+            region="outside",
+            higher_is_better=True,
+            range=(0.0, 1.0),
+            colour="8-bit sRGB",
+            region_rule="counted over the pixels outside the mask",
+            backend=library("numpy"),
+            trivial="stretch",
+            note="one level of rounding everywhere costs as much as another picture: it asks whether the rest was left alone, "
+            "not how far it moved",
+            tolerance=1e-9,
+        )
+
+    def value(self, view: View) -> float:
+        return 1.0 - int(view.changed.sum()) / int(_outside(view).sum())
+
+
+class BackgroundSSIM(Metric):
+    """SSIM outside the mask."""
+
+    needs = frozenset({"mask"})
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="background_ssim",
+            definition="SSIM map as in the metric ssim, mean over the pixels outside the mask",
+            paper="Wang et al. 2004, doi 10.1109/TIP.2003.819861; RefineEval, arXiv 2604.06870",
+            axis="local_consistency",
+            region="outside",
+            higher_is_better=True,
+            range=(-1.0, 1.0),
+            colour="sRGB in [0,1]",
+            region_rule="local map averaged over the pixels outside the mask; the output is composited over the target inside",
+            border_rule="valid window: pixels within 5 px of the frame's edge have no value; undefined where no others are "
+            "outside",
+            backend=f"{opencv()}; equals scikit-image",
+            trivial="stretch",
+            note="blind to a small change of colour or light",
+        )
+
+    def value(self, view: View) -> float | None:
+        outside = _outside(view)
+        count = int(outside[REACH:-REACH, REACH:-REACH].sum())
+        if not count:
+            return None
+        if not view.changed.any():
+            return 1.0
+        # The map is 1 wherever no changed pixel is within reach: it is computed on the box of the change alone.
+        box = mask_box(view.changed, 2 * REACH)
+        target = cut(view.truth.target, box)
+        output = composite(cut(view.output, box), target, cut(view.changed, box))
+        inner = cut(outside, box)[REACH:-REACH, REACH:-REACH]
+        if not inner.any():
+            return 1.0
+        loss = 1.0 - ssim_maps(unit(output), unit(target))[0].mean(axis=2)
+        return 1.0 - float(loss[inner].sum()) / count

@@ -1,0 +1,100 @@
+"""Seam: can the mask's edge be seen? The jump of colour across it, beyond the jump that the target has there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refbench.images import Mask
+from refbench.metrics.contract import Metric, opencv
+from refbench.metrics.filters import Floats, lab
+from refbench.metrics.regions import cut
+from refbench.metrics.view import View
+from refbench.schema import MetricCard
+
+SIGMA = 2.0
+SIZE = 13
+"""Gaussian window that averages each side of the edge: sigma 2 px, 13 taps."""
+
+
+def edge_pixels(mask: Mask) -> Mask:
+    """Masked pixels with an unmasked pixel above, below, left or right of them in the image."""
+    padded = np.pad(mask, 1, mode="edge")
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    out: Mask = mask & ~inner
+    return out
+
+
+def side_weights(mask: Mask) -> tuple[Floats, Floats]:
+    """Gaussian-weighted number of pixels around each pixel that lie inside and outside the mask, (h, w) each."""
+    inside = mask.astype(np.float64)
+    return _smooth(inside), _smooth(1.0 - inside)
+
+
+def jumps(image: Floats, mask: Mask, edge: Mask) -> Floats:
+    """Mean CIELAB colour just inside minus just outside, at each edge pixel: (n, 3)."""
+    inside = mask.astype(np.float64)
+    weight_in, weight_out = (weight[edge][:, None] for weight in side_weights(mask))
+    sum_in = _smooth(image * inside[..., None])[edge]
+    sum_out = _smooth(image * (1.0 - inside)[..., None])[edge]
+    out: Floats = sum_in / weight_in - sum_out / weight_out
+    return out
+
+
+def seam(output: Floats, target: Floats, mask: Mask) -> float | None:
+    """Mean over the mask's edge of max(0, |jump in output| - |jump in target|), in CIELAB units.
+
+    Args:
+        output, target: CIELAB (h, w, 3), cut with at least 6 px around the mask.
+        mask: (h, w).
+
+    Returns:
+        None where the mask has no edge inside the image.
+    """
+    edge = edge_pixels(mask)
+    if not edge.any():
+        return None
+    beyond = np.linalg.norm(jumps(output, mask, edge), axis=1) - np.linalg.norm(jumps(target, mask, edge), axis=1)
+    return float(np.maximum(beyond, 0.0).mean())
+
+
+def _smooth(image: Floats) -> Floats:
+    """Gaussian sums, zeros beyond the border, so that the frame's edge lends weight to neither side."""
+    import cv2
+
+    from refbench.metrics.filters import gaussian
+
+    kernel = gaussian(SIZE, SIGMA)
+    out: Floats = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+    return out
+
+
+class Seam(Metric):
+    """Visible edge of the mask."""
+
+    needs = frozenset({"mask"})
+    smallest = 8
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="seam",
+            definition="at every pixel of the mask's inner edge: the mean colour just inside minus just outside (Gaussian "
+            "windows of sigma 2 px, each side by itself); length of this jump in CIELAB beyond its length in the target, "
+            "negative as 0; mean along the edge",
+            paper="this project; after the gradient argument of Perez, Gangnet, Blake 2003, doi 10.1145/882262.882269",
+            axis="local_consistency",
+            region="seam",
+            higher_is_better=False,
+            range=(0.0, None),
+            colour="CIELAB, D65, of 8-bit sRGB",
+            region_rule="the mask's edge, with 6 px on both sides, of the output as it is",
+            border_rule="pixels beyond the frame weigh nothing",
+            backend=opencv(),
+            trivial="paste",
+            note="blind to texture that does not continue across the edge, and to a jump that is smaller than the target's",
+        )
+
+    def value(self, view: View) -> float | None:
+        mask = view.truth.mask
+        assert mask is not None
+        output = lab(np.ascontiguousarray(cut(view.output, view.box)))
+        return seam(output, view.known.lab, view.mask)

@@ -1,0 +1,1 @@
+"""Texture fidelity: the refined region against the target."""

@@ -1,0 +1,72 @@
+"""Spectrum error: does the region hold the right amount of detail at every frequency?
+
+After the azimuthal integral of Durall, Keuper, Keuper 2020 (arXiv 2003.01826), taken of the mask's box.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.metrics.contract import Metric, library
+from refbench.metrics.filters import Floats
+from refbench.metrics.view import View
+from refbench.schema import MetricCard
+
+BANDS = 16
+FLOOR = (1.0 / 255.0) ** 2 / 12.0
+"""Power of 8-bit rounding noise in each frequency; nothing below it can be seen in a file."""
+
+
+@lru_cache(maxsize=32)
+def _rings(height: int, width: int) -> tuple[Floats, NDArray[np.intp], Floats]:
+    """Hann window (h, w), band of each rfft2 bin flattened, and weighted number of bins in each band."""
+    window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    band = np.minimum((radius * 2.0 * BANDS).astype(np.intp), BANDS).ravel()
+    count = np.bincount(band, minlength=BANDS + 1)[:BANDS].astype(np.float64)
+    return window, band, count
+
+
+def bands(luma: Floats) -> Floats:
+    """Mean power (16,) in dB over rings of 1/32 cycles per px up to Nyquist, of luma (h, w) in [0, 1].
+
+    The mean is taken out, a Hann window put on, and the power scaled so that white noise of variance v has v in
+    every band; the power of 8-bit rounding is added, so that a flat region has a finite spectrum.
+    """
+    window, band, count = _rings(*luma.shape)
+    centred = luma - float((luma * window).sum() / window.sum())
+    power = np.abs(np.fft.rfft2(centred * window)) ** 2 / float((window**2).sum())
+    total = np.bincount(band, weights=power.ravel(), minlength=BANDS + 1)[:BANDS]
+    out: Floats = 10.0 * np.log10(total / np.maximum(count, 1.0) + FLOOR)
+    return out
+
+
+class Spectrum(Metric):
+    """Root mean squared difference of the band powers in dB."""
+
+    smallest = 32
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="spectrum",
+            definition="root mean squared difference in dB of the power in 16 rings of spatial frequency (width 1/32 cycles "
+            "per px, DC taken out, Hann window, 8-bit rounding power as floor)",
+            paper="after Durall, Keuper, Keuper 2020, arXiv 2003.01826",
+            axis="texture_fidelity",
+            region="inside",
+            higher_is_better=False,
+            range=(0.0, None),
+            colour="BT.601 luma in [0,1]",
+            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target "
+            "outside the mask",
+            border_rule="Hann window",
+            backend=library("numpy"),
+            note="blind to where things are: a shift, or other glyphs of the same weight, hardly move it; blind to colour",
+        )
+
+    def value(self, view: View) -> float:
+        known = view.known.feature("spectrum.bands", self.hash, lambda: {"dB": bands(view.known.luma)})
+        return float(np.sqrt(np.mean((bands(view.luma) - known["dB"]) ** 2)))

@@ -1,0 +1,74 @@
+"""Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004, doi 10.1109/TIP.2003.819861)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refbench.images import Mask
+from refbench.metrics.contract import Metric, opencv
+from refbench.metrics.filters import Floats, valid
+from refbench.metrics.view import View
+from refbench.schema import MetricCard
+
+SIZE, SIGMA = 11, 1.5
+REACH = SIZE // 2
+C1, C2 = 0.01**2, 0.03**2
+"""(K1 L)^2 and (K2 L)^2 for images in [0, 1]."""
+
+
+def ssim_maps(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """The SSIM map and its contrast-structure part of two images (h, w, c) in [0, 1], eq. 12 and 13 of the paper.
+
+    The window is an 11 x 11 Gaussian of sigma 1.5 with population statistics, kept where it lies in the image:
+    the maps are (h - 10, w - 10, c).
+    """
+    mean_x, mean_y = valid(x, SIZE, SIGMA), valid(y, SIZE, SIGMA)
+    squares = valid(x * x + y * y, SIZE, SIGMA)
+    product = valid(x * y, SIZE, SIGMA)
+    mean_xy = mean_x * mean_y
+    mean_squares = mean_x * mean_x + mean_y * mean_y
+    contrast = (2.0 * (product - mean_xy) + C2) / (squares - mean_squares + C2)
+    return contrast * (2.0 * mean_xy + C1) / (mean_squares + C1), contrast
+
+
+def mean_ssim(x: Floats, y: Floats, mask: Mask) -> float | None:
+    """SSIM averaged over channels and over masked pixels whose window lies in the frame; None where there are none.
+
+    Args:
+        x, y: (h, w, c) in [0, 1], cut with at least 5 px around the mask wherever the frame allows.
+        mask: (h, w).
+    """
+    inner = mask[REACH:-REACH, REACH:-REACH]
+    if not inner.any():
+        return None
+    return float(ssim_maps(x, y)[0].mean(axis=2)[inner].mean())
+
+
+class SSIM(Metric):
+    """SSIM on RGB inside the mask."""
+
+    def card(self) -> MetricCard:
+        return MetricCard(
+            name="ssim",
+            definition="SSIM map with an 11x11 Gaussian window of sigma 1.5, K1 0.01, K2 0.03, population covariance, each "
+            "channel by itself, channels averaged; mean over the masked pixels",
+            paper="Wang et al. 2004, doi 10.1109/TIP.2003.819861",
+            axis="texture_fidelity",
+            region="inside",
+            higher_is_better=True,
+            range=(-1.0, 1.0),
+            colour="sRGB in [0,1]",
+            region_rule="local map averaged over the masked pixels; the output is composited over the target outside the mask",
+            border_rule="valid window: pixels within 5 px of the frame's edge have no value; undefined where no others are masked",
+            backend=f"{opencv()}; equals scikit-image (gaussian_weights, population covariance) and pytorch-msssim",
+            note="blind to small colour drift and to errors in saturated contrast; sensitive to shifts",
+        )
+
+    def value(self, view: View) -> float | None:
+        return mean_ssim(view.rgb, view.known.rgb, view.mask)
+
+
+def channel_means(maps: Floats) -> Floats:
+    """Mean over space of a map (h, w, c): (c,)."""
+    out: Floats = np.asarray(maps.mean(axis=(0, 1)))
+    return out

@@ -1,0 +1,155 @@
+"""One output beside its truth, cut once and shared by all metrics; and what is known of a truth alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.images import Image, Mask
+from refbench.metrics import filters
+from refbench.metrics.filters import Floats
+from refbench.metrics.regions import composite, cut, region_box
+from refbench.schema import Box, Region, Truth
+
+if TYPE_CHECKING:
+    from refbench.metrics.features import FeatureStore
+
+T = TypeVar("T")
+Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
+
+
+class Known:
+    """What depends on a truth alone: its crops, and features that a store keeps from one model to the next."""
+
+    def __init__(self, truth: Truth, store: FeatureStore | None = None) -> None:
+        self.truth = truth
+        self._store = store if truth.key else None
+        self._features: dict[str, Arrays] = dict(self._store.load(truth.key)) if self._store is not None else {}
+        self._new = False
+
+    def feature(self, name: str, card: str, make: Callable[[], Arrays]) -> Arrays:
+        """Arrays that belong to this truth and to the metric card with this hash, made once and stored.
+
+        Args:
+            name: of the feature within its metric.
+            card: hash of the card whose definition `make` follows; another definition is another feature.
+            make: returns the arrays by name.
+        """
+        full = f"{name}@{card}"
+        if full not in self._features:
+            self._features[full] = dict(make())
+            self._new = True
+        return self._features[full]
+
+    def has(self, name: str, card: str) -> bool:
+        """Whether :meth:`feature` would find this one made."""
+        return f"{name}@{card}" in self._features
+
+    def save(self) -> None:
+        """Hand new features to the store; does nothing where there is no store or nothing is new."""
+        if self._store is not None and self._new:
+            self._store.save(self.truth.key, self._features)
+            self._new = False
+
+    @cached_property
+    def box(self) -> Box:
+        """The region's box in the frame: (x, y, width, height)."""
+        return region_box(self.truth.mask, self.truth.target.shape[:2])
+
+    @cached_property
+    def mask(self) -> Mask:
+        """The mask in the box, (h, w) bool; all true without a mask."""
+        if self.truth.mask is None:
+            return np.ones(self.truth.target.shape[:2], dtype=bool)
+        return np.ascontiguousarray(cut(self.truth.mask, self.box))
+
+    @cached_property
+    def target(self) -> Image:
+        """The target in the box, (h, w, 3) uint8."""
+        return np.ascontiguousarray(cut(self.truth.target, self.box))
+
+    @cached_property
+    def rgb(self) -> Floats:
+        """The target in the box, float64 RGB in [0, 1]."""
+        return filters.unit(self.target)
+
+    @cached_property
+    def luma(self) -> Floats:
+        """BT.601 luma of the target in the box, float64 in [0, 1]."""
+        return filters.luma(self.rgb)
+
+    @cached_property
+    def lab(self) -> Floats:
+        """CIELAB (D65) of the target in the box."""
+        return filters.lab(self.target)
+
+
+class View:
+    """One output beside its truth. All arrays are of the region's box unless they say otherwise."""
+
+    def __init__(self, truth: Truth, output: Image, known: Known | None = None) -> None:
+        self.truth = truth
+        self.output = output
+        self.known = Known(truth) if known is None else known
+        self._shared: dict[str, object] = {}
+
+    @property
+    def region(self) -> Region:
+        """`inside` with a mask, `full` without."""
+        return "full" if self.truth.mask is None else "inside"
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """A value that several metrics share, made by the first that asks."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return self._shared[name]  # type: ignore[return-value]
+
+    @property
+    def box(self) -> Box:
+        """The region's box in the frame."""
+        return self.known.box
+
+    @property
+    def mask(self) -> Mask:
+        """The mask in the box; all true without a mask."""
+        return self.known.mask
+
+    @cached_property
+    def image(self) -> Image:
+        """The output's masked pixels over the target, (h, w, 3) uint8; what `inside` metrics see."""
+        part = cut(self.output, self.box)
+        if self.truth.mask is None:
+            return np.ascontiguousarray(part)
+        return composite(part, self.known.target, self.known.mask)
+
+    @cached_property
+    def rgb(self) -> Floats:
+        """:attr:`image` as float64 RGB in [0, 1]."""
+        return filters.unit(self.image)
+
+    @cached_property
+    def luma(self) -> Floats:
+        """BT.601 luma of :attr:`image`, float64 in [0, 1]."""
+        return filters.luma(self.rgb)
+
+    @cached_property
+    def lab(self) -> Floats:
+        """CIELAB (D65) of :attr:`image`."""
+        return filters.lab(self.image)
+
+    @cached_property
+    def same(self) -> bool:
+        """Whether the output equals the target on all masked pixels."""
+        return bool(np.array_equal(self.image, self.known.target))
+
+    @cached_property
+    def changed(self) -> Mask:
+        """(H, W) of the frame: pixels outside the mask that differ from the target in any channel."""
+        if self.truth.mask is None:
+            return np.zeros(self.output.shape[:2], dtype=bool)
+        differ: Mask = (self.output != self.truth.target).any(axis=2)
+        return differ & ~self.truth.mask
