@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code. Nothing is raised but under ``REFBENCH_DEBUG=1``, which shows tracebacks.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = os.environ.get("REFBENCH_DEBUG", "") not in ("", "0")
+    if not debug:
+        warnings.simplefilter("ignore")  # libraries warn about themselves; what concerns the user is said in results
     try:
         code = _dispatch(given)
         sys.stdout.flush()
@@ -71,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
-        if os.environ.get("REFBENCH_DEBUG", "") not in ("", "0"):
+        if debug:
             raise
         print(f"Error: {_sentence(error)}", file=sys.stderr)
         return 2

@@ -204,9 +204,9 @@ def measure(
         RefbenchError: unknown metric (with near names), a picture that cannot be read, sizes that differ, an empty or
             full mask, or a metric asked for by name that needs more than is given.
     """
-    from refbench.runs.single import measure_one
+    from refbench.runs.single import measure_files
 
-    return measure_one(output, target, reference, mask, draft, metrics, device=device)
+    return measure_files(output, target, reference, mask, draft, metrics, device=device)
 
 
 def metric_state(names: Sequence[str] | None = None) -> tuple[dict[str, MetricCard], dict[str, str]]:

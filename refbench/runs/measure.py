@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from refbench.errors import RefbenchError
 from refbench.images import Image, load_image
 from refbench.runs.answers import AnswerStore, Need, measure_answers, needed
+from refbench.runs.environment import cores
 from refbench.runs.folder import RunFolder
 from refbench.runs.generate import pixels_sha256
 from refbench.runs.plan import batches
@@ -28,11 +29,14 @@ from refbench.schema import MetricCard, RunManifest, SampleRecord, Score, Truth
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from refbench.metrics.features import FeatureStore
     from refbench.metrics.measurer import Measurer
     from refbench.tasks.suite import Suite
 
 CHUNK = 8
 """Samples measured together, kept in memory together, and lost together by a kill while measuring."""
+FEATURES_MB = 16.0
+"""Features of truths kept in memory; those of a chunk are all that is used again before it is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Work:
     suite: str
     """Name or folder, as given."""
     device: str
+    threads: int | None
+    """Of one measuring process; None leaves it to the measurer."""
     cache: Path | None
     records: Mapping[str, SampleRecord]
     chunks: tuple[tuple[str, ...], ...]
@@ -87,14 +93,25 @@ class ChunkMeasurer:
         self.work, self.suite = work, suite
         self.store = AnswerStore(work.cache)
         self._measurers: dict[tuple[str, ...], Measurer] = {}
+        self._features: FeatureStore | None = None
         self._old = Stored(work.final("scores"), "scores") if work.final("scores").exists() else None
 
     def measurer(self, names: tuple[str, ...]) -> Measurer:
         """A measurer of some metrics; they share what they can inside refbench.metrics."""
+        from refbench.metrics.features import FeatureStore
         from refbench.metrics.measurer import Measurer
 
+        if self._features is None:
+            folder = None if self.work.cache is None else self.work.cache / "features"
+            self._features = FeatureStore(folder, memory_mb=FEATURES_MB)
         if names not in self._measurers:
-            self._measurers[names] = Measurer(names, device=self.work.device, batch_size=CHUNK)
+            self._measurers[names] = Measurer(
+                names,
+                device=self.work.device,
+                batch_size=CHUNK,
+                features=self._features,
+                threads=self.work.threads,
+            )
         return self._measurers[names]
 
     def do(self, chunk: int, kinds: Sequence[Kind]) -> int:
@@ -221,7 +238,7 @@ def measure(
         RefbenchError: a sample has no record, an output was changed, or the folder cannot be written.
     """
     manifest = folder.read_manifest()
-    work = _plan(folder, manifest, suite_spec, cards, device, cache)
+    work = _plan(folder, manifest, suite_spec, cards, device, workers, cache)
     states = {kind: [work.state(kind, c) for c in range(len(work.chunks))] for kind in KINDS}
     left = [kind for kind in KINDS if not finished(work.final(kind), states[kind], kind)]
     if not left:
@@ -254,6 +271,7 @@ def _plan(
     suite_spec: str,
     cards: Mapping[str, MetricCard],
     device: str,
+    workers: int,
     cache: Path | None,
 ) -> Work:
     from refbench.metrics.contract import card_hash
@@ -269,6 +287,7 @@ def _plan(
         folder=folder.path,
         suite=suite_spec,
         device=device,
+        threads=max(1, cores() // workers) if workers > 1 else None,
         cache=cache,
         records=records,
         chunks=tuple(batches(manifest.samples, CHUNK)),
@@ -313,7 +332,7 @@ def _run(
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_start_worker, initargs=(work, workers)
+        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_start_worker, initargs=(work,)
     ) as pool:
         try:
             for future in as_completed([pool.submit(_do_in_worker, chunk, kinds) for chunk, kinds in jobs]):
@@ -331,8 +350,8 @@ def _run(
 _in_worker: ChunkMeasurer | None = None
 
 
-def _start_worker(work: Work, workers: int) -> None:
-    """Set a worker process up: it leaves Ctrl-C to the parent and ends with it, and takes its share of the cores."""
+def _start_worker(work: Work) -> None:
+    """Set a worker process up: it leaves Ctrl-C to the parent, and ends with it."""
     global _in_worker
     import multiprocessing
     import os
@@ -349,16 +368,6 @@ def _start_worker(work: Work, workers: int) -> None:
     from refbench.tasks.suite import load_suite
 
     _in_worker = ChunkMeasurer(work, load_suite(work.suite))
-    _share_cores(workers)
-
-
-def _share_cores(workers: int) -> None:
-    import os
-
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // workers))
 
 
 def _do_in_worker(chunk: int, kinds: tuple[Kind, ...]) -> int:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refbench.errors import RefbenchError, UnavailableError
+from refbench.errors import RefbenchError
 from refbench.images import check_mask, check_same_size, load_image, load_mask
-from refbench.schema import Score, Truth
 
 if TYPE_CHECKING:
     from refbench.images import Image, Mask
+    from refbench.schema import Score
 
 
-def measure_one(
+def measure_files(
     output: str | os.PathLike[str] | Image,
     target: str | os.PathLike[str] | Image,
     reference: str | os.PathLike[str] | Image | None,
@@ -30,30 +29,7 @@ def measure_one(
     """Scores of one image; arguments and errors as :func:`refbench.runs.api.measure`."""
     from refbench.metrics.registry import make_metrics
 
-    chosen = make_metrics(metrics)  # an unknown name is told before a picture is read
-    missing = {name: why for name, why in ((name, metric.missing()) for name, metric in chosen.items()) if why}
-    if metrics is not None and missing:
-        raise UnavailableError(next(iter(missing.values())))
-    truth, image = _read(output, target, reference, mask, draft)
-    lacking = {name: what for name, what in ((n, m.lacking(truth, True)) for n, m in chosen.items()) if what}
-    if metrics is not None and lacking:
-        name, what = next(iter(lacking.items()))
-        raise RefbenchError(
-            f"Expected {what} in order to measure {name}, but none was given; add it or leave {name} out."
-        )
-    names = [name for name in chosen if name not in missing and name not in lacking]
-    from refbench.metrics.measurer import Measurer
-
-    return Measurer(names, device=device, batch_size=1).measure([truth], [image])[0]
-
-
-def _read(
-    output: str | os.PathLike[str] | Image,
-    target: str | os.PathLike[str] | Image,
-    reference: str | os.PathLike[str] | Image | None,
-    mask: str | os.PathLike[str] | Mask | None,
-    draft: str | os.PathLike[str] | Image | None,
-) -> tuple[Truth, Image]:
+    make_metrics(metrics)  # an unknown name is told before a picture is read
     wanted = _image(target, "target")
     size = (wanted.shape[0], wanted.shape[1])
     image = _image(output, "output")
@@ -65,10 +41,9 @@ def _read(
     if marked is not None:
         check_mask(marked, size, _where(mask, "mask"))
     shown = None if reference is None else _image(reference, "reference")
-    digest = hashlib.sha256()
-    for array in (wanted, drafted, shown, marked):
-        digest.update(b"none" if array is None else repr(array.shape).encode() + array.tobytes())
-    return Truth("output", wanted, drafted, shown, marked, key=digest.hexdigest()), image
+    from refbench.metrics.measurer import measure_one
+
+    return measure_one(image, wanted, shown, marked, drafted, metrics, device=device)
 
 
 def _where(given: object, what: str) -> str:

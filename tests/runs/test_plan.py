@@ -1,0 +1,131 @@
+"""What a run is to do follows from the request alone, and another request is told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import NOISE, adapter_file, manifest, tiny
+
+from refbench.errors import RefbenchError
+from refbench.runs.plan import Request, batches, content_of, default_folder, model_slug, refuse_other_run, seed_for
+
+
+class TestSeeds:
+    def test_a_sample_has_its_own_seed_whatever_the_order(self) -> None:
+        assert seed_for(0, "text-refine-007") == seed_for(0, "text-refine-007")
+        assert seed_for(0, "text-refine-007") != seed_for(0, "text-refine-008")
+        assert seed_for(0, "text-refine-007") != seed_for(1, "text-refine-007")
+
+    def test_they_are_fixed_for_all_time(self) -> None:
+        # Published outputs depend on these: first 4 bytes of SHA-256("refbench seed 0 text-refine-000"), shifted by 1.
+        assert seed_for(0, "text-refine-000") == 0x1D6A759D
+
+    @given(st.integers(0, 10**6), st.text(max_size=20))
+    def test_they_fit_every_generator(self, seed: int, sample: str) -> None:
+        assert 0 <= seed_for(seed, sample) < 2**31
+
+    def test_they_are_spread_evenly(self) -> None:
+        seeds = np.array([seed_for(0, f"s-{n:04d}") for n in range(2000)])
+        assert len(set(seeds.tolist())) == 2000
+        # Mean of 2,000 uniform numbers: standard error is range / sqrt(12 * 2000) = 0.65 % of the range.
+        assert abs(seeds.mean() / 2**31 - 0.5) < 4 * 0.0065
+
+
+@given(st.lists(st.integers(), max_size=30), st.integers(1, 7))
+def test_batches_are_cut_at_fixed_places(ids: list[int], size: int) -> None:
+    names = [str(n) for n in ids]
+    cut = list(batches(names, size))
+    assert [name for batch in cut for name in batch] == names
+    assert all(len(batch) == size for batch in cut[:-1])
+
+
+class TestFolders:
+    @pytest.mark.parametrize(
+        ("request_", "name"),
+        [
+            (Request("identity", "tiny"), "identity"),
+            (Request("identity", "tiny", limit=4), "identity+limit-4"),
+            (Request("identity", "tiny", tasks=("logo-refine",)), "identity+logo-refine"),
+            (Request("identity", "tiny", seed=3), "identity+seed-3"),
+            (Request("identity", "tiny", device="cuda:1"), "identity+cuda-1"),
+            (Request("identity", "tiny", options={"steps": 8}), "identity+steps-8"),
+        ],
+    )
+    def test_another_request_has_another_place(self, request_: Request, name: str) -> None:
+        assert default_folder(request_, tiny()) == Path("runs/tiny") / name  # type: ignore[arg-type]
+
+    def test_paths_become_plain_names(self, tmp_path: Path) -> None:
+        file = adapter_file(tmp_path, NOISE, "my_model")
+        assert model_slug(str(file)) == "my_model"
+        assert model_slug(f"{file}:Model") == "my_model-Model"
+        (tmp_path / "run x" / "outputs").mkdir(parents=True)
+        (tmp_path / "run x" / "outputs" / "a.png").write_bytes(b"")
+        assert model_slug(str(tmp_path / "run x" / "outputs")) == "run-x"
+
+
+class TestOtherRuns:
+    def ours(self, request: Request, **changes: object) -> None:
+        suite = tiny()
+        refuse_other_run(
+            manifest(samples=suite.ids, arguments=request.arguments, **changes),
+            request,
+            suite,  # type: ignore[arg-type]
+            Path("here"),
+        )
+
+    def test_the_same_request_goes_on(self) -> None:
+        self.ours(Request("identity", "tiny"))
+
+    def test_batch_size_and_workers_may_change(self) -> None:
+        request = Request("identity", "tiny")
+        suite = tiny()
+        old = manifest(samples=suite.ids, arguments={**request.arguments, "batch_size": 4, "workers": 2})
+        refuse_other_run(old, request, suite, Path("here"))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"suite_hash": "6" * 64}, "hash 555555555555 at here, but that run is of 'tiny' with hash 666666666666"),
+            ({"model": "sharpen"}, "same model .* sharpen .* identity"),
+            ({"seed": 1}, "same seed .* 1 .* 0"),
+            ({"device": "cuda"}, "same device"),
+        ],
+    )
+    def test_another_one_is_refused_with_both_values(self, changes: dict[str, object], words: str) -> None:
+        with pytest.raises(RefbenchError, match=words):
+            self.ours(Request("identity", "tiny"), **changes)
+
+    @pytest.mark.parametrize(
+        "other", [Request("identity", "tiny", limit=3), Request("identity", "tiny", options={"a": 1})]
+    )
+    def test_other_arguments_are_refused(self, other: Request) -> None:
+        suite = tiny()
+        old = manifest(samples=suite.ids, arguments=other.arguments)
+        with pytest.raises(RefbenchError, match=r"same (limit|adapter options)"):
+            refuse_other_run(old, Request("identity", "tiny"), suite, Path("here"))  # type: ignore[arg-type]
+
+    def test_a_model_file_that_changed_is_refused(self, tmp_path: Path) -> None:
+        file = adapter_file(tmp_path, NOISE)
+        request = Request(str(file), "tiny")
+        suite = tiny()
+        old = manifest(samples=suite.ids, model=str(file), arguments=request.arguments)
+        refuse_other_run(old, request, suite, Path("here"))  # type: ignore[arg-type]
+        file.write_text(file.read_text() + "\n# better\n")
+        with pytest.raises(RefbenchError, match="it has changed since"):
+            refuse_other_run(old, request, suite, Path("here"))  # type: ignore[arg-type]
+
+    def test_a_folder_of_images_that_changed_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(b"1")
+        before = content_of(str(tmp_path))
+        (tmp_path / "a.png").write_bytes(b"12")
+        assert content_of(str(tmp_path)) != before
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"seed": -1}])
+def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(RefbenchError, match="Expected"):
+        Request("identity", "tiny", **wrong)  # type: ignore[arg-type]

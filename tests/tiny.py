@@ -1,0 +1,150 @@
+"""A suite of eight small made-up samples, for tests of runs and of the command line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from refbench.images import Image
+from refbench.schema import AdapterCard, RunManifest, Sample, SampleMeta, Truth
+
+TASKS = ("logo-refine", "pattern-replace")
+HEIGHT, WIDTH = 96, 112
+
+
+def make(task: str, number: int) -> tuple[Sample, Image]:
+    """One sample and its target: stripes and discs on a gradient, the draft blurred inside the mask."""
+    rng = np.random.default_rng([number, TASKS.index(task)])
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(float)
+    base = np.stack([x / WIDTH, y / HEIGHT, (x + y) / (WIDTH + HEIGHT)], axis=2) * 120 + 60
+    angle, step = rng.uniform(0, np.pi), rng.uniform(5, 9)
+    stripes = (np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / step) > 0)[..., None]
+    disc = ((x - WIDTH / 2) ** 2 + (y - HEIGHT / 2) ** 2 < 26**2)[..., None]
+    colour = rng.uniform(0, 255, 3)
+    target = np.where(stripes & disc, colour, base) + rng.normal(0, 3, (HEIGHT, WIDTH, 3))
+    target8 = np.clip(np.rint(target), 0, 255).astype(np.uint8)
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[24:72, 32:80] = True
+    blurred = target8.astype(float)
+    for axis in (0, 1):
+        blurred = sum(np.roll(blurred, shift, axis) for shift in range(-4, 5)) / 9
+    draft = np.where(mask[..., None], np.rint(blurred + 6), target8).astype(np.uint8)
+    reference = np.ascontiguousarray(np.roll(target8, 3, axis=1)[::-1][:90])
+    meta = SampleMeta(
+        id=f"{task}-{number:03d}",
+        task=task,
+        category="logo" if task.startswith("logo") else "pattern",
+        mode="refine" if task.endswith("refine") else "replace",
+        source_id=f"{task}-source-{number // 2}",
+        view="composed",
+        degradation="blur",
+        strength=0.5,
+        mask_kind="box",
+        mask_share=float(mask.mean()),
+        licence="CC0-1.0",
+        attribution="made by the tests",
+        source="tests",
+        seed=number,
+    )
+    prompt = f"Restore the {meta.category} from the reference"
+    return Sample(meta.id, draft, reference, mask, prompt, (20, 10, 60, 70), meta), target8
+
+
+@dataclass(frozen=True)
+class TinySuite:
+    """What runs need of a suite, in memory."""
+
+    ids: tuple[str, ...]
+    hash: str = "5" * 64
+    name: str = "tiny"
+    version: str = "1"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return TASKS
+
+    @property
+    def metas(self) -> tuple[SampleMeta, ...]:
+        return tuple(self.sample(sample).meta for sample in self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self.sample, self.ids)
+
+    def sample(self, sample: str) -> Sample:
+        return make(sample[:-4], int(sample[-3:]))[0]
+
+    def truth(self, sample: str) -> Truth:
+        found, target = make(sample[:-4], int(sample[-3:]))
+        return Truth(
+            sample,
+            target,
+            found.draft,
+            found.reference,
+            found.mask,
+            found.reference_box,
+            category=found.meta.category,
+            key=hashlib.sha256(target.tobytes()).hexdigest(),
+        )
+
+    def select(self, tasks: Sequence[str] | None = None, limit: int | None = None) -> TinySuite:
+        chosen = [s for s in self.ids if tasks is None or s[:-4] in tasks]
+        chosen.sort(key=lambda s: s[-3:])
+        return replace(self, ids=tuple(chosen[:limit]))
+
+
+def tiny(samples: int = 8) -> TinySuite:
+    """The suite, or a shorter or longer one of the same recipe."""
+    return TinySuite(tuple(f"{task}-{number:03d}" for number in range((samples + 1) // 2) for task in TASKS)[:samples])
+
+
+def adapter_file(folder: Path, body: str, name: str = "model") -> Path:
+    """A class adapter whose ``refine(self, inputs)`` has this body."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.py"
+    lines = "\n".join("        " + line for line in body.strip("\n").splitlines())
+    path.write_text(
+        "import os, sys, time\nimport numpy as np\nfrom refbench.schema import AdapterCard\n\n\nclass Model:\n"
+        f"    card = AdapterCard(name={name!r}, summary='A model of the tests.')\n\n"
+        "    def __init__(self, *, device='cpu', strength=0.5):\n        self.strength = strength\n\n"
+        f"    def refine(self, inputs):\n{lines}\n"
+    )
+    return path
+
+
+NOISE = """
+rng = np.random.default_rng(inputs.seed)
+out = inputs.draft.copy()
+out[inputs.mask] = rng.integers(0, 256, (int(inputs.mask.sum()), 3))
+return out
+"""
+"""A model whose output depends on the sample's seed alone."""
+
+
+def manifest(**changes: object) -> RunManifest:
+    """The manifest of a run of three samples, with some fields changed."""
+    fields: dict[str, object] = {
+        "run": "r",
+        "suite": "tiny",
+        "suite_version": "1",
+        "suite_hash": "5" * 64,
+        "samples": ("a-000", "a-001", "a-002"),
+        "model": "identity",
+        "card": AdapterCard(name="identity", summary="The draft."),
+        "arguments": {},
+        "isolation": "worker",
+        "seed": 0,
+        "device": "cpu",
+        "created": "2026-01-01T00:00:00+00:00",
+        "versions": {},
+        "git_commit": None,
+        "git_dirty": None,
+        "hardware": {},
+    }
+    return RunManifest(**{**fields, **changes})
