@@ -1,0 +1,225 @@
+"""The OmniRefiner pipeline (arXiv 2511.19990): draft, reference, mask, prompt -> refined picture.
+
+FLUX.1-Kontext with one more stream. Components are diffusers' own classes at every scale; text encoders are optional
+(without them the prompt is one zero token). :meth:`OmniRefinerPipeline.denoise` is the method at the working size;
+:meth:`OmniRefinerPipeline.__call__` adds the focus crop and the soft paste-back for pictures of any size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers.loaders import FluxLoraLoaderMixin
+from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline, calculate_shift
+from torch import Tensor
+
+from refbench.images import Image
+from refbench.omnirefiner.autoencoder import PatchAutoencoder, build_autoencoder, decode, encode, scale_factor
+from refbench.omnirefiner.focus import Focus, paste_back
+from refbench.omnirefiner.tokens import Conditions, latent_mask, pack, unpack
+from refbench.omnirefiner.velocity import velocity
+
+if TYPE_CHECKING:
+    from refbench.omnirefiner.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerOutput:
+    """What a call returns."""
+
+    images: list[Image]
+    """Refined pictures, each (H, W, 3) uint8 of its draft's size."""
+
+
+class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[misc]
+    """Reference-guided local refinement.
+
+    Args:
+        scheduler, vae, transformer: as in ``FluxKontextPipeline``.
+        text_encoder, tokenizer: CLIP, or None.
+        text_encoder_2, tokenizer_2: T5, or None.
+        prediction: how the transformer's output is read, see :func:`refbench.omnirefiner.velocity.velocity`.
+        mask_mode: how the mask enters the sequence, see :func:`refbench.omnirefiner.tokens.assemble`.
+        working_size: side in px of the focus crop.
+        default_steps: Euler steps when none are given.
+        guidance: value for guidance-distilled transformers, else None.
+    """
+
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->transformer->vae"
+    _optional_components = ["text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"]
+    _lora_loadable_modules = ["transformer"]
+
+    def __init__(
+        self,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        vae: AutoencoderKL | PatchAutoencoder,
+        transformer: FluxTransformer2DModel,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        text_encoder_2: Any = None,
+        tokenizer_2: Any = None,
+        prediction: str = "velocity",
+        mask_mode: str = "none",
+        working_size: int = 512,
+        default_steps: int = 28,
+        guidance: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            scheduler=scheduler, vae=vae, transformer=transformer, text_encoder=text_encoder, tokenizer=tokenizer,
+            text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2,
+        )  # fmt: skip
+        self.register_to_config(
+            prediction=prediction, mask_mode=mask_mode, working_size=working_size, default_steps=default_steps,
+            guidance=guidance,
+        )  # fmt: skip
+        self.vae_scale_factor = scale_factor(vae)
+        self.tokenizer_max_length = tokenizer.model_max_length if tokenizer is not None else 77
+
+    _get_t5_prompt_embeds = FluxKontextPipeline._get_t5_prompt_embeds
+    _get_clip_prompt_embeds = FluxKontextPipeline._get_clip_prompt_embeds
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> OmniRefinerPipeline:
+        """Load a diffusers folder or hub id; a linear autoencoder in it is loaded here, diffusers loads the rest."""
+        config = Path(folder) / "vae" / "config.json"
+        if config.is_file() and json.loads(config.read_text()).get("_class_name") == "PatchAutoencoder":
+            vae = PatchAutoencoder.from_pretrained(config.parent, torch_dtype=options.get("torch_dtype"))
+            options.setdefault("vae", vae)
+        pipeline: OmniRefinerPipeline = super().from_pretrained(folder, **options)
+        return pipeline
+
+    @classmethod
+    def fresh(cls, model: ModelConfig, seed: int = 0) -> OmniRefinerPipeline:
+        """An untrained pipeline of a configuration, its output layer zero so that it first returns the draft."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            transformer = FluxTransformer2DModel(**model.transformer)
+            if model.prediction == "residual":
+                torch.nn.init.zeros_(transformer.proj_out.weight)
+                torch.nn.init.zeros_(transformer.proj_out.bias)
+            vae = build_autoencoder(model.autoencoder)
+        return cls(
+            FlowMatchEulerDiscreteScheduler(**model.scheduler), vae, transformer, prediction=model.prediction,
+            mask_mode=model.mask, working_size=model.working_size, default_steps=model.steps, guidance=model.guidance,
+        )  # fmt: skip
+
+    @property
+    def multiple(self) -> int:
+        """Working pictures have sides that are multiples of this many px: one token's side."""
+        return self.vae_scale_factor * 2
+
+    def embed_prompts(self, prompts: Sequence[str], max_length: int = 512) -> tuple[Tensor, Tensor]:
+        """States (B, T, D) and pooled states (B, P) of prompts: T5 and CLIP, or one zero token without them."""
+        transformer = self.transformer.config
+        device, dtype = self.transformer.device, self.transformer.dtype
+        if self.text_encoder_2 is None:
+            states = torch.zeros(len(prompts), 1, transformer.joint_attention_dim, device=device, dtype=dtype)
+        else:
+            states = self._get_t5_prompt_embeds(list(prompts), max_sequence_length=max_length, device=device).to(dtype)
+        if self.text_encoder is None:
+            pooled = torch.zeros(len(prompts), transformer.pooled_projection_dim, device=device, dtype=dtype)
+        else:
+            pooled = self._get_clip_prompt_embeds(list(prompts), device=device).to(device, dtype)
+        return states, pooled
+
+    @torch.no_grad()
+    def conditions(
+        self, draft: Tensor, reference: Tensor | None, mask: Tensor, prompts: Sequence[str] | tuple[Tensor, Tensor],
+        reference_mask: Tensor | None = None,
+    ) -> Conditions:  # fmt: skip
+        """Encode what stays fixed: pictures (B, 3, H, W) in [-1, 1] and mask (B, 1, H, W) -> :class:`Conditions`."""
+        embeds, pooled = self.embed_prompts(prompts) if isinstance(prompts[0], str) else prompts  # type: ignore[arg-type]
+        drafted = encode(self.vae, draft.to(self.vae.dtype))
+        height, width = drafted.shape[-2:]
+        shown, shown_size = None, None
+        if reference is not None:
+            latents = encode(self.vae, reference.to(self.vae.dtype))
+            shown, shown_size = pack(latents), (latents.shape[-2], latents.shape[-1])
+        if reference_mask is not None and shown_size is not None:
+            reference_mask = latent_mask(reference_mask, *shown_size)
+        return Conditions(
+            draft=pack(drafted), size=(height, width), prompt_embeds=embeds, pooled=pooled, reference=shown,
+            reference_size=shown_size, mask=latent_mask(mask, height, width), reference_mask=reference_mask,
+            guidance=(self.config.guidance or 1.0) if self.transformer.config.guidance_embeds else None,
+        )  # fmt: skip
+
+    def velocity(self, noisy: Tensor, sigma: Tensor, conditions: Conditions, transformer: Any = None) -> Tensor:
+        """One transformer call under this pipeline's conventions; `transformer` may be a wrapped one (training)."""
+        return velocity(
+            self.transformer if transformer is None else transformer, noisy, sigma, conditions,
+            self.config.prediction, self.config.mask_mode,
+        )  # fmt: skip
+
+    def set_schedule(self, steps: int, tokens: int) -> Tensor:
+        """Prepare the scheduler as FLUX.1-Kontext does; returns sigmas (steps + 1,) from 1 to 0."""
+        config = self.scheduler.config
+        mu = calculate_shift(
+            tokens, config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5), config.get("max_shift", 1.15),
+        )  # fmt: skip
+        self.scheduler.set_timesteps(
+            sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu if config.use_dynamic_shifting else None,
+            device=self.transformer.device,
+        )  # fmt: skip
+        self.scheduler.set_begin_index(0)
+        sigmas: Tensor = self.scheduler.sigmas
+        return sigmas
+
+    @torch.no_grad()
+    def denoise(self, noise: Tensor, conditions: Conditions, steps: int | None = None) -> Tensor:
+        """Euler sampling with the scheduler: noise tokens (B, N, C) -> clean tokens."""
+        steps = steps or self.config.default_steps
+        self.set_schedule(steps, noise.shape[1])
+        tokens = noise
+        for t in self.scheduler.timesteps:
+            sigma = (t / self.scheduler.config.num_train_timesteps).expand(tokens.shape[0])
+            tokens = self.scheduler.step(self.velocity(tokens, sigma, conditions).to(tokens.dtype), t, tokens, return_dict=False)[0]
+        return tokens
+
+    @torch.no_grad()
+    def pictures(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        """Clean tokens of latents (h, w) -> pictures (B, 3, H, W) in [-1, 1]."""
+        return decode(self.vae, unpack(tokens, *size).to(self.vae.dtype)).float().clamp(-1, 1)
+
+    def noise(self, conditions: Conditions, generator: torch.Generator) -> Tensor:
+        """Starting noise (B, N, C), drawn on the generator's device."""
+        shape = conditions.draft.shape
+        drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
+        return drawn.to(conditions.draft.device, conditions.draft.dtype)
+
+    @torch.no_grad()
+    def __call__(
+        self, focuses: Sequence[Focus], prompts: Sequence[str], seeds: Sequence[int], *, steps: int | None = None,
+        use_reference: bool = True,
+    ) -> RefinerOutput:  # fmt: skip
+        """Refine focused crops (see :func:`refbench.omnirefiner.focus.focus`) and put each back into its draft.
+
+        Args:
+            focuses: crops of one working size.
+            prompts: an instruction each.
+            seeds: of the starting noise, each; results do not depend on what else is in the batch.
+            steps: Euler steps, by default the pipeline's.
+            use_reference: False leaves the reference stream out (the base editor).
+        """
+        device = self.transformer.device
+
+        def stack(values: list[Tensor]) -> Tensor:
+            return torch.stack(values).to(device)
+
+        conditions = self.conditions(
+            stack([f.draft for f in focuses]), stack([f.reference for f in focuses]) if use_reference else None,
+            stack([f.mask for f in focuses]), prompts,
+        )  # fmt: skip
+        noise = torch.cat(
+            [self.noise(conditions.rows(slice(i, i + 1)), torch.Generator().manual_seed(s)) for i, s in enumerate(seeds)]
+        )
+        pictures = self.pictures(self.denoise(noise, conditions, steps), conditions.size).cpu()
+        return RefinerOutput([paste_back(f, picture) for f, picture in zip(focuses, pictures, strict=True)])

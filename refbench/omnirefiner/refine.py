@@ -1,0 +1,128 @@
+"""Refine one picture: what ``refbench refine`` and the adapter call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from refbench.errors import RefbenchError
+from refbench.images import Image, Mask, check_mask
+from refbench.omnirefiner.focus import focus
+from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.weights import checkpoints, load_pipeline
+from refbench.schema import Box
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "omnirefiner": ("sft", "grpo"),
+    "omnirefiner-sft": ("sft",),
+    "omnirefiner-base": (),
+}
+"""Adapters of each shipped variant; the base is a single-image editor and sees no reference."""
+
+
+def load_refiner(
+    variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = "cpu"
+) -> OmniRefinerPipeline:
+    """A shipped variant, or one of another checkpoint folder.
+
+    Raises:
+        RefbenchError: an unknown variant, or a checkpoint without it.
+    """
+    if variant not in VARIANTS:
+        raise RefbenchError(
+            f"Expected a variant {', '.join(VARIANTS)}, but got '{variant}'; choose one of these."
+        )
+    return load_pipeline(checkpoint or checkpoints(), VARIANTS[variant], device=device)
+
+
+def box_mask(box: Box, size: tuple[int, int]) -> Mask:
+    """A mask (H, W) that is true in the box (x, y, width, height).
+
+    Raises:
+        RefbenchError: the box has no area or leaves the frame.
+    """
+    x, y, width, height = box
+    if width < 1 or height < 1 or x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
+        raise RefbenchError(
+            f"Expected a box inside the draft of {size[1]} x {size[0]} px, but got {x},{y},{width},{height}; "
+            "give x,y,width,height in px."
+        )
+    mask = np.zeros(size, bool)
+    mask[y : y + height, x : x + width] = True
+    return mask
+
+
+def refine(
+    draft: Image,
+    reference: Image,
+    mask: Mask | None = None,
+    *,
+    box: Box | None = None,
+    reference_box: Box | None = None,
+    prompt: str = "Restore the detail inside the mask from the reference.",
+    variant: str = "omnirefiner",
+    checkpoint: str | Path | None = None,
+    pipeline: OmniRefinerPipeline | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Image:
+    """Put the marked detail of a draft right from a reference.
+
+    Args:
+        draft: (H, W, 3).
+        reference: (h, w, 3), any size.
+        mask: (H, W), or `box` (x, y, width, height) in its place: what is wrong.
+        reference_box: where the same detail is in the reference, if known.
+        prompt: an instruction; without text encoders (the tiny scale) it has no effect.
+        variant: see :data:`VARIANTS`; with `checkpoint`, of that folder.
+        pipeline: a loaded one, instead of `variant` and `checkpoint`.
+        steps: Euler steps, by default the pipeline's.
+        seed: of the starting noise.
+
+    Returns:
+        The refined picture (H, W, 3); outside the mask it is the draft.
+
+    Raises:
+        RefbenchError: neither or both of mask and box, a mask that is empty or of another size, a box outside.
+    """
+    if (mask is None) == (box is None):
+        raise RefbenchError("Expected either a mask or a box, but got " + ("both" if box else "neither") + "; give one.")
+    if mask is None:
+        assert box is not None
+        mask = box_mask(box, draft.shape[:2])
+    elif mask.shape != draft.shape[:2] or not mask.any():
+        check_mask(mask, draft.shape[:2], "mask")
+    return refine_many(
+        [(draft, reference, mask, reference_box, prompt, seed)],
+        pipeline or load_refiner(variant, checkpoint=checkpoint, device=device),
+        steps=steps, use_reference=variant != "omnirefiner-base",
+    )[0]  # fmt: skip
+
+
+def refine_many(
+    questions: Sequence[tuple[Image, Image, Mask, Box | None, str, int]], pipeline: OmniRefinerPipeline, *,
+    steps: int | None = None, use_reference: bool = True,
+) -> list[Image]:  # fmt: skip
+    """Refine a batch of (draft, reference, mask, reference box, prompt, seed)."""
+    size = int(pipeline.config.working_size)
+    focuses = [focus(d, r, m, size, reference_box=b) for d, r, m, b, _, _ in questions]
+    found = pipeline(focuses, [q[4] for q in questions], [q[5] for q in questions], steps=steps, use_reference=use_reference)
+    images: list[Image] = found.images
+    return images
+
+
+def side_by_side(draft: Image, reference: Image, mask: Mask, refined: Image) -> Image:
+    """Draft with the mask's outline, reference, and refined, at one height, for ``--show``: (H, W', 3)."""
+    from refbench.images import resize
+
+    height = draft.shape[0]
+    shown = draft.copy()
+    inner = mask.copy()
+    inner[1:-1, 1:-1] &= mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    shown[mask & ~inner] = (255, 0, 160)
+    width = max(1, round(reference.shape[1] * height / reference.shape[0]))
+    gap = np.full((height, 8, 3), 255, np.uint8)
+    return np.ascontiguousarray(np.hstack([shown, gap, resize(reference, (height, width)), gap, refined]))

@@ -1,0 +1,122 @@
+"""What the stages share: time budget, moving average, LoRA, logs and resumable state."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refbench.omnirefiner.config import LORA_TARGETS
+
+ADAPTER = "default"
+
+
+def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = ADAPTER) -> None:
+    """Freeze the transformer and put a LoRA adapter (peft) on attention and feed-forward of all its blocks."""
+    from peft import LoraConfig
+
+    transformer.requires_grad_(False)
+    targets = [
+        path for path, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and "transformer_blocks." in path and path.endswith(LORA_TARGETS)
+    ]  # fmt: skip
+    transformer.add_adapter(
+        LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=targets, init_lora_weights="gaussian"), name
+    )
+    for parameter in trainable(transformer).values():
+        parameter.data = parameter.data.float()
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters a stage may change, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+class Average:
+    """Exponential moving average of the trainable parameters, warmed up as (1 + n) / (10 + n)."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
+        self.decay, self.count = decay, 0
+        self.shadow = {name: p.detach().float().clone() for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Move towards the current values; decay 0 copies them."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        shadows = [self.shadow[name] for name in parameters]
+        torch._foreach_lerp_(shadows, [p.detach().float() for p in parameters.values()], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Exchange the averages with the parameters; calling it twice restores both."""
+        for name, p in parameters.items():
+            kept = p.detach().clone().float()
+            p.copy_(self.shadow[name])
+            self.shadow[name].copy_(kept)
+
+
+class Budget:
+    """Progress from 0 to 1 by steps or by minutes, whichever is nearer its end; resumes where it was."""
+
+    def __init__(self, steps: int, minutes: float | None, start: float = 0.0) -> None:
+        self.steps, self.minutes, self.start = steps, minutes, start
+        self._clock = time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        """Minutes of this call."""
+        return (time.monotonic() - self._clock) / 60
+
+    def progress(self, step: int) -> float:
+        """Share of the run that is done."""
+        by_steps = step / self.steps
+        by_time = 0.0 if self.minutes is None else self.start + (1 - self.start) * self.spent / self.minutes
+        return min(1.0, max(by_steps, by_time))
+
+
+def learning_rate(step: int, progress: float, peak: float, warmup: int) -> float:
+    """Linear warm-up, then a cosine to 5 % of the peak."""
+    return peak * min(1.0, (step + 1) / max(warmup, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def append_log(path: Path, **values: Any) -> None:
+    """One JSON line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        handle.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}) + "\n")
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write training state so that a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """Training state, or None where there is none."""
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+@torch.no_grad()
+def copy_into(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+    """Set parameters by name; every one must be there."""
+    for name, p in parameters.items():
+        p.copy_(values[name].to(p))
+
+
+def norm(gradients: Iterable[Tensor | None]) -> float:
+    """Joint L2 norm."""
+    return math.sqrt(sum(float(g.detach().float().square().sum()) for g in gradients if g is not None))

@@ -1,0 +1,61 @@
+"""One call of the transformer: what every stage and the sampler share.
+
+Flow matching with sigma from 1 (noise) to 0 (picture): ``x = (1 - sigma) x0 + sigma eps``, velocity ``eps - x0``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from refbench.omnirefiner.tokens import Conditions, MaskMode, Prediction, assemble
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """``(1 - sigma) x0 + sigma eps`` for tokens (B, N, C) and levels (B,)."""
+    level = sigma.view(-1, 1, 1)
+    return (1 - level) * clean + level * noise
+
+
+def velocity(
+    transformer: Module, noisy: Tensor, sigma: Tensor, conditions: Conditions, prediction: Prediction, mode: MaskMode
+) -> Tensor:
+    """The predicted velocity (B, N, C) of the noisy stream, in float32.
+
+    Args:
+        transformer: a diffusers ``FluxTransformer2DModel``.
+        noisy: tokens x_sigma (B, N, C).
+        sigma: noise levels (B,) in (0, 1].
+        conditions: the other streams.
+        prediction: "velocity" reads the output as eps - x0 (FLUX); "residual" reads it as x0 - draft, so that an
+            untrained model already returns the draft, and turns it into a velocity.
+        mode: how the mask enters, see :func:`assemble`.
+    """
+    if mode == "position" and noisy.shape[0] > 1:
+        rows = [
+            velocity(transformer, noisy[i : i + 1], sigma[i : i + 1], conditions.rows(slice(i, i + 1)), prediction, mode)
+            for i in range(noisy.shape[0])
+        ]
+        return torch.cat(rows)
+    sequence, ids = assemble(noisy, conditions, mode)
+    dtype = conditions.prompt_embeds.dtype
+    guidance = conditions.guidance
+    output = transformer(
+        hidden_states=sequence.to(dtype),
+        timestep=sigma.to(dtype),
+        guidance=None if guidance is None else torch.full((noisy.shape[0],), guidance, device=noisy.device),
+        pooled_projections=conditions.pooled,
+        encoder_hidden_states=conditions.prompt_embeds,
+        txt_ids=torch.zeros(conditions.prompt_embeds.shape[1], 3, device=noisy.device, dtype=dtype),
+        img_ids=ids,
+        return_dict=False,
+    )[0][:, : noisy.shape[1]].float()
+    if prediction == "velocity":
+        return output
+    clean = conditions.draft.float() + output
+    return (noisy.float() - clean) / sigma.float().view(-1, 1, 1)

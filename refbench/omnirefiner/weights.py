@@ -1,0 +1,115 @@
+"""Weight files: a diffusers folder in half precision, LoRA adapters beside it, and a card for each.
+
+Layout: ``model_index.json``, ``scheduler/``, ``vae/``, ``transformer/`` (the base editor) and
+``adapters/<name>/pytorch_lora_weights.safetensors``, which stock diffusers loads with ``load_lora_weights``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refbench.errors import RefbenchError
+from refbench.images import write_atomic
+from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+CARD = "card.json"
+
+
+def checkpoints() -> Path:
+    """Folder of the shipped tiny checkpoint."""
+    return Path(__file__).parent / "checkpoints" / "tiny"
+
+
+def write_card(folder: Path, **facts: Any) -> None:
+    """What a reader must know of a weight file: data, steps, time, hardware, seed, command."""
+    write_atomic(folder / CARD, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a weight folder, empty where there is none."""
+    path = folder / CARD
+    card: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return card
+
+
+def save_autoencoder(vae: Any, folder: Path, card: Mapping[str, Any]) -> None:
+    """Half-precision autoencoder with its card."""
+    dtype = vae.dtype
+    vae.to(torch.float16).save_pretrained(folder)
+    vae.to(dtype)
+    write_card(folder, **card)
+
+
+def save_base(pipeline: OmniRefinerPipeline, folder: Path, card: Mapping[str, Any]) -> None:
+    """The whole pipeline without adapters, the transformer in half precision; rounding is left in `pipeline`."""
+    dtype = pipeline.dtype
+    vae_card = read_card(folder / "vae")
+    pipeline.to(torch.float16)
+    pipeline.save_pretrained(folder)
+    pipeline.to(dtype)
+    write_card(folder / "transformer", **card)
+    if vae_card:
+        write_card(folder / "vae", **vae_card)
+
+
+def save_adapter(
+    weights: Mapping[str, Tensor], transformer: Any, name: str, folder: Path, card: Mapping[str, Any]
+) -> None:
+    """A LoRA adapter in half precision as stock diffusers reads it.
+
+    Args:
+        weights: state of the adapter's parameters by the transformer's own names.
+        transformer: carries the adapter's configuration.
+        name: the adapter's name in `transformer`.
+    """
+    from peft.utils import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(transformer, state_dict=dict(weights), adapter_name=name)
+    config = transformer.peft_config[name].to_dict()
+    config["target_modules"] = sorted(config["target_modules"])
+    OmniRefinerPipeline.save_lora_weights(
+        folder, {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in state.items()},
+        transformer_lora_adapter_metadata=config,
+    )  # fmt: skip
+    write_card(folder, **card)
+
+
+def load_pipeline(
+    folder: str | Path, adapters: Sequence[str] = (), *, device: str = "cpu", dtype: torch.dtype = torch.float32,
+    fuse: bool = True,
+) -> OmniRefinerPipeline:  # fmt: skip
+    """Load a checkpoint folder (or a hub id) with adapters by name, merged into the weights when `fuse`.
+
+    Raises:
+        RefbenchError: a local folder that is not a checkpoint, or an adapter it does not hold.
+    """
+    path = Path(folder)
+    if path.exists() and not (path / "model_index.json").is_file():
+        raise RefbenchError(
+            f"Expected an OmniRefiner checkpoint (model_index.json) at {path}, but there is none; train one with "
+            "`refbench train base`, or leave the option out to use the shipped one."
+        )
+    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(folder, torch_dtype=dtype)
+    for name in adapters:
+        where = path / "adapters" / name
+        if not (where / LORA_FILE).is_file():
+            raise RefbenchError(
+                f"Expected the adapter '{name}' at {where / LORA_FILE}, but there is no such file; "
+                f"train it with `refbench train {name}`."
+            )
+        pipeline.load_lora_weights(where, weight_name=LORA_FILE, adapter_name=name)
+    if adapters:
+        pipeline.set_adapters(list(adapters))
+        if fuse:
+            pipeline.fuse_lora(components=["transformer"], adapter_names=list(adapters))
+            pipeline.unload_lora_weights()
+    pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
