@@ -41,7 +41,9 @@ def _linear() -> Floats:
 def lab(image: Image) -> Floats:
     """CIELAB (D65, 2 degrees) of an sRGB uint8 image (..., 3); L in [0, 100]. Equals ``skimage.color.rgb2lab``."""
     xyz = _linear()[image] @ (TO_XYZ / np.array(WHITE)[:, None]).T
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16.0 / 116.0)
+    f = np.cbrt(xyz)
+    dark = xyz <= 0.008856
+    f[dark] = 7.787 * xyz[dark] + 16.0 / 116.0
     x, y, z = f[..., 0], f[..., 1], f[..., 2]
     out: Floats = np.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], axis=-1)
     return out
@@ -63,6 +65,24 @@ def blur(image: Floats, size: int, sigma: float) -> Floats:
     kernel = gaussian(size, sigma)
     out: Floats = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
     return out.reshape(image.shape)
+
+
+@lru_cache(maxsize=64)
+def _toeplitz(length: int, size: int, sigma: float) -> Floats:
+    """The matrix (length, length) of a Gaussian of `size` taps with zeros beyond the border."""
+    taps = gaussian(size, sigma)[:, 0]
+    away = np.abs(np.arange(length)[:, None] - np.arange(length)[None])
+    reach = size // 2
+    return np.where(away <= reach, taps[np.minimum(reach + away, size - 1)], 0.0)
+
+
+def wide_blur(image: Floats, size: int, sigma: float) -> Floats:
+    """A Gaussian over (h, w, c) with zeros beyond the border, as two matrix products: quick for wide kernels."""
+    height, width, channels = image.shape
+    down = _toeplitz(height, size, sigma) @ image.reshape(height, width * channels)
+    turned = down.reshape(height, width, channels).swapaxes(0, 1).reshape(width, height * channels)
+    across = _toeplitz(width, size, sigma) @ turned
+    return across.reshape(width, height, channels).swapaxes(0, 1)
 
 
 def valid(image: Floats, size: int, sigma: float) -> Floats:

@@ -63,8 +63,12 @@ class Embedding(Metric):
         network = load_efficientnet(self.device)
 
         def embedded(images: Sequence[Image]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+            # On a CPU one image at a time is quickest: its activations stay in the cache.
+            step = 1 if self.device == "cpu" else len(images)
+            squares = [resize(np.ascontiguousarray(image), (SIDE, SIDE)) for image in images]
             with torch.inference_mode():
-                found = network(to_batch([resize(np.ascontiguousarray(i), (SIDE, SIDE)) for i in images], self.device))
+                parts = [to_batch(squares[at : at + step], self.device) for at in range(0, len(images), step)]
+                found = torch.cat([network(part) for part in parts])
             out: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = found.double().cpu().numpy()
             return out
 

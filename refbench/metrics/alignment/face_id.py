@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.images import Image
+from refbench.images import Image, Mask
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.filters import Floats
 from refbench.metrics.packages import checked_file, package_file
 from refbench.metrics.regions import MARGIN, cut
-from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.metrics.view import Arrays, View
+from refbench.schema import MetricCard, Truth
 
 PACKAGE = "face_recognition_models"
 EMBEDDING = ("models", "dlib_face_recognition_resnet_model_v1.dat")
@@ -101,45 +101,43 @@ class FaceIdentity(Metric):
 
     def value(self, view: View) -> float | None:
         truth = view.truth
-
-        def truth_side() -> dict[str, NDArray[np.generic]]:
-            nothing: dict[str, NDArray[np.generic]] = {"box": np.zeros(0, dtype=np.int64), "reference": np.zeros(0)}
-            assert truth.reference is not None
-            place = find_face(truth.target)
-            if place is None or not _masked(place, truth.mask):
-                return nothing
-            reference = truth.reference
-            if truth.reference_box is not None:
-                x, y, width, height = truth.reference_box
-                grow = max(MARGIN, max(width, height) // 2)
-                left, top = max(x - grow, 0), max(y - grow, 0)
-                reference = cut(
-                    reference,
-                    (
-                        left,
-                        top,
-                        min(x + width + grow, reference.shape[1]) - left,
-                        min(y + height + grow, reference.shape[0]) - top,
-                    ),
-                )
-            face = find_face(reference)
-            if face is None and truth.reference_box is not None:
-                reference = truth.reference
-                face = find_face(reference)
-            if face is None:
-                return nothing
-            return {"box": place, "reference": embed_face(reference, face)}
-
-        known = view.known.feature("face_id.reference", self.hash, truth_side)
-        if not known["box"].size:
-            return None
+        known = view.known.feature("face_id.reference", self.hash, lambda: find_faces(truth))
         image = truth.target.copy()
         x, y, width, height = view.box
         image[y : y + height, x : x + width] = view.image
-        return float(np.linalg.norm(embed_face(image, known["box"]) - known["reference"].astype(np.float64)))
+        return face_distance(truth, image, known)
 
 
-def _masked(face: NDArray[np.int64], mask: NDArray[np.bool_] | None) -> bool:
+def find_faces(truth: Truth) -> Arrays:
+    """Where the face is in the target (`box`), and the embedding of the reference's (`reference`); empty without one."""
+    nothing = {"box": np.zeros(0, dtype=np.int64), "reference": np.zeros(0)}
+    assert truth.reference is not None
+    place = find_face(truth.target)
+    if place is None or not _masked(place, truth.mask):
+        return nothing
+    reference = truth.reference
+    face = None
+    if truth.reference_box is not None:
+        x, y, width, height = truth.reference_box
+        grow = max(MARGIN, max(width, height) // 2)
+        left, top = max(x - grow, 0), max(y - grow, 0)
+        right, bottom = min(x + width + grow, reference.shape[1]), min(y + height + grow, reference.shape[0])
+        part = cut(reference, (left, top, right - left, bottom - top))
+        face = find_face(part)
+        reference = part if face is not None else reference
+    if face is None:
+        face = find_face(reference)
+    return nothing if face is None else {"box": place, "reference": embed_face(reference, face)}
+
+
+def face_distance(truth: Truth, image: Image, known: Arrays) -> float | None:
+    """Distance of the embeddings of `image` at the target's face and of the reference; None where there is no face."""
+    if not known["box"].size:
+        return None
+    return float(np.linalg.norm(embed_face(image, known["box"]) - known["reference"].astype(np.float64)))
+
+
+def _masked(face: NDArray[np.int64], mask: Mask | None) -> bool:
     """Whether at least a tenth of the face is masked."""
     if mask is None:
         return True

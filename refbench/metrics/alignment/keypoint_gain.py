@@ -27,16 +27,11 @@ def descriptors(image: Image, mask: Mask | None = None) -> NDArray[np.uint8]:
     import cv2
 
     sift = cv2.SIFT_create(nfeatures=MOST)
-    points, found = sift.detectAndCompute(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), None)
-    if found is None or not len(points):
+    where = None if mask is None else np.where(mask, np.uint8(255), np.uint8(0))
+    _, found = sift.detectAndCompute(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), where)
+    if found is None:
         return np.zeros((0, 128), dtype=np.uint8)
-    found = np.clip(np.rint(found), 0, 255).astype(np.uint8)
-    if mask is not None:
-        at = np.array([point.pt for point in points])
-        columns = np.clip(np.rint(at[:, 0]).astype(int), 0, mask.shape[1] - 1)
-        rows = np.clip(np.rint(at[:, 1]).astype(int), 0, mask.shape[0] - 1)
-        found = found[mask[rows, columns]]
-    return np.ascontiguousarray(found)
+    return np.clip(np.rint(found), 0, 255).astype(np.uint8)
 
 
 def matches(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:

@@ -56,18 +56,22 @@ def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, torch.Tensor]:
 @lru_cache(maxsize=4)
 def load_squeezenet(device: str = "cpu") -> SqueezeNet:
     """SqueezeNet 1.1 features (Iandola et al. 2016), frozen, on `device`; the same object every time."""
+    import torch
+
     from refbench.metrics.backbones.squeezenet import SqueezeNet
 
     network = SqueezeNet()
     network.load_state_dict(read_weights("squeezenet1_1"))
-    return network.eval().requires_grad_(False).to(device)
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=4)
 def load_efficientnet(device: str = "cpu") -> EfficientNetLite0:
     """EfficientNet-Lite0 up to its pooled 1280-d embedding (Tan & Le 2019), frozen; the same object every time."""
+    import torch
+
     from refbench.metrics.backbones.efficientnet import EfficientNetLite0
 
     network = EfficientNetLite0()
     network.load_state_dict(read_weights("efficientnet_lite0"))
-    return network.eval().requires_grad_(False).to(device)
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

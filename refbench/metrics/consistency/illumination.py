@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from refbench.images import Mask
-from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.filters import Floats, gaussian
+from refbench.metrics.contract import Metric, library
+from refbench.metrics.filters import Floats, wide_blur
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
@@ -24,14 +24,11 @@ def low_pass_difference(output: Floats, target: Floats, mask: Mask) -> float:
         output, target: CIELAB (h, w, 3).
         mask: (h, w).
     """
-    import cv2
-
     sigma = max(SHARE * float(np.sqrt(mask.sum())), LEAST)
-    kernel = gaussian(2 * int(3.0 * sigma + 0.5) + 1, sigma)
     weight = mask.astype(np.float64)
     # The low pass is linear: one pass over the difference is enough.
     planes = np.concatenate([(output - target) * weight[..., None], weight[..., None]], axis=2)
-    smooth = cv2.sepFilter2D(planes, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)[mask]
+    smooth = wide_blur(planes, 2 * int(3.0 * sigma + 0.5) + 1, sigma)[mask]
     return float(np.linalg.norm(smooth[:, :3] / smooth[:, 3:], axis=1).mean())
 
 
@@ -54,7 +51,7 @@ class Illumination(Metric):
             colour="CIELAB, D65, of 8-bit sRGB",
             region_rule="local map averaged over the masked pixels",
             border_rule="the Gaussian is normalised over masked pixels",
-            backend=opencv(),
+            backend=library("numpy"),
             trivial="paste",
             note="blind to detail; a thing of another colour counts as another light",
         )

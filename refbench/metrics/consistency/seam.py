@@ -6,7 +6,7 @@ import numpy as np
 
 from refbench.images import Mask
 from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.filters import Floats, lab
+from refbench.metrics.filters import Floats, gaussian, lab
 from refbench.metrics.regions import cut
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
@@ -24,44 +24,30 @@ def edge_pixels(mask: Mask) -> Mask:
     return out
 
 
-def side_weights(mask: Mask) -> tuple[Floats, Floats]:
-    """Gaussian-weighted number of pixels around each pixel that lie inside and outside the mask, (h, w) each."""
-    inside = mask.astype(np.float64)
-    return _smooth(inside), _smooth(1.0 - inside)
-
-
 def jumps(image: Floats, mask: Mask, edge: Mask) -> Floats:
-    """Mean CIELAB colour just inside minus just outside, at each edge pixel: (n, 3)."""
+    """Length of mean CIELAB colour just inside minus just outside, at each edge pixel: (n,)."""
     inside = mask.astype(np.float64)
-    weight_in, weight_out = (weight[edge][:, None] for weight in side_weights(mask))
-    sum_in = _smooth(image * inside[..., None])[edge]
-    sum_out = _smooth(image * (1.0 - inside)[..., None])[edge]
-    out: Floats = sum_in / weight_in - sum_out / weight_out
+    planes = np.concatenate([image * inside[..., None], inside[..., None]], axis=2)
+    sum_in, whole = _smooth(planes)[edge], _smooth(np.concatenate([image, np.ones((*mask.shape, 1))], axis=2))[edge]
+    sum_out = whole - sum_in
+    out: Floats = np.linalg.norm(sum_in[:, :3] / sum_in[:, 3:] - sum_out[:, :3] / sum_out[:, 3:], axis=1)
     return out
 
 
-def seam(output: Floats, target: Floats, mask: Mask) -> float | None:
+def seam(output: Floats, target_jumps: Floats, mask: Mask, edge: Mask) -> float:
     """Mean over the mask's edge of max(0, |jump in output| - |jump in target|), in CIELAB units.
 
     Args:
-        output, target: CIELAB (h, w, 3), cut with at least 6 px around the mask.
-        mask: (h, w).
-
-    Returns:
-        None where the mask has no edge inside the image.
+        output: CIELAB (h, w, 3), cut with at least 6 px around the mask.
+        target_jumps: :func:`jumps` of the target.
+        mask, edge: (h, w); `edge` from :func:`edge_pixels`, not empty.
     """
-    edge = edge_pixels(mask)
-    if not edge.any():
-        return None
-    beyond = np.linalg.norm(jumps(output, mask, edge), axis=1) - np.linalg.norm(jumps(target, mask, edge), axis=1)
-    return float(np.maximum(beyond, 0.0).mean())
+    return float(np.maximum(jumps(output, mask, edge) - target_jumps, 0.0).mean())
 
 
 def _smooth(image: Floats) -> Floats:
     """Gaussian sums, zeros beyond the border, so that the frame's edge lends weight to neither side."""
     import cv2
-
-    from refbench.metrics.filters import gaussian
 
     kernel = gaussian(SIZE, SIGMA)
     out: Floats = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
@@ -94,7 +80,10 @@ class Seam(Metric):
         )
 
     def value(self, view: View) -> float | None:
-        mask = view.truth.mask
-        assert mask is not None
-        output = lab(np.ascontiguousarray(cut(view.output, view.box)))
-        return seam(output, view.known.lab, view.mask)
+        edge = edge_pixels(view.mask)
+        if not edge.any():
+            return None
+        known = view.known.feature("seam.jumps", self.hash, lambda: {"length": jumps(view.known.lab, view.mask, edge)})
+        untouched = not cut(view.changed, view.box).any()
+        output = view.lab if untouched else lab(np.ascontiguousarray(cut(view.output, view.box)))
+        return seam(output, known["length"].astype(np.float64), view.mask, edge)

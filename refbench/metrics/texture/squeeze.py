@@ -43,10 +43,12 @@ def stage_distances(x: Tensor, y: Tensor) -> Tensor:
     total = torch.zeros(len(x), device=x.device)
     stages = network.stages(torch.cat([x, y]))
     for stage in stages:
-        # |a/|a| - b/|b||^2, kept as a difference so that equal features give exactly 0.
-        unit = stage / (stage.square().sum(dim=1, keepdim=True).sqrt() + EPS)
-        a, b = unit[: len(x)], unit[len(x) :]
-        total = total + (a - b).square().sum(dim=1).mean(dim=(1, 2))
+        # |a/s - b/t|^2 written out, with s = |a| + eps and t = |b| + eps: no normalised copies are made.
+        a, b = stage[: len(x)], stage[len(x) :]
+        aa, bb, ab = a.square().sum(dim=1), b.square().sum(dim=1), (a * b).sum(dim=1)
+        s, t = aa.sqrt() + EPS, bb.sqrt() + EPS
+        distance = aa / s**2 + bb / t**2 - 2.0 * ab / (s * t)
+        total = total + distance.clamp_min(0.0).mean(dim=(1, 2))
     return total / len(stages)
 
 
