@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ from refbench.stats.bootstrap import (
     sums_by,
 )
 from refbench.stats.compare import TIE, tables
-from refbench.stats.gains import Bools, sample_scores
+from refbench.stats.gains import Bools, Gains, sample_scores
 from refbench.stats.rating import bradley_terry
 from refbench.stats.recovery import combinations, scored_metrics
 
@@ -89,46 +90,29 @@ def rank(
         raise RefbenchError("Expected at least one run to rank, but none came; name a run folder.")
     found = tables(runs, answers, metas, cards)
     names = list(found)
-    first = found[names[0]]
-    scored, why = scored_metrics(first, cards, np.ones(len(metas), dtype=bool))
-    measures, weights = combinations(scored, cards)
-    if "mean" not in measures:
+    everything = np.ones(len(metas), dtype=bool)
+    place = places(found, metas, cards, everything, "mean", seed=seed, resamples=resamples)
+    if place is None:
+        why = scored_metrics(found[names[0]], cards, everything)[1]
         raise RefbenchError(
-            f"Expected every axis to have a scored metric, but only {', '.join(measures) or 'none'} has; "
+            "Expected every axis to have a scored metric, but one has none; "
             f"not scored: {', '.join(sorted(why)) or 'nothing'}; measure more samples or metrics."
         )
-    columns, count = first.columns(scored), len(scored)
-    codes, strata = clusters(list(metas["source_id"].astype(str)), list(metas["category"].astype(str)))
-    tops = [sums_by(codes, len(strata), found[name].gain[:, columns]) for name in names]
-    bottom = sums_by(codes, len(strata), first.gap[:, columns])
     pairs = list(itertools.combinations(range(len(names)), 2))
-    mean = weights[measures.index("mean")]
-    rows = np.zeros((len(names) + len(pairs), count * len(names)))
-    for i in range(len(names)):
-        rows[i, i * count : (i + 1) * count] = mean
-    for row, (i, j) in enumerate(pairs, start=len(names)):
-        rows[row] = rows[i] - rows[j]
-    joint = estimate(
-        np.hstack(tops),
-        np.tile(bottom, (1, len(names))),
-        rows,
-        strata,
-        rng=generator(seed, "rank"),
-        resamples=resamples,
-    )
-    better, quantile = _better(joint, pairs, len(names))
+    codes, strata = clusters(list(metas["source_id"].astype(str)), list(metas["category"].astype(str)))
     scores = np.stack([sample_scores(found[name], cards)[:, -1] for name in names])
     counts = duels(scores, pairs)
     per_cluster = sums_by(codes, len(strata), counts)
     draws = resample(np.zeros_like(strata), min(resamples, 1000), generator(seed, "ratings"))
     ratings, low, high, tie_share = bradley_terry(per_cluster, pairs, len(names), draws)
+    better, value = place.better, place.value
     standings = []
-    for i in sorted(range(len(names)), key=lambda k: (-joint.value[k], names[k])):
+    for i in sorted(range(len(names)), key=lambda k: (-value[k], names[k])):
         record = _record(counts.sum(0), pairs, i)
         standings.append(
             Standing(
                 model=names[i],
-                score=float(joint.value[i]),
+                score=float(value[i]),
                 best_place=1 + int(better[:, i].sum()),
                 worst_place=len(names) - int(better[i].sum()),
                 better_than=tuple(names[j] for j in np.flatnonzero(better[i])),
@@ -142,12 +126,76 @@ def rank(
         )
     return Ranking(
         standings=tuple(standings),
-        quantile=quantile if np.isfinite(quantile) else None,
+        quantile=place.quantile if np.isfinite(place.quantile) else None,
         tie_share=tie_share,
         samples=len(metas),
         seed=seed,
         resamples=resamples,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Who is better than whom by one measure on one set of samples."""
+
+    value: Floats
+    """(N,) recoveries."""
+    better: Bools
+    """(N, N) true where the row's model is better than the column's; all claims together hold with 95 % confidence."""
+    quantile: float
+    """Critical value of the joint bootstrap; NaN for a single model."""
+
+    @property
+    def leaders(self) -> Bools:
+        """(N,) true for the models that none is better than."""
+        return np.asarray(~self.better.any(axis=0))
+
+
+def places(
+    found: Mapping[str, Gains],
+    metas: pd.DataFrame,
+    cards: Mapping[str, MetricCard],
+    inside: Bools,
+    measure: str,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Places | None:
+    """Compare N models on a set of samples by one axis or the mean; None where it is not scored there.
+
+    Args:
+        found: model -> gains on one plan, see :func:`refbench.stats.compare.tables`.
+        metas: rows (sample, category, source_id) of the plan, in the gains' order.
+        inside: (S,) true for the samples of the set.
+        measure: an axis, or "mean".
+    """
+    names = list(found)
+    first = found[names[0]]
+    scored, _ = scored_metrics(first, cards, inside)
+    measures, weights = combinations(scored, cards)
+    if measure not in measures:
+        return None
+    columns, count = first.columns(scored), len(scored)
+    sources, categories = (metas[key].astype(str).to_numpy(object)[inside] for key in ("source_id", "category"))
+    codes, strata = clusters(list(sources), list(categories))
+    tops = [sums_by(codes, len(strata), found[name].gain[inside][:, columns]) for name in names]
+    bottom = sums_by(codes, len(strata), first.gap[inside][:, columns])
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    rows = np.zeros((len(names) + len(pairs), count * len(names)))
+    for i in range(len(names)):
+        rows[i, i * count : (i + 1) * count] = weights[measures.index(measure)]
+    for row, (i, j) in enumerate(pairs, start=len(names)):
+        rows[row] = rows[i] - rows[j]
+    joint = estimate(
+        np.hstack(tops),
+        np.tile(bottom, (1, len(names))),
+        rows,
+        strata,
+        rng=generator(seed, "rank"),
+        resamples=resamples,
+    )
+    better, quantile = _better(joint, pairs, len(names))
+    return Places(joint.value[: len(names)], better, quantile)
 
 
 def _better(joint: Estimates, pairs: Sequence[tuple[int, int]], count: int) -> tuple[Bools, float]:

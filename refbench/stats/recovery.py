@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, MetricCard, Record
@@ -57,6 +58,8 @@ class Summary(Record):
     """Category -> axis or "mean" -> cell."""
     tasks: dict[str, dict[str, Cell]]
     modes: dict[str, dict[str, Cell]]
+    others: dict[str, dict[str, dict[str, Cell]]] = Field(default_factory=dict)
+    """The same by further columns of the metadata that were asked for: column -> name -> axis or "mean" -> cell."""
     metrics: dict[str, MetricCell]
     unscored: dict[str, str]
     """Metric -> why it enters no axis."""
@@ -91,7 +94,7 @@ def summarise(
         cards: metric name -> card.
         seed: of the bootstrap; equal seeds give equal intervals.
         resamples: bootstrap resamples of whole clusters (source_id), all metrics together.
-        views: which of category, task and mode to break the numbers down by.
+        views: columns of `metas` to break the numbers down by.
 
     Raises:
         RefbenchError: scores that do not belong to the plan or to these cards, twice the same row, NaN.
@@ -108,7 +111,7 @@ def summarise(
     cells, by_metric = one.cells(everything, scored, "all")
     groups: dict[str, dict[str, dict[str, Cell]]] = {}
     unscored_in: dict[str, dict[str, str]] = {}
-    for kind in ("category", "task", "mode"):
+    for kind in dict.fromkeys(("category", "task", "mode", *views)):
         column = metas[kind].astype(str).to_numpy(object)
         groups[kind] = {}
         for name in dict.fromkeys(column) if kind in views else ():
@@ -125,6 +128,7 @@ def summarise(
         categories=groups["category"],
         tasks=groups["task"],
         modes=groups["mode"],
+        others={kind: cells for kind, cells in groups.items() if kind not in ("category", "task", "mode")},
         metrics=by_metric,
         unscored=unscored,
         unscored_in=unscored_in,

@@ -115,11 +115,11 @@ def test_failed_samples_never_raise_a_place_or_a_win(made: MadeUp) -> None:
 
 
 def test_equal_models_seldom_get_different_places() -> None:
-    # The claims of a pool hold jointly in 95 % of suites: of 40 suites about 2 may fail, 6 would be four errors off.
+    # The claims of a pool hold jointly in 95 % of suites: of 20 suites about 1 may fail, 5 would be four errors off.
     wrong = 0
-    for i in range(40):
+    for i in range(20):
         made = made_up_suite(np.random.default_rng([5, i]), clusters=20, recoveries=(0.4, 0.4, 0.4))
         runs = {f"m{k}": run for k, run in enumerate(made.runs)}
-        found = rank(runs, made.answers, made.metas, made.cards, resamples=200, seed=i)
+        found = rank(runs, made.answers, made.metas, made.cards, resamples=150, seed=i)
         wrong += any(one.better_than for one in found.standings)
-    assert wrong <= 6
+    assert wrong <= 5
