@@ -1,0 +1,301 @@
+"""The charts of a paper: axes with intervals, categories, win matrix, quality against cost.
+
+Each function takes a :class:`~refbench.report.study.Study` and a style and gives a
+:class:`~refbench.report.drawn.Drawn`; nothing is written. Recovery is in points, 0 for the trivial answer
+and 100 for the ground truth; intervals are the 95 % intervals of the runs' summaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refbench.errors import RefbenchError
+from refbench.report.drawn import Drawn
+from refbench.report.labels import place_labels
+from refbench.report.style import AXIS_TITLES, INK, MUTED, RULE, Style, colours, markers, rc
+from refbench.report.study import Run, Study
+from refbench.schema import AXES
+from refbench.stats.compare import TIE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from refbench.stats.recovery import Cell
+
+FLOOR = -60.0
+"""Recoveries under this are drawn at the edge as a triangle with their number, so that one failure does not flatten the rest."""
+CEILING = 125.0
+"""Intervals are cut here: nothing is better than the truth by much, only less certain."""
+
+COLUMNS = (*AXES, "mean")
+
+
+def cell(run: Run, axis: str) -> Cell:
+    """A run's cell for one of the axes or "mean"."""
+    return run.summary.mean if axis == "mean" else run.summary.axes[axis]
+
+
+def interval(ax: Axes, at: float, found: Cell, colour: str, marker: str, *, across: bool, style: Style) -> None:
+    """Draw one value with its interval; `across` lays it along x. A cell without value draws nothing."""
+    if found.value is None:
+        return
+    if found.value < FLOOR:
+        spot = (FLOOR, at) if across else (at, FLOOR)
+        ax.plot(*spot, marker="<" if across else "v", color=colour, markersize=style.marker, clip_on=False)
+        offset, align = ((1.1 * style.marker, 0), ("left", "center")) if across else ((0, 1.1 * style.marker), ("center", "bottom"))
+        ax.annotate(
+            f"\u2212{-found.value:.0f}", spot, offset, textcoords="offset points", color=colour, fontsize=style.small,
+            ha=align[0], va=align[1],
+        )  # fmt: skip
+        return
+    ends = [found.low, found.high] if found.low is not None and found.high is not None else None
+    if ends:
+        span = [max(ends[0], FLOOR), min(ends[1], CEILING)]
+        xs, ys = (span, [at, at]) if across else ([at, at], span)
+        ax.plot(xs, ys, color=colour, linewidth=1.2 * style.line, solid_capstyle="butt", zorder=2)
+    spot = (found.value, at) if across else (at, found.value)
+    ax.plot(*spot, marker=marker, color=colour, markersize=style.marker, markeredgecolor="white", markeredgewidth=0.35 * style.line, zorder=3)
+
+
+def limits(cells: Sequence[Cell]) -> tuple[float, float]:
+    """A shared range for recoveries: 0 always inside, 100 only when something comes near it."""
+    ends = [v for c in cells for v in (c.value, c.low, c.high) if v is not None]
+    low, high = max(min([0.0, *ends]), FLOOR), min(max([0.0, *ends]), CEILING)
+    if high > 70:
+        high = max(high, 100.0)
+    room = 0.05 * max(high - low, 10.0)
+    return low - room, high + room
+
+
+def row(run: Run, found: Cell, **more: Any) -> dict[str, Any]:
+    """One line of the CSV behind a chart."""
+    return {"model": run.name, **more, "value": found.value, "low": found.low, "high": found.high}
+
+
+def axes_chart(study: Study, style: Style) -> Drawn:
+    """(b) The three axes and their mean, one row a model, best first, with 95 % intervals."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    runs = study.ranked[::-1]
+    tint, shape = colours(study.names), markers(study.names)
+    with rc(style):
+        height = (0.165 * len(runs) + 0.62) * style.font / 8
+        figure, panels = plt.subplots(
+            1, 4, figsize=(style.text, min(height, style.height)), sharex=True, sharey=True, layout="constrained"
+        )
+        span = limits([cell(r, a) for r in runs for a in COLUMNS])
+        for ax, axis in zip(panels, COLUMNS, strict=True):
+            _reference_lines(ax, span, across=True)
+            for place, run in enumerate(runs):
+                interval(ax, place, cell(run, axis), tint[run.name], shape[run.name], across=True, style=style)
+            ax.set_title(AXIS_TITLES[axis], fontweight="bold" if axis == "mean" else "normal")
+            ax.set_xlim(*span)
+            ax.set_ylim(-0.6, len(runs) - 0.4)
+            ax.tick_params(axis="y", length=0)
+            ax.spines["left"].set_visible(False)
+            ax.set_xticks([v for v in (-50, 0, 50, 100) if span[0] <= v <= span[1]])
+        figure.get_layout_engine().set(w_pad=0.055)  # type: ignore[union-attr]
+        panels[0].set_yticks(range(len(runs)), [r.name for r in runs])
+        figure.supxlabel("Recovery (0 = trivial answer, 100 = ground truth)", fontsize=style.small, color=MUTED)
+    data = pd.DataFrame([row(r, cell(r, a), axis=a) for r in study.ranked for a in COLUMNS])
+    caption = (
+        f"Recovery on the three axes and their mean on suite {study.suite.name} {study.suite.version} "
+        f"({len(study.metas)} samples), best first. Bars are 95 % intervals: {study.runs[0].summary.method}."
+    )
+    return Drawn("axes", figure, data, caption, wide=True)
+
+
+def _reference_lines(ax: Axes, span: tuple[float, float], *, across: bool) -> None:
+    for value in (0.0, 100.0):
+        if span[0] <= value <= span[1]:
+            draw = ax.axvline if across else ax.axhline
+            draw(value, color=RULE, linewidth=0.8, zorder=0, linestyle="-" if value == 0 else (0, (3, 2)))
+
+
+def categories_chart(study: Study, style: Style) -> Drawn:
+    """(c) Recovery by category: one panel an axis and one for their mean, models side by side in each category."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    names = list(dict.fromkeys(c for run in study.runs for c in run.summary.categories))
+    tint, shape = colours(study.names), markers(study.names)
+    step = 0.78 / max(len(study.runs), 1)
+    with rc(style):
+        figure, panels = plt.subplots(
+            2, 2, figsize=(style.text, min(0.55 * style.text, style.height)), sharex=True, sharey=True, layout="constrained"
+        )
+        span = limits([r.summary.categories[c][a] for r in study.runs for c in r.summary.categories for a in COLUMNS])
+        for ax, axis in zip(panels.flat, COLUMNS, strict=True):
+            _reference_lines(ax, span, across=False)
+            for place in range(1, len(names)):
+                ax.axvline(place - 0.5, color=RULE, linewidth=0.4, zorder=0)
+            for number, run in enumerate(study.ranked):
+                for place, name in enumerate(names):
+                    found = run.summary.categories.get(name, {}).get(axis)
+                    if found is not None:
+                        at = place + (number - (len(study.runs) - 1) / 2) * step
+                        interval(ax, at, found, tint[run.name], shape[run.name], across=False, style=style)
+            ax.set_title(AXIS_TITLES[axis], fontweight="bold" if axis == "mean" else "normal")
+            ax.set_xticks(range(len(names)), [n.capitalize() for n in names])
+            ax.tick_params(axis="x", length=0)
+            ax.set_xlim(-0.5, len(names) - 0.5)
+            ax.set_ylim(*span)
+            ax.set_yticks([v for v in (-50, 0, 50, 100) if span[0] <= v <= span[1]])
+        for ax in panels[:, 0]:
+            ax.set_ylabel("Recovery")
+        _legend(figure, study, style)
+    data = pd.DataFrame(
+        [row(r, c, category=n, axis=a) for r in study.ranked for n, by in r.summary.categories.items() for a, c in by.items()]
+    )
+    return Drawn("categories", figure, data, "Recovery by category, with 95 % intervals.", wide=True)
+
+
+def _legend(figure: Any, study: Study, style: Style) -> None:
+    from matplotlib.lines import Line2D
+
+    tint, shape = colours(study.names), markers(study.names)
+    handles = [
+        Line2D([], [], color=tint[r.name], marker=shape[r.name], linewidth=0, markersize=style.marker, label=r.name)
+        for r in study.ranked
+    ]
+    widest = max(len(r.name) for r in study.ranked)
+    per_row = max(1, min(len(handles), int(style.text * 72 / ((0.52 * widest + 3.0) * style.small))))
+    figure.legend(handles=handles, loc="outside upper center", ncols=per_row, handletextpad=0.3)
+
+
+def wins(study: Study, axis: str = "mean", tie: float = TIE) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """(row model, column model) -> samples won, tied, lost by the row model; a tie is a difference of less than `tie` points."""
+    scores = study.sample_scores(axis)
+    found = {}
+    for a in study.names:
+        for b in study.names:
+            if a != b:
+                gap = (scores[a] - scores[b]).dropna().to_numpy()
+                found[a, b] = (int((gap >= tie).sum()), int((abs(gap) < tie).sum()), int((gap <= -tie).sum()))
+    return found
+
+
+def win_matrix(study: Study, style: Style, axis: str = "mean") -> Drawn:
+    """(d) How often the row model beats the column model, sample by sample."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    names = [r.name for r in study.ranked]
+    found = wins(study, axis)
+    share = np.full((len(names), len(names)), np.nan)
+    for i, a in enumerate(names):
+        for j, b in enumerate(names):
+            if i != j:
+                won, tied, lost = found[a, b]
+                share[i, j] = 100 * (won + tied / 2) / max(won + tied + lost, 1)
+    with rc(style):
+        unit = style.small / 72
+        margin = 0.5 * max(map(len, names)) * unit
+        square = min(3.2 * unit, (style.column - 2 * margin) / len(names), (style.height - margin) / len(names))
+        side = square * len(names)
+        figure, ax = plt.subplots(figsize=(side + 1.75 * margin + 0.1, side + margin + 0.15), layout="constrained")
+        # The ends of the map are too dark to read on; half the range is plenty.
+        ax.imshow(share, cmap="PuOr_r", vmin=-45, vmax=145, aspect="equal")
+        for i in range(len(names)):
+            for j in range(len(names)):
+                if i == j:
+                    ax.text(j, i, "\u2013", ha="center", va="center", color=MUTED)
+                else:
+                    won = 100 * found[names[i], names[j]][0] / max(sum(found[names[i], names[j]]), 1)
+                    ax.text(j, i, f"{won:.0f}", ha="center", va="center", color=INK, fontsize=style.small)
+        ax.set_xticks(range(len(names)), names, rotation=40, ha="left", rotation_mode="anchor")
+        ax.set_yticks(range(len(names)), names)
+        ax.tick_params(length=0, top=True, bottom=False, labeltop=True, labelbottom=False, pad=2)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+        ax.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        ax.grid(which="minor", color="white", linewidth=1.2)
+        ax.tick_params(which="minor", length=0)
+    data = pd.DataFrame([{"model": a, "against": b, "won": w, "tied": t, "lost": x} for (a, b), (w, t, x) in found.items()])
+    caption = (
+        f"Win matrix: share of samples (%) on which the row model scores above the column model ({AXIS_TITLES[axis].lower()}); "
+        f"differences of less than {TIE:g} point are ties, counted half in the colour and not in the number."
+    )
+    return Drawn("wins", figure, data, caption)
+
+
+COSTS: Mapping[str, tuple[str, Callable[[Run], float | None]]] = {
+    "seconds": ("Seconds per image", lambda run: run.seconds),
+    "parameters": ("Parameters", lambda run: run.manifest.card.parameters),
+    "usd": ("Price per image (USD)", lambda run: run.price),
+}
+"""What quality is set against: title and how a run tells it."""
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the points (cost, quality) that no other beats in both, by rising cost."""
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
+    front: list[int] = []
+    for i in order:
+        if not front or points[i][1] > points[front[-1]][1]:
+            front.append(i)
+    return front
+
+
+def pareto_chart(study: Study, style: Style) -> Drawn:
+    """(e) Mean recovery against seconds, size and price, each where at least two models tell it, with the Pareto front.
+
+    Raises:
+        RefbenchError: fewer than two models tell any cost.
+    """
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    told: dict[str, list[tuple[Run, float]]] = {}
+    for kind, (_, ask) in COSTS.items():
+        known = [(run, float(c)) for run in study.ranked if (c := ask(run)) is not None and c > 0 and run.summary.mean.value is not None]
+        if len(known) >= 2:
+            told[kind] = known
+    if not told:
+        raise RefbenchError("Expected seconds, size or price of at least two runs for the cost figure, but none tell them.")
+    tint, shape = colours(study.names), markers(study.names)
+    rows = []
+    with rc(style):
+        wide = len(told) > 1
+        width = style.text if wide else min(style.column, 3.6 * style.font / 8)
+        figure, panels = plt.subplots(
+            1, len(told), figsize=(width, min(max(width / len(told) * 0.62 if wide else 0.55 * width, 1.9 * style.font / 8), style.height)),
+            sharey=True, squeeze=False, layout="constrained",
+        )  # fmt: skip
+        span = limits([run.summary.mean for known in told.values() for run, _ in known])
+        for ax, (kind, known) in zip(panels[0], told.items(), strict=True):
+            points = [(cost, float(run.summary.mean.value or 0.0)) for run, cost in known]
+            front = pareto_front(points)
+            costs = [p[0] for p in points]
+            ax.set_xscale("log")
+            spread = max(np.log10(max(costs) / min(costs)), 0.5)
+            ax.set_xlim(min(costs) / 10 ** (0.26 * spread), max(costs) * 10 ** (0.3 * spread))
+            ax.set_ylim(span[0], span[1] + 0.06 * (span[1] - span[0]))
+            xs = [costs[i] for i in front] + [ax.get_xlim()[1]]
+            ys = [points[i][1] for i in front] + [points[front[-1]][1]]
+            ax.step(xs, ys, where="post", color=MUTED, linewidth=0.8 * style.line, linestyle=(0, (4, 2)), zorder=1)
+            for (run, cost), point in zip(known, points, strict=True):
+                interval(ax, cost, run.summary.mean, tint[run.name], shape[run.name], across=False, style=style)
+                rows.append({"cost": kind, "model": run.name, "x": cost, **row(run, run.summary.mean),
+                             "on_front": points.index(point) in front})  # fmt: skip
+            ax.set_xlabel(COSTS[kind][0])
+            ax.yaxis.grid(True)
+            bars = [((c, r.summary.mean.low or y), (c, r.summary.mean.high or y)) for (r, c), (_, y) in zip(known, points, strict=True)]
+            steps = [((xs[k], ys[k]), (xs[k + 1], ys[k])) for k in range(len(xs) - 1)]
+            steps += [((xs[k + 1], ys[k]), (xs[k + 1], ys[k + 1])) for k in range(len(xs) - 1)]
+            place_labels(
+                ax, points, [run.name for run, _ in known], [tint[run.name] for run, _ in known], style, bars + steps
+            )
+        panels[0][0].set_ylabel("Mean recovery")
+    silent = sorted({r.name for r in study.runs} - {r["model"] for r in rows})
+    caption = (
+        "Quality against cost, with 95 % intervals; the dashed line is the Pareto front (no other model is both cheaper and better). "
+        "Seconds are the median over samples on the machine of the run"
+        + (f"; not shown, because they tell no cost: {', '.join(silent)}." if silent else ".")
+    )
+    return Drawn("cost", figure, pd.DataFrame(rows), caption, wide=wide)

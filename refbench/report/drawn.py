@@ -1,0 +1,76 @@
+"""A drawn figure and how it is written: vector PDF, PNG, the CSV behind it, and a LaTeX snippet."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refbench.images import write_atomic
+from refbench.report.style import Style, rc
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure with the numbers it shows."""
+
+    name: str
+    """File stem, e.g. "axes"."""
+    figure: Figure
+    data: pd.DataFrame
+    """Every number that was drawn, tidy; written as the CSV."""
+    caption: str
+    """What it shows and by which rule, as plain text; goes into the LaTeX snippet."""
+    wide: bool = False
+    """Spans both columns of a two-column paper."""
+
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "\u2013": "--", "\u2212": "$-$", "\u00d7": r"$\times$", "\u2191": r"$\uparrow$", "\u2193": r"$\downarrow$",
+    "\u03c1": r"$\rho$", "\u0394": r"$\Delta$", "\u2265": r"$\geq$", "\u2264": r"$\leq$", "\u00b1": r"$\pm$",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Plain text made safe for LaTeX; control characters become spaces, so that no name can end a line or start a command."""
+    return "".join(_ESCAPES.get(c, c if c.isprintable() else " ") for c in text)
+
+
+def snippet(drawn: Drawn, style: Style) -> str:
+    """The LaTeX environment that includes the PDF at its right width, with caption and label."""
+    wide = drawn.wide and style.text > style.column
+    star, width = ("*", r"\textwidth") if wide else ("", r"\linewidth")
+    return (
+        f"\\begin{{figure{star}}}[t]\n  \\centering\n  \\includegraphics[width={width}]{{{drawn.name}.pdf}}\n"
+        f"  \\caption{{{latex_text(drawn.caption)}}}\n  \\label{{fig:{drawn.name}}}\n\\end{{figure{star}}}\n"
+    )
+
+
+def save(drawn: Drawn, out: Path, style: Style) -> tuple[Path, ...]:
+    """Write NAME.pdf, NAME.png, NAME.csv and NAME.tex into `out`; the same input gives the same bytes.
+
+    Raises:
+        RefbenchError: the folder cannot be written.
+    """
+    import matplotlib.pyplot as plt
+
+    paths = []
+    with rc(style):
+        for kind in ("pdf", "png"):
+            buffer = io.BytesIO()
+            # Dates are left out of the metadata: a committed figure changes only when its content does.
+            facts = {"CreationDate": None} if kind == "pdf" else {"Software": None}
+            drawn.figure.savefig(buffer, format=kind, metadata=facts)
+            write_atomic(out / f"{drawn.name}.{kind}", buffer.getvalue())
+            paths.append(out / f"{drawn.name}.{kind}")
+    plt.close(drawn.figure)
+    write_atomic(out / f"{drawn.name}.csv", drawn.data.to_csv(index=False, float_format="%.6g").encode())
+    write_atomic(out / f"{drawn.name}.tex", snippet(drawn, style).encode())
+    return (*paths, out / f"{drawn.name}.csv", out / f"{drawn.name}.tex")

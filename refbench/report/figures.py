@@ -1,0 +1,161 @@
+"""``refbench figures``: every figure and table that a set of runs allows, written into one folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from refbench.errors import RefbenchError
+from refbench.images import write_atomic
+from refbench.report.drawn import Drawn, save
+from refbench.report.style import style_named
+from refbench.report.study import Study, open_study
+
+KINDS: Mapping[str, str] = {
+    "qualitative": "draft, reference, contestants, target, with insets; best, median and worst sample",
+    "qualitative_categories": "the same with the median sample of each category",
+    "axes": "the three axes and their mean with intervals",
+    "categories": "the same by category",
+    "wins": "win matrix",
+    "cost": "quality against time, size and price, with the Pareto front",
+    "ablation": "training stages and their curves (needs --stage)",
+    "correlation": "correlation between metrics",
+    "audit": "how each metric answers each failure (needs --audit)",
+    "tables": "LaTeX tables",
+}
+"""What can be drawn, in the order of design; one line each for the command's help."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was made, and what was not and why."""
+
+    out: Path
+    files: tuple[Path, ...]
+    skipped: Mapping[str, str]
+    """Kind -> one sentence."""
+
+
+def make_figures(
+    runs: Sequence[str | os.PathLike[str]] | Study,
+    out: str | os.PathLike[str],
+    style: str = "neurips",
+    *,
+    only: Sequence[str] | None = None,
+    focus: str | None = None,
+    samples: Sequence[str] | None = None,
+    contestants: Sequence[str] | None = None,
+    stages: Mapping[str, str] | None = None,
+    logs: Mapping[str, str | os.PathLike[str]] | None = None,
+    curves: Sequence[str] | None = None,
+    audit: str | os.PathLike[str] | None = None,
+) -> Written:
+    """Draw the figures and write PDF, PNG, CSV and LaTeX of each.
+
+    Args:
+        runs: run folders, or a study that is open already.
+        out: folder; made if missing, files of the same names are replaced.
+        style: neurips, cvpr or slides.
+        only: kinds (keys of ``KINDS``); None is all that these runs allow.
+        focus: model that the choice of samples looks at; None is the first run.
+        samples: ids to show in the qualitative grid instead of best, median and worst.
+        contestants: columns of the grids; None is all, or the six best.
+        stages: label -> run name, in the order of training, for the ablation.
+        logs: label -> training log (JSON lines).
+        curves: names of logged values to draw.
+        audit: table of `refbench audit --json`.
+
+    Raises:
+        RefbenchError: wrong input; or a kind that was asked for by name cannot be drawn.
+    """
+    look = style_named(style)
+    unknown = [kind for kind in only or () if kind not in KINDS]
+    if unknown:
+        from refbench.errors import unknown_name
+
+        raise unknown_name("figure", unknown[0], KINDS)
+    study = runs if isinstance(runs, Study) else open_study(runs)
+    folder = Path(out)
+    makers = _makers(study, style, focus, samples, contestants, stages, logs, curves, audit)
+    files: list[Path] = []
+    skipped: dict[str, str] = {}
+    for kind in KINDS:
+        if only is not None and kind not in only:
+            continue
+        try:
+            if kind == "tables":
+                from refbench.report.latex import tables
+
+                for name, text in tables(study).items():
+                    write_atomic(folder / name, text.encode())
+                    files.append(folder / name)
+            else:
+                files += save(makers[kind](), folder, look)
+        except Skip as reason:
+            if only is not None:
+                raise RefbenchError(str(reason)) from None
+            skipped[kind] = str(reason)
+    return Written(folder, tuple(files), skipped)
+
+
+class Skip(RefbenchError):
+    """A figure that these runs do not allow; told, not silently left out."""
+
+
+def _makers(
+    study: Study,
+    style: str,
+    focus: str | None,
+    samples: Sequence[str] | None,
+    contestants: Sequence[str] | None,
+    stages: Mapping[str, str] | None,
+    logs: Mapping[str, str | os.PathLike[str]] | None,
+    curves: Sequence[str] | None,
+    audit: str | os.PathLike[str] | None,
+) -> dict[str, Callable[[], Drawn]]:
+    from refbench.report import ablation, charts, grid, metrics_chart
+
+    look = style_named(style)
+
+    def need(met: bool, why: str, draw: Callable[[], Drawn]) -> Drawn:
+        if not met:
+            raise Skip(why)
+        return draw()
+
+    several = len(study.runs) > 1
+    told = sum(len([r for r in study.runs if ask(r)]) >= 2 for _, ask in charts.COSTS.values())
+    many = len(study.metas) * len(study.runs) >= metrics_chart.LEAST
+    return {
+        "qualitative": partial(
+            grid.grid, study, look, rule=samples or "spread", focus=focus, contestants=contestants, name="qualitative"
+        ),
+        "qualitative_categories": partial(
+            grid.grid, study, look, rule="categories", focus=focus, contestants=contestants, name="qualitative_categories"
+        ),
+        "axes": partial(charts.axes_chart, study, look),
+        "categories": partial(charts.categories_chart, study, look),
+        "wins": lambda: need(
+            several, "The win matrix needs two runs or more; name another run.", partial(charts.win_matrix, study, look)
+        ),
+        "cost": lambda: need(
+            told > 0, "The cost figure needs two runs or more that tell seconds, size or price.",
+            partial(charts.pareto_chart, study, look),
+        ),
+        "ablation": lambda: need(
+            bool(stages), "The ablation needs the stages of training; name each with --stage LABEL=RUN.",
+            lambda: ablation.ablation_chart(
+                study, look, stages or {}, {k: Path(v) for k, v in (logs or {}).items()}, curves
+            ),
+        ),
+        "correlation": lambda: need(
+            many, f"The correlation needs {metrics_chart.LEAST} answers or more; measure more samples.",
+            partial(metrics_chart.correlation_chart, study, look),
+        ),
+        "audit": lambda: need(
+            audit is not None, "The audit figure needs the table of 'refbench audit --json'; name it with --audit FILE.",
+            lambda: metrics_chart.audit_chart(metrics_chart.read_audit(Path(str(audit))), look),
+        ),
+    }  # fmt: skip
