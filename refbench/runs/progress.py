@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as RichBar
     from rich.progress import ProgressColumn, TaskID
 
@@ -40,10 +41,25 @@ class Bar:
     """A rich progress bar on stderr; where stderr is no terminal, one line a stage."""
 
     def __init__(self) -> None:
-        from rich.console import Console
+        self._console: Console | None = None
+        self._rich: RichBar | None = None
+        self._task: TaskID | None = None
+        self._stage, self._total, self._done, self._failed, self._fresh, self._since = "", 0, 0, 0, 0, 0.0
+
+    @property
+    def console(self) -> Console:
+        """Where it is shown, made when there is something to show."""
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        return self._console
+
+    def _bar(self) -> RichBar:
+        if self._rich is not None:
+            return self._rich
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         columns: list[ProgressColumn] = [
             TextColumn("{task.description:<10}"),
             BarColumn(),
@@ -53,19 +69,19 @@ class Bar:
             TextColumn("{task.fields[left]}"),
             TextColumn("[red]{task.fields[failed]}"),
         ]
-        self._bar: RichBar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
-        self._task: TaskID | None = None
-        self._stage, self._total, self._done, self._failed, self._fresh, self._since = "", 0, 0, 0, 0, 0.0
+        self._rich = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self._rich.start()
+        return self._rich
 
     def __enter__(self) -> Bar:
-        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close_stage()
-        self._bar.stop()
+        if self._rich is not None:
+            self._rich.stop()
 
     def start(self, stage: str, total: int, done: int) -> None:
         """Begin a stage, with a line of its own."""
@@ -74,7 +90,7 @@ class Bar:
         self._close_stage()
         self._stage, self._total, self._done, self._failed, self._fresh = stage, total, done, 0, 0
         self._since = time.monotonic()
-        self._task = self._bar.add_task(stage, total=total, completed=done, rate="", left="", failed="")
+        self._task = self._bar().add_task(stage, total=total, completed=done, rate="", left="", failed="")
 
     def advance(self, samples: int = 1, failed: int = 0) -> None:
         """Count finished samples; rate and time left come from this start alone, not from resumed samples."""
@@ -86,7 +102,7 @@ class Bar:
         rate = self._fresh / max(time.monotonic() - self._since, 1e-9)
         left = (self._total - self._done) / rate if rate else 0.0
         if self._task is not None:
-            self._bar.update(
+            self._bar().update(
                 self._task,
                 completed=self._done,
                 rate=f"{rate:.2f}/s" if rate >= 0.1 else f"{1 / max(rate, 1e-9):.0f} s each",
@@ -108,7 +124,7 @@ class Bar:
             failed = f", {self._failed} failed" if self._failed else ""
             self.note(f"{self._stage}: {self._done}/{self._total} samples in {_clock(seconds)}{failed}")
         else:
-            self._bar.update(self._task, left="")
+            self._bar().update(self._task, left="")
         self._task = None
 
 

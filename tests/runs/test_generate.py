@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import TinySuite, manifest, tiny
+from tiny import manifest, tiny
 
 from refbench.errors import RefbenchError
 from refbench.images import load_image
@@ -18,6 +18,7 @@ from refbench.runs.generate import failures, generate, pixels_sha256, unfinished
 from refbench.runs.plan import seed_for
 from refbench.runs.progress import Silent
 from refbench.schema import Inputs, Refinement
+from refbench.tasks.suite import Suite
 
 
 class Noise:
@@ -58,7 +59,7 @@ class Count(Silent):
         self.seen.append((samples, failed))
 
 
-def started(path: Path, suite: TinySuite) -> RunFolder:
+def started(path: Path, suite: Suite) -> RunFolder:
     run = RunFolder(path)
     run.write_manifest(manifest(samples=suite.ids))
     return run

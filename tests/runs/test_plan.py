@@ -56,7 +56,7 @@ class TestFolders:
         ],
     )
     def test_another_request_has_another_place(self, request_: Request, name: str) -> None:
-        assert default_folder(request_, tiny()) == Path("runs/tiny") / name  # type: ignore[arg-type]
+        assert default_folder(request_, tiny()) == Path("runs/tiny") / name
 
     def test_paths_become_plain_names(self, tmp_path: Path) -> None:
         file = adapter_file(tmp_path, NOISE, "my_model")
@@ -71,9 +71,9 @@ class TestOtherRuns:
     def ours(self, request: Request, **changes: object) -> None:
         suite = tiny()
         refuse_other_run(
-            manifest(samples=suite.ids, arguments=request.arguments, **changes),
+            manifest(**{"samples": suite.ids, "suite_hash": suite.hash, "arguments": request.arguments, **changes}),
             request,
-            suite,  # type: ignore[arg-type]
+            suite,
             Path("here"),
         )
 
@@ -83,13 +83,15 @@ class TestOtherRuns:
     def test_batch_size_and_workers_may_change(self) -> None:
         request = Request("identity", "tiny")
         suite = tiny()
-        old = manifest(samples=suite.ids, arguments={**request.arguments, "batch_size": 4, "workers": 2})
-        refuse_other_run(old, request, suite, Path("here"))  # type: ignore[arg-type]
+        old = manifest(
+            samples=suite.ids, suite_hash=suite.hash, arguments={**request.arguments, "batch_size": 4, "workers": 2}
+        )
+        refuse_other_run(old, request, suite, Path("here"))
 
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"suite_hash": "6" * 64}, "hash 555555555555 at here, but that run is of 'tiny' with hash 666666666666"),
+            ({"suite_hash": "6" * 64}, "at here, but that run is of 'tiny' with hash 666666666666"),
             ({"model": "sharpen"}, "same model .* sharpen .* identity"),
             ({"seed": 1}, "same seed .* 1 .* 0"),
             ({"device": "cuda"}, "same device"),
@@ -104,19 +106,19 @@ class TestOtherRuns:
     )
     def test_other_arguments_are_refused(self, other: Request) -> None:
         suite = tiny()
-        old = manifest(samples=suite.ids, arguments=other.arguments)
+        old = manifest(samples=suite.ids, suite_hash=suite.hash, arguments=other.arguments)
         with pytest.raises(RefbenchError, match=r"same (limit|adapter options)"):
-            refuse_other_run(old, Request("identity", "tiny"), suite, Path("here"))  # type: ignore[arg-type]
+            refuse_other_run(old, Request("identity", "tiny"), suite, Path("here"))
 
     def test_a_model_file_that_changed_is_refused(self, tmp_path: Path) -> None:
         file = adapter_file(tmp_path, NOISE)
         request = Request(str(file), "tiny")
         suite = tiny()
-        old = manifest(samples=suite.ids, model=str(file), arguments=request.arguments)
-        refuse_other_run(old, request, suite, Path("here"))  # type: ignore[arg-type]
+        old = manifest(samples=suite.ids, suite_hash=suite.hash, model=str(file), arguments=request.arguments)
+        refuse_other_run(old, request, suite, Path("here"))
         file.write_text(file.read_text() + "\n# better\n")
         with pytest.raises(RefbenchError, match="it has changed since"):
-            refuse_other_run(old, request, suite, Path("here"))  # type: ignore[arg-type]
+            refuse_other_run(old, request, suite, Path("here"))
 
     def test_a_folder_of_images_that_changed_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(b"1")
@@ -128,4 +130,4 @@ class TestOtherRuns:
 @pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"seed": -1}])
 def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(RefbenchError, match="Expected"):
-        Request("identity", "tiny", **wrong)  # type: ignore[arg-type]
+        Request("identity", "tiny", **wrong)
