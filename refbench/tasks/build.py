@@ -1,0 +1,113 @@
+"""Build `core` and `mini` from the fetched sources and the committed recipes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from refbench import images
+from refbench.errors import RefbenchError
+from refbench.tasks.cards import task_card
+from refbench.tasks.recipes import Question, make_sample
+from refbench.tasks.sheets import contact_sheet
+from refbench.tasks.sources import Sources
+from refbench.tasks.suite import data_folder, suite_digest
+from refbench.tasks.writing import check_writable, file_entry, parquet_bytes, row_of, write_header
+
+VERSION = "1.0"
+MINI = 4
+TASKS = (
+    "text-refine", "logo-refine", "pattern-refine", "object-refine", "face-refine",
+    "text-replace", "logo-replace", "pattern-replace",
+)  # fmt: skip
+
+Progress = Callable[[str, int, int], None]
+
+
+def load_recipes(path: Path | None = None) -> list[dict[str, Any]]:
+    """The committed recipes of `core`, in order.
+
+    Raises:
+        RefbenchError: the file is missing or a line is no JSON object with an id and a known task.
+    """
+    path = path or data_folder() / "core" / "recipes.jsonl"
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(images.read_bytes(path).decode().splitlines(), 1):
+        try:
+            recipe = json.loads(line)
+            if recipe["task"] not in TASKS or not str(recipe["id"]).startswith(recipe["task"] + "-"):
+                raise ValueError(f"task {recipe['task']}")
+        except (ValueError, KeyError, TypeError) as error:
+            raise RefbenchError(f"Expected a recipe (JSON with id and task) in {path}, line {number}, but {error}.") from None
+        found.append(recipe)
+    return found
+
+
+def build_core(
+    sources: str | Path,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    *,
+    recipes: Path | None = None,
+    sheets: bool = True,
+) -> str:
+    """Make every sample of `core` from its recipe and write `core` and `mini`.
+
+    Args:
+        sources: the folder that `refbench tasks fetch` filled.
+        out: folder that receives ``core/`` and ``mini/``; the embedded suites' own folder when None.
+        progress: called with a task's name, samples done and samples in all.
+        recipes: another recipes.jsonl than the embedded one.
+        sheets: also draw the contact sheets.
+
+    Returns:
+        The hash of `core`.
+
+    Raises:
+        RefbenchError: sources or recipes are missing or wrong, or the folder cannot be written.
+    """
+    store = Sources(sources)
+    plan = load_recipes(recipes)
+    base = check_writable(out if out is not None else data_folder())
+    folder = base / "core"
+    listed: list[tuple[str, list[tuple[str, str]]]] = []
+    files: dict[str, tuple[int, str]] = {}
+    done = 0
+    for task in TASKS:
+        mine = [recipe for recipe in plan if recipe["task"] == task]
+        if not mine:
+            continue
+        questions: list[Question] = []
+        for recipe in mine:
+            questions.append(make_sample(recipe, store))
+            done += 1
+            if progress:
+                progress(task, done, len(plan))
+        rows = [row_of(question) for question in questions]
+        data = parquet_bytes(rows)
+        images.write_atomic(folder / task / "data.parquet", data)
+        images.write_atomic(folder / task / "README.md", task_card("core", task, questions).encode())
+        if sheets:
+            images.write_atomic(folder / "sheets" / f"{task}.jpg", contact_sheet(questions))
+        files[f"{task}/data.parquet"] = file_entry(data)
+        listed.append((task, [(row["id"], row["sha256"]) for row in rows]))
+    found = write_header(folder, "core", VERSION, listed, files)
+    _write_mini(base / "mini", plan, listed)
+    return found
+
+
+def _write_mini(folder: Path, plan: Iterable[dict[str, Any]], listed: list[tuple[str, list[tuple[str, str]]]]) -> None:
+    """`mini`: of each task the samples marked so in the recipes, else the first ones."""
+    marked = {recipe["id"] for recipe in plan if recipe.get("mini")}
+    tasks: list[tuple[str, list[tuple[str, str]]]] = []
+    for task, entries in listed:
+        chosen = [entry for entry in entries if entry[0] in marked]
+        tasks.append((task, (chosen + [entry for entry in entries if entry not in chosen])[:MINI]))
+    header = {
+        "name": "mini", "version": VERSION, "of": "core",
+        "hash": suite_digest(entry for _, entries in tasks for entry in entries),
+        "tasks": [{"name": task, "samples": [name for name, _ in entries]} for task, entries in tasks],
+    }  # fmt: skip
+    images.write_atomic(folder / "suite.json", (json.dumps(header, indent=1) + "\n").encode())
