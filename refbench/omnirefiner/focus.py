@@ -117,7 +117,11 @@ def match_keypoints(draft: Image, reference: Image, box: Box, reference_box: Box
     target = np.array([there[m.trainIdx].pt for m in good], np.float64)
     tolerance = 0.02 * side * _scale_of(source, target) + 1.5
     homography, inside = cv2.findHomography(source, target, cv2.RANSAC, tolerance, maxIters=2000, confidence=0.995)
-    if homography is not None and int(inside.sum()) >= 2 * LEAST_INLIERS and _sane(homography, box, reference, reference_box):
+    if (
+        homography is not None
+        and int(inside.sum()) >= 2 * LEAST_INLIERS
+        and _sane(homography, box, reference, reference_box)
+    ):
         return np.asarray(homography, np.float64)
     similarity, inside = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=tolerance, maxIters=2000)
     if similarity is None or int(inside.sum()) < LEAST_INLIERS:
@@ -149,7 +153,10 @@ def _area(points: NDArray[np.float64]) -> float:
 
 def _sane(matrix: Matrix, box: Box, reference: Image, reference_box: Box | None) -> bool:
     corners = np.c_[_corners(box), np.ones(4)] @ matrix.T
-    if np.any(corners[:, 2] <= 1e-6 * np.abs(corners[:, 2]).max()) or np.abs(corners[:, 2]).max() > 4 * np.abs(corners[:, 2]).min():
+    if (
+        np.any(corners[:, 2] <= 1e-6 * np.abs(corners[:, 2]).max())
+        or np.abs(corners[:, 2]).max() > 4 * np.abs(corners[:, 2]).min()
+    ):
         return False
     quad = corners[:, :2] / corners[:, 2:]
     ratio = _area(quad) / _area(_corners(box))
@@ -224,8 +231,10 @@ def focus(
         matrix = match_box(box, mask, reference, reference_box)
     inside = _cut(mask.astype(np.uint8)[..., None], box)
     marked = torch.from_numpy(inside).permute(2, 0, 1).float()
-    scaled = torch.nn.functional.adaptive_max_pool2d(marked[None], (size, size))[0] if box[2] >= size else (
-        torch.nn.functional.interpolate(marked[None], (size, size), mode="nearest-exact")[0]
+    scaled = (
+        torch.nn.functional.adaptive_max_pool2d(marked[None], (size, size))[0]
+        if box[2] >= size
+        else (torch.nn.functional.interpolate(marked[None], (size, size), mode="nearest-exact")[0])
     )
     return Focus(
         draft=resize_crop(_tensor(_cut(draft, box)), size).clamp(-1, 1),

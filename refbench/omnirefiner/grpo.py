@@ -23,7 +23,15 @@ from refbench.omnirefiner.sampling import Step, Velocity, log_probability, polic
 from refbench.omnirefiner.sft import Prompts, encode_batch, masked_psnr, supervised_loss
 from refbench.omnirefiner.tokens import Conditions
 from refbench.omnirefiner.trainer import (
-    Budget, add_lora, append_log, copy_into, learning_rate, load_state, norm, save_state, trainable,
+    Budget,
+    add_lora,
+    append_log,
+    copy_into,
+    learning_rate,
+    load_state,
+    norm,
+    save_state,
+    trainable,
 )  # fmt: skip
 
 
@@ -78,9 +86,7 @@ def policy_loss(
     return Update((loss + config.kl * kl).mean(), ratio.detach(), kl.detach(), clipped, grown)
 
 
-def rewards_of(
-    pictures: Tensor, batch: Quadruplets, config: GRPOConfig, similarity: Perceptual
-) -> dict[str, Tensor]:
+def rewards_of(pictures: Tensor, batch: Quadruplets, config: GRPOConfig, similarity: Perceptual) -> dict[str, Tensor]:
     """The reward's parts (B,), each by name; pictures in [-1, 1]."""
     shown, right = (pictures + 1) / 2, (batch.target + 1) / 2
     return {
@@ -239,17 +245,26 @@ def grpo_iteration(
 
     results = [
         rollout(
-            policy(many.rows(part)), noise[part], sigmas, name=config.sampler, eta=config.eta, window=window,
+            policy(many.rows(part)),
+            noise[part],
+            sigmas,
+            name=config.sampler,
+            eta=config.eta,
+            window=window,
             generator=generator,
         )  # fmt: skip
         for part in parts
     ]
     pictures = torch.cat([pipeline.pictures(x, conditions.size) for x, _ in results])
-    repeated = Quadruplets(*(v.repeat_interleave(size, 0) for v in (batch.draft, batch.reference, batch.target, batch.mask)))
+    repeated = Quadruplets(
+        *(v.repeat_interleave(size, 0) for v in (batch.draft, batch.reference, batch.target, batch.mask))
+    )
     advantages, facts = combine(
         rewards_of(pictures, repeated, config, similarity), groups, weights, config.std_floor, config.advantage_cap
     )
-    order = torch.randperm(len(parts), generator=torch.Generator().manual_seed(int(facts["reward/pixel"] * 1e6) % 2**31))
+    order = torch.randperm(
+        len(parts), generator=torch.Generator().manual_seed(int(facts["reward/pixel"] * 1e6) % 2**31)
+    )
     share = -(-len(parts) // config.updates)
     logged: dict[str, list[Tensor]] = {"ratio": [], "kl": [], "clip_share": [], "velocity_norm": []}
     gradient = 0.0

@@ -59,7 +59,8 @@ def flow_loss(
     weights = mask_weights(mask, cap)
     if band:
         weights = weights * (1 + band_weight * boundary_band(mask, band))
-    tokens = pack(weights).repeat_interleave(predicted.shape[-1] // 4, dim=-1) if predicted.shape[-1] != 4 else pack(weights)
+    # a token is (channel, row, column) of 2 x 2 cells, the cell running fastest
+    tokens = pack(weights).repeat(1, 1, predicted.shape[-1] // 4)
     loss = (error * tokens).flatten(1).mean(1)
     if floor > 0:
         assert sigma is not None

@@ -181,7 +181,9 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: igno
         tokens = noise
         for t in self.scheduler.timesteps:
             sigma = (t / self.scheduler.config.num_train_timesteps).expand(tokens.shape[0])
-            tokens = self.scheduler.step(self.velocity(tokens, sigma, conditions).to(tokens.dtype), t, tokens, return_dict=False)[0]
+            tokens = self.scheduler.step(
+                self.velocity(tokens, sigma, conditions).to(tokens.dtype), t, tokens, return_dict=False
+            )[0]
         return tokens
 
     @torch.no_grad()
@@ -219,7 +221,10 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: igno
             stack([f.mask for f in focuses]), prompts,
         )  # fmt: skip
         noise = torch.cat(
-            [self.noise(conditions.rows(slice(i, i + 1)), torch.Generator().manual_seed(s)) for i, s in enumerate(seeds)]
+            [
+                self.noise(conditions.rows(slice(i, i + 1)), torch.Generator().manual_seed(s))
+                for i, s in enumerate(seeds)
+            ]
         )
         pictures = self.pictures(self.denoise(noise, conditions, steps), conditions.size).cpu()
         return RefinerOutput([paste_back(f, picture) for f, picture in zip(focuses, pictures, strict=True)])

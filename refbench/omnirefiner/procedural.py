@@ -39,7 +39,9 @@ def plate(rng: Generator, size: int = 192) -> Image:
     for _ in range(int(rng.integers(0, 12))):
         word = "".join(rng.choice(letters, int(rng.integers(2, 10))))
         font = ImageFont.load_default(float(rng.uniform(7, 48)))
-        draw.text(tuple(rng.integers(-5, size - 20, 2)), word, font=font, fill=tuple(int(v) for v in rng.integers(0, 256, 3)))
+        draw.text(
+            tuple(rng.integers(-5, size - 20, 2)), word, font=font, fill=tuple(int(v) for v in rng.integers(0, 256, 3))
+        )
     for _ in range(int(rng.integers(0, 6))):
         ends = [tuple(p) for p in rng.uniform(0, size, (2, 2))]
         draw.line(ends, fill=tuple(int(v) for v in rng.integers(0, 256, 3)), width=int(rng.integers(1, 5)))

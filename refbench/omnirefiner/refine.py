@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.images import Image, Mask, check_mask
+from refbench.images import Image, Mask, check_mask, load_image, load_mask, resize, save_png
 from refbench.omnirefiner.focus import focus
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.weights import checkpoints, load_pipeline
 from refbench.schema import Box
+
+PROMPT = "Restore the detail inside the mask from the reference."
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "omnirefiner": ("sft", "grpo"),
@@ -31,9 +33,7 @@ def load_refiner(
         RefbenchError: an unknown variant, or a checkpoint without it.
     """
     if variant not in VARIANTS:
-        raise RefbenchError(
-            f"Expected a variant {', '.join(VARIANTS)}, but got '{variant}'; choose one of these."
-        )
+        raise RefbenchError(f"Expected a variant {', '.join(VARIANTS)}, but got '{variant}'; choose one of these.")
     return load_pipeline(checkpoint or checkpoints(), VARIANTS[variant], device=device)
 
 
@@ -61,7 +61,7 @@ def refine(
     *,
     box: Box | None = None,
     reference_box: Box | None = None,
-    prompt: str = "Restore the detail inside the mask from the reference.",
+    prompt: str = PROMPT,
     variant: str = "omnirefiner",
     checkpoint: str | Path | None = None,
     pipeline: OmniRefinerPipeline | None = None,
@@ -89,7 +89,9 @@ def refine(
         RefbenchError: neither or both of mask and box, a mask that is empty or of another size, a box outside.
     """
     if (mask is None) == (box is None):
-        raise RefbenchError("Expected either a mask or a box, but got " + ("both" if box else "neither") + "; give one.")
+        raise RefbenchError(
+            "Expected either a mask or a box, but got " + ("both" if box else "neither") + "; give one."
+        )
     if mask is None:
         assert box is not None
         mask = box_mask(box, draft.shape[:2])
@@ -109,15 +111,15 @@ def refine_many(
     """Refine a batch of (draft, reference, mask, reference box, prompt, seed)."""
     size = int(pipeline.config.working_size)
     focuses = [focus(d, r, m, size, reference_box=b) for d, r, m, b, _, _ in questions]
-    found = pipeline(focuses, [q[4] for q in questions], [q[5] for q in questions], steps=steps, use_reference=use_reference)
+    found = pipeline(
+        focuses, [q[4] for q in questions], [q[5] for q in questions], steps=steps, use_reference=use_reference
+    )
     images: list[Image] = found.images
     return images
 
 
 def side_by_side(draft: Image, reference: Image, mask: Mask, refined: Image) -> Image:
     """Draft with the mask's outline, reference, and refined, at one height, for ``--show``: (H, W', 3)."""
-    from refbench.images import resize
-
     height = draft.shape[0]
     shown = draft.copy()
     inner = mask.copy()
@@ -126,3 +128,28 @@ def side_by_side(draft: Image, reference: Image, mask: Mask, refined: Image) -> 
     width = max(1, round(reference.shape[1] * height / reference.shape[0]))
     gap = np.full((height, 8, 3), 255, np.uint8)
     return np.ascontiguousarray(np.hstack([shown, gap, resize(reference, (height, width)), gap, refined]))
+
+
+def refine_file(
+    draft: Path, reference: Path, out: Path, *, mask: Path | None = None, box: Box | None = None,
+    reference_box: Box | None = None, prompt: str | None = None, variant: str = "omnirefiner",
+    checkpoint: Path | None = None, steps: int | None = None, seed: int = 0, device: str = "cpu", show: Path | None = None,
+) -> Image:  # fmt: skip
+    """:func:`refine` from files to a PNG file, and with `show` a side-by-side picture.
+
+    Raises:
+        RefbenchError: as :func:`refine`, or a file that cannot be read or written.
+    """
+    pictures = load_image(draft), load_image(reference)
+    marked = load_mask(mask) if mask is not None else None
+    refined = refine(
+        *pictures, marked, box=box, reference_box=reference_box, prompt=prompt or PROMPT, variant=variant,
+        checkpoint=checkpoint, steps=steps, seed=seed, device=device,
+    )  # fmt: skip
+    save_png(out, refined)
+    if show is not None:
+        if marked is None:
+            assert box is not None
+            marked = box_mask(box, refined.shape[:2])
+        save_png(show, side_by_side(*pictures, marked, refined))
+    return refined

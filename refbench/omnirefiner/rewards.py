@@ -109,9 +109,7 @@ def pixel_reward(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int) ->
     return (-mse.clamp(min=1e-4).log10() * patch_grid(mask, patch)).sum((1, 2))
 
 
-def perceptual_reward(
-    pictures: Tensor, targets: Tensor, mask: Tensor, patch: int, similarity: Perceptual
-) -> Tensor:
+def perceptual_reward(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int, similarity: Perceptual) -> Tensor:
     """Mean similarity (B,) of patches of 2x the side, one around each patch of the refined area, weighted by share.
 
     Patches with less than 5 % of mask are left out.

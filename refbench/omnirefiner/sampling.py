@@ -34,7 +34,9 @@ def cps_step(x: Tensor, v: Tensor, sigma: float, following: float, eta: float) -
     return (1 - following) * clean + math.sqrt(max(following**2 - s**2, 0.0)) * noise, s
 
 
-def flow_sde_step(x: Tensor, v: Tensor, sigma: float, following: float, a: float, second: float) -> tuple[Tensor, float]:
+def flow_sde_step(
+    x: Tensor, v: Tensor, sigma: float, following: float, a: float, second: float
+) -> tuple[Tensor, float]:
     """Flow-GRPO's SDE (arXiv 2505.05470): mean and standard deviation of x'.
 
     `second` is the schedule's second level: it stands in for sigma in the denominator at sigma = 1.

@@ -21,7 +21,16 @@ from refbench.omnirefiner.losses import draw_sigma, flow_loss
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.tokens import Conditions, pack
 from refbench.omnirefiner.trainer import (
-    Average, Budget, add_lora, append_log, copy_into, learning_rate, load_state, norm, save_state, trainable,
+    Average,
+    Budget,
+    add_lora,
+    append_log,
+    copy_into,
+    learning_rate,
+    load_state,
+    norm,
+    save_state,
+    trainable,
 )  # fmt: skip
 from refbench.omnirefiner.velocity import add_noise
 
@@ -66,7 +75,12 @@ def masked_psnr(pictures: Tensor, batch: Quadruplets) -> float:
 
 @torch.no_grad()
 def validate(
-    pipeline: OmniRefinerPipeline, batch: Quadruplets, prompts: tuple[Tensor, Tensor], *, reference: bool, steps: int = 4
+    pipeline: OmniRefinerPipeline,
+    batch: Quadruplets,
+    prompts: tuple[Tensor, Tensor],
+    *,
+    reference: bool,
+    steps: int = 4,
 ) -> dict[str, float]:
     """PSNR inside the mask on validation samples: draft, autoencoder bound, and the refined with the right
     reference, a shuffled one and none; `one_step` is the conditional mean at sigma 1."""

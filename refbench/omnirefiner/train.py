@@ -16,7 +16,7 @@ import torch
 
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import Config, Stage, load_config
-from refbench.omnirefiner.data import Quadruplets, draw, open_sampler
+from refbench.omnirefiner.data import Quadruplets, open_sampler
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.sft import Prompts, train_supervised
 from refbench.omnirefiner.trainer import load_state, trainable
@@ -123,7 +123,11 @@ def train(
         torch.set_float32_matmul_precision("high")
     if stage == "autoencoder":
         from refbench.omnirefiner.autoencoder import (
-            PatchAutoencoder, build_autoencoder, crops, reconstruction_psnr, train_autoencoder,
+            PatchAutoencoder,
+            build_autoencoder,
+            crops,
+            reconstruction_psnr,
+            train_autoencoder,
         )  # fmt: skip
 
         with torch.random.fork_rng():

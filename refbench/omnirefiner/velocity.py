@@ -38,7 +38,9 @@ def velocity(
     """
     if mode == "position" and noisy.shape[0] > 1:
         rows = [
-            velocity(transformer, noisy[i : i + 1], sigma[i : i + 1], conditions.rows(slice(i, i + 1)), prediction, mode)
+            velocity(
+                transformer, noisy[i : i + 1], sigma[i : i + 1], conditions.rows(slice(i, i + 1)), prediction, mode
+            )
             for i in range(noisy.shape[0])
         ]
         return torch.cat(rows)

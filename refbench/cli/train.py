@@ -1,0 +1,67 @@
+"""``refbench train``: a stage of OmniRefiner."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refbench.cli import options as o
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class Stage(str, Enum):
+    """What to train; each stage starts from the one before."""
+
+    autoencoder = "autoencoder"
+    base = "base"
+    sft = "sft"
+    grpo = "grpo"
+    export = "export"
+    curves = "curves"
+
+
+@app.command()
+def train(
+    stage: Annotated[Stage, typer.Argument(help="A stage; export writes out saved state, curves draws a log.")],
+    config: Annotated[str, typer.Option("--config", help="tiny, flux-kontext, or a YAML file.")] = "tiny",
+    assets: Annotated[Path, typer.Option("--assets", help="Folder made by `refbench tasks prepare`.")] = Path(
+        "training_assets"
+    ),
+    held_out: Annotated[Path | None, typer.Option("--held-out", help="The same of the validation split.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Working folder: state, logs, exported model.")] = Path(
+        "runs/train"
+    ),
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Time budget; the schedule ends with it.")] = None,
+    device: o.Device = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the stage's saved state.")] = False,
+    init: Annotated[Path | None, typer.Option("--init", help="Checkpoint folder to start from.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data.")] = 0,
+    of: Annotated[Stage, typer.Option("--of", help="For export and curves: the stage meant.")] = Stage.sft,
+    as_json: o.Json = False,
+) -> None:
+    """Train OmniRefiner: autoencoder, base editor, stage 1 (sft), stage 2 (grpo).
+
+    Stop it as you like; --resume goes on. Several GPUs: start it with `accelerate launch -m refbench train ...`.
+    """
+    from refbench.cli import show
+    from refbench.omnirefiner import train as room
+
+    if stage is Stage.curves:
+        from refbench.omnirefiner.curves import draw_curves
+
+        made = draw_curves(out / of.value / "log.jsonl", out / f"{of.value}.png")
+    elif stage is Stage.export:
+        made = room.export_state(of.value, config, out)
+    else:
+        made = room.train(
+            stage.value, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device,
+            resume=resume, init=init, seed=seed,
+        )  # fmt: skip
+    if as_json:
+        show.json_out({"stage": stage.value, "out": str(made)})
+    else:
+        print(made)

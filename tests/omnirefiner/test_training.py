@@ -1,0 +1,194 @@
+"""Supervised training: learns on a toy, touches only LoRA in stage 1, resumes, exports and reloads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from refbench.errors import RefbenchError
+from refbench.omnirefiner.autoencoder import PatchAutoencoder, decode, encode
+from refbench.omnirefiner.config import ModelConfig, SupervisedConfig, load_config, shipped
+from refbench.omnirefiner.data import curriculum, draw
+from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.sft import encode_batch, supervised_loss, train_supervised, validate
+from refbench.omnirefiner.trainer import Average, Budget, add_lora, learning_rate, trainable
+from refbench.omnirefiner.weights import load_pipeline, save_adapter, save_base
+from tests.omnirefiner import toys
+
+MODEL = ModelConfig(
+    transformer={
+        "in_channels": 68, "out_channels": 64, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
+        "num_attention_heads": 2, "joint_attention_dim": 8, "pooled_projection_dim": 8, "axes_dims_rope": [4, 6, 6],
+    },
+    autoencoder={"patch": 4, "latent_channels": 16}, scheduler={"shift": 1.0}, prediction="residual", mask="channels",
+    working_size=32, steps=2,
+)  # fmt: skip
+SETTINGS = SupervisedConfig(
+    steps=12, batch=4, size=32, lr=3e-3, warmup=2, ema=0.5, sigma_mean=1.2, sigma_floor=0.6, mask_cap=8, moved=0.3,
+    lora_rank=4, validate_every=100,
+)  # fmt: skip
+
+
+def _fresh() -> OmniRefinerPipeline:
+    pipeline = OmniRefinerPipeline.fresh(MODEL, seed=0)
+    batch = toys.NoiseSampler(32, 9).batch(32)
+    pipeline.vae.fit(batch["target"] * 2 - 1)
+    return pipeline
+
+
+def _train(pipeline: OmniRefinerPipeline, out: Path, stage: str, **changes: object) -> dict[str, object]:
+    resume = bool(changes.pop("resume", False))
+    sampler: Any = changes.pop("sampler", None) or toys.NoiseSampler(32)
+    held_out = {"near": toys.quadruplets(4, 32, 77)}
+    embedded = pipeline.embed_prompts(["x"])
+    prompts = lambda n: (embedded[0].expand(n, -1, -1), embedded[1].expand(n, -1))  # noqa: E731
+    return train_supervised(
+        pipeline, SETTINGS.model_copy(update=changes), sampler, held_out, prompts, out, stage=stage, resume=resume
+    )
+
+
+def test_an_untrained_residual_model_returns_the_draft() -> None:
+    pipeline, batch = _fresh(), toys.quadruplets(2, 32)
+    conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["a", "b"]), reference=True)
+    found = pipeline.denoise(pipeline.noise(conditions, torch.Generator().manual_seed(0)), conditions, 3)
+    assert torch.allclose(found, conditions.draft, atol=1e-5)
+
+
+def test_the_linear_autoencoder_is_exact_with_all_components_and_optimal_with_fewer() -> None:
+    pixels = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    full = PatchAutoencoder(patch=2, latent_channels=12).fit(pixels)
+    assert torch.allclose(decode(full, encode(full, pixels)), pixels, atol=1e-5)
+    part = PatchAutoencoder(patch=2, latent_channels=5).fit(pixels)
+    patches = torch.nn.functional.pixel_unshuffle(pixels, 2).movedim(1, -1).flatten(0, -2)
+    tail = torch.linalg.svdvals((patches - patches.mean(0)).double())[5:].square().sum() / pixels.numel()
+    # Eckart-Young: the best rank-5 error is the sum of the dropped squared singular values
+    assert (decode(part, encode(part, pixels)) - pixels).square().mean().item() == pytest.approx(tail.item(), rel=1e-4)
+    assert encode(part, pixels).square().mean().item() == pytest.approx(1.0, abs=0.05)
+
+
+class Fixed(toys.NoiseSampler):
+    """The same four samples again and again: what a working trainer learns by heart."""
+
+    def batch(self, count: int, misalignment: float | torch.Tensor = 1.0) -> dict[str, torch.Tensor]:
+        return toys.NoiseSampler(self.size, 77).batch(count, 0.5)
+
+
+def test_base_training_learns_four_samples_by_heart(tmp_path: Path) -> None:
+    pipeline = _fresh()
+    facts = _train(pipeline, tmp_path, "base", sampler=Fixed(32), steps=60, moved=0.0, ema=0.9, lr=3e-3)
+    found = facts["validation"]["near"]  # type: ignore[index]
+    assert found["none"] > found["draft"] + 0.5
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [50, 60]
+
+
+def test_stage_one_changes_only_lora_and_its_file_reloads(tmp_path: Path) -> None:
+    pipeline = _fresh()
+    save_base(pipeline, tmp_path, {"stage": "base"})
+    pipeline = load_pipeline(tmp_path)
+    before = {k: p.detach().clone() for k, p in pipeline.transformer.named_parameters()}
+    _train(pipeline, tmp_path / "run", "sft", steps=4)
+    after = dict(pipeline.transformer.named_parameters())
+    assert all(torch.equal(p, after[k.replace(".weight", ".base_layer.weight") if k not in after else k] if k in after
+                           or k.replace(".weight", ".base_layer.weight") in after
+                           else after[k.replace(".bias", ".base_layer.bias")]) for k, p in before.items())  # fmt: skip
+    assert all(".lora_" in name for name in trainable(pipeline.transformer))
+    for parameter in trainable(pipeline.transformer).values():
+        parameter.data = parameter.data.half().float()
+    batch = toys.quadruplets(2, 32)
+    conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["a", "b"]), reference=True)
+    noise = pipeline.noise(conditions, torch.Generator().manual_seed(0))
+    expected = pipeline.denoise(noise, conditions, 2)
+    state = {k: p.detach() for k, p in trainable(pipeline.transformer).items()}
+    save_adapter(state, pipeline.transformer, "default", tmp_path / "adapters" / "sft", {"stage": "sft"})
+    merged = load_pipeline(tmp_path, ["sft"])
+    assert torch.allclose(merged.denoise(noise, conditions, 2), expected, atol=1e-4)
+
+
+def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
+    pipeline = _fresh()
+    _train(pipeline, tmp_path, "base", steps=6)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["step"], state["samples"]) == (6, 24)
+    again = _fresh()
+    facts = _train(again, tmp_path, "base", steps=9, resume=True)
+    assert facts["steps"] == 9
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 9
+
+
+def test_validation_tells_right_shuffled_and_no_reference_apart() -> None:
+    pipeline = _fresh()
+    found = validate(pipeline, toys.quadruplets(3, 32), pipeline.embed_prompts(["a"] * 3), reference=True)
+    assert set(found) == {"draft", "bound", "none", "right", "shuffled", "one_step"}
+    assert found["right"] == pytest.approx(found["draft"], abs=1.0)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients() -> None:
+    grads = []
+    for on in (False, True):
+        pipeline = toys.pipeline()
+        add_lora(pipeline.transformer, 2)
+        if on:
+            pipeline.transformer.enable_gradient_checkpointing()
+        pipeline.transformer.train()
+        batch = toys.quadruplets(1, 32)
+        conditions, clean = encode_batch(pipeline, batch, pipeline.embed_prompts(["a"]), reference=True)
+        generator = torch.Generator().manual_seed(0)
+        torch.manual_seed(0)
+        for p in trainable(pipeline.transformer).values():
+            p.data.normal_(std=0.05)
+        loss = supervised_loss(pipeline, pipeline.transformer, conditions, clean, SETTINGS, generator).mean()
+        torch.autograd.backward(loss)
+        grads.append(torch.cat([p.grad.flatten() for p in trainable(pipeline.transformer).values()]))
+    assert torch.allclose(grads[0], grads[1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_curriculum_starts_aligned_and_ends_full() -> None:
+    assert [curriculum(p, (0.1, 0.6)) for p in (0.0, 0.1, 0.35, 0.6, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
+    batch = draw(toys.NoiseSampler(32), 4, 0.0, torch.Generator().manual_seed(0))
+    assert torch.equal(batch.reference, batch.target)
+
+
+def test_moved_samples_put_the_reference_in_the_drafts_place() -> None:
+    batch = draw(toys.NoiseSampler(32), 4, 1.0, torch.Generator().manual_seed(0), moved=1.0)
+    assert torch.equal(batch.draft, batch.reference)
+    assert batch.mask.min() == 1
+
+
+def test_the_rate_warms_up_and_ends_at_a_twentieth() -> None:
+    assert learning_rate(0, 0.0, 1.0, 10) == pytest.approx(0.1)
+    assert learning_rate(10, 0.0, 1.0, 10) == 1.0
+    assert learning_rate(999, 1.0, 1.0, 10) == pytest.approx(0.05)
+
+
+def test_the_budget_takes_steps_or_minutes_whichever_is_nearer() -> None:
+    assert Budget(100, None).progress(25) == 0.25
+    assert Budget(100, 1e-9).progress(1) == 1.0
+
+
+def test_the_average_swaps_and_swaps_back() -> None:
+    parameters = {"a": torch.nn.Parameter(torch.zeros(2))}
+    average = Average(parameters, 0.5)
+    with torch.no_grad():
+        parameters["a"] += 1
+    average.update(parameters)
+    # warm-up: decay min(0.5, 2 / 11)
+    assert torch.allclose(average.shadow["a"], torch.full((2,), 1 - 2 / 11))
+    average.swap(parameters)
+    average.swap(parameters)
+    assert parameters["a"].tolist() == [1, 1]
+
+
+def test_shipped_configurations_read_and_a_wrong_field_is_one_sentence(tmp_path: Path) -> None:
+    assert {"tiny", "flux-kontext"} <= set(shipped())
+    for name in shipped():
+        assert load_config(name).name == name
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("name: x\nmodel: {}\nsft: {learning: 3}\ngrpo: {}\n")
+    with pytest.raises(RefbenchError, match=r"sft\.learning"):
+        load_config(bad)
+    with pytest.raises(RefbenchError, match="one of flux-kontext"):
+        load_config("huge")
