@@ -64,9 +64,9 @@ def scene() -> tuple[Truth, Image]:
     whole = data.astronaut()
     target: Image = np.ascontiguousarray(whole[0:300, 80:400])
     mask: Mask = np.zeros(target.shape[:2], dtype=bool)
-    cv2_mask = np.zeros(target.shape[:2], dtype=np.uint8)
-    cv2.ellipse(cv2_mask, (145, 115), (62, 80), 10, 0, 360, 1, -1)
-    mask[cv2_mask > 0] = True
+    filled = np.zeros(target.shape[:2], dtype=np.uint8)
+    cv2.ellipse(filled, (145, 115), (62, 80), 10, 0, 360, 1, -1)
+    mask[filled > 0] = True
     soft = cv2.GaussianBlur(target, (0, 0), 2.0).astype(np.float64) * (1.06, 1.0, 0.95)
     draft = np.where(mask[..., None], np.clip(np.rint(soft), 0, 255), target).astype(np.uint8)
     output = draft.copy()

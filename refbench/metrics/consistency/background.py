@@ -42,7 +42,9 @@ class BackgroundMSE(Metric):
             region_rule="local map (squared error) averaged over the pixels outside the mask",
             backend=library("numpy"),
             trivial="stretch",
-            note="blind to where the change is",
+            scored=False,
+            note="not scored, by the audit: against a stretched reference the square hides what matters, a background "
+            "re-rendered with 8 levels of noise still recovers more than 95; background_ssim and background_exact see it",
             tolerance=1e-9,
         )
 

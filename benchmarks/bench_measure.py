@@ -1,0 +1,115 @@
+"""Measuring: a plain loop over the same libraries, against the Measurer on a first and on a second model.
+
+    python benchmarks/bench_measure.py [--suite core] [--limit N]
+
+The plain loop (refbench/metrics/plain.py) calls the libraries image by image and shares nothing, on the threads that
+the libraries take by default. The first model starts with an empty feature store, the second finds what depends on
+the truth alone. Half of the outputs also change the background, as editors without paste-back do. Prints the ratios
+and the largest difference of each metric's values; exits 1 where a ratio or a difference misses its bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from refbench.images import Image
+from refbench.metrics import FeatureStore, Measurer
+from refbench.metrics.audit import picture_truths
+from refbench.metrics.plain import PLAIN, PRECISE
+from refbench.schema import Score, Truth
+
+LEAST_FIRST, LEAST_SECOND, MOST_DIFFERENCE = 4.0, 2.0, 1e-5
+
+
+def clock(work: Callable[[], object]) -> tuple[float, float, object]:
+    """(wall seconds, CPU seconds, result)."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return time.perf_counter() - wall, time.process_time() - cpu, result
+
+
+def model(truths: list[Truth], seed: int) -> list[Image]:
+    """Outputs that differ from draft and target: a noisy blend inside, and outside too on every second sample."""
+    generator = np.random.default_rng(seed)
+    outputs = []
+    for number, truth in enumerate(truths):
+        draft = truth.draft if truth.draft is not None else truth.target
+        mixed = 0.5 * draft + 0.5 * truth.target + generator.normal(0, 3, truth.target.shape)
+        output = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+        if number % 2 == 0 and truth.mask is not None:
+            output = np.where(truth.mask[..., None], output, truth.target)
+        outputs.append(output)
+    return outputs
+
+
+def plain_loop(truths: list[Truth], outputs: list[Image], measurer: Measurer) -> list[dict[str, float | None]]:
+    """Every metric of every sample, by straight library calls."""
+    found = []
+    for truth, output in zip(truths, outputs, strict=True):
+        lacking = measurer.lacking(truth)
+        found.append({name: PLAIN[name](truth, output) for name in measurer.cards if name not in lacking})
+    return found
+
+
+def differences(truths: list[Truth], outputs: list[Image], plain: list[dict[str, float | None]], ours: list[list[Score]]) -> dict[str, float]:
+    """Largest difference a metric, with piq in double precision where single is not enough."""
+    worst: dict[str, float] = {}
+    for truth, output, values, scores in zip(truths, outputs, plain, ours, strict=True):
+        by_name = {score.metric: score.value for score in scores}
+        for name, value in values.items():
+            if PRECISE[name] is not PLAIN[name]:
+                value = PRECISE[name](truth, output)
+            if value is None or name not in by_name:
+                worst[name] = max(worst.get(name, 0.0), 0.0 if value is None and name not in by_name else np.inf)
+            elif value != by_name[name]:
+                worst[name] = max(worst.get(name, 0.0), abs(value - by_name[name]))
+            else:
+                worst.setdefault(name, 0.0)
+    return worst
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", default="core")
+    parser.add_argument("--limit", type=int, default=32)
+    arguments = parser.parse_args()
+    if arguments.suite == "pictures":
+        truths = picture_truths()[: arguments.limit]
+    else:
+        from refbench.tasks.suite import load_suite
+
+        suite = load_suite(arguments.suite).select(limit=arguments.limit)
+        truths = [suite.truth(sample) for sample in suite.ids]
+    first, second = model(truths, 1), model(truths, 2)
+    warm = Measurer()
+    warm.measure(truths[:1], first[:1])
+    plain_loop(truths[:1], first[:1], warm)
+
+    with tempfile.TemporaryDirectory() as folder:
+        new = lambda: Measurer(features=FeatureStore(folder))  # noqa: E731
+        plain_wall, plain_cpu, plain = clock(lambda: plain_loop(truths, first, warm))
+        first_wall, first_cpu, ours = clock(lambda: new().measure(truths, first))
+        second_wall, second_cpu, _ = clock(lambda: new().measure(truths, second))
+    count = len(truths)
+    print(f"{count} samples, {len(warm.cards)} metrics; wall s (CPU s) a sample")
+    print(f"  plain loop    {plain_wall / count:.3f} ({plain_cpu / count:.3f})")
+    print(f"  first model   {first_wall / count:.3f} ({first_cpu / count:.3f})")
+    print(f"  second model  {second_wall / count:.3f} ({second_cpu / count:.3f})")
+    faster, again = plain_wall / first_wall, first_wall / second_wall
+    print(f"  first over plain   {faster:.1f}x wall, {plain_cpu / first_cpu:.1f}x CPU (at least {LEAST_FIRST:g}x)")
+    print(f"  second over first  {again:.1f}x wall, {first_cpu / second_cpu:.1f}x CPU (at least {LEAST_SECOND:g}x)")
+    worst = differences(truths, first, plain, ours)  # type: ignore[arg-type]
+    for name, value in worst.items():
+        print(f"  {name:18s} largest difference {value:.1e}")
+    good = faster >= LEAST_FIRST and again >= LEAST_SECOND and max(worst.values()) <= MOST_DIFFERENCE
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Small real scenes for the metric tests: parts of scikit-image's photographs, with a masked and damaged region."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from refbench.images import Image, Mask
+from refbench.schema import Truth
+
+
+@lru_cache
+def scene(height: int = 200, width: int = 232, key: str = "") -> Truth:
+    """A photograph; an ellipse of it is blurred, tinted and noisy in the draft; the reference is another crop of it."""
+    from skimage import data
+
+    whole = data.coffee()
+    target: Image = np.ascontiguousarray(whole[60 : 60 + height, 150 : 150 + width])
+    rows, columns = np.mgrid[:height, :width]
+    mask: Mask = ((rows - height / 2) / (height / 4)) ** 2 + ((columns - width / 2) / (width / 4)) ** 2 < 1
+    generator = np.random.default_rng(5)
+    spoilt = np.roll(target, 3, axis=1) * [1.08, 1.0, 0.92] + generator.normal(0, 6, target.shape)
+    draft = np.where(mask[..., None], np.clip(spoilt, 0, 255), target).astype(np.uint8)
+    reference: Image = np.ascontiguousarray(whole[20:300, 100:420])
+    box = (50 + width // 4, 40 + height // 4, width // 2, height // 2)
+    return Truth("coffee", target, draft, reference, mask, reference_box=box, category="object", key=key)
+
+
+def halfway(truth: Truth, share: float = 0.5) -> Image:
+    """An answer between draft (0) and target (1)."""
+    assert truth.draft is not None
+    mixed = (1 - share) * truth.draft + share * truth.target
+    return np.rint(mixed).astype(np.uint8)
+
+
+def lettered(word: str) -> Image:
+    """A word on a light label, 96 x 320 px."""
+    import cv2
+
+    image = np.full((96, 320, 3), 245, dtype=np.uint8)
+    cv2.putText(image, word, (14, 62), cv2.FONT_HERSHEY_DUPLEX, 1.4, (20, 20, 30), 2, cv2.LINE_AA)
+    return image
+
+
+def text_truth(word: str = "BENCHMARK", text: str | None = None) -> Truth:
+    """The word as target, no mask."""
+    return Truth("word", lettered(word), None, None, None, text=text, category="text")
+
+
+@lru_cache
+def face_truth() -> tuple[Truth, Image]:
+    """A photograph with a face (E. Collins, NASA, public domain), masked, and a damaged answer."""
+    from refbench.metrics.doctor import scene as doctor_scene
+
+    return doctor_scene()
