@@ -58,6 +58,8 @@ class Standing(Record):
     wins: int
     ties: int
     losses: int
+    against: dict[str, tuple[int, int, int]]
+    """Other model -> samples won, tied and lost against it; all that a rating is made of."""
 
 
 class Ranking(Record):
@@ -108,7 +110,7 @@ def rank(
     better, value = place.better, place.value
     standings = []
     for i in sorted(range(len(names)), key=lambda k: (-value[k], names[k])):
-        record = _record(counts.sum(0), pairs, i)
+        against = _against(counts.sum(0), pairs, names, i)
         standings.append(
             Standing(
                 model=names[i],
@@ -119,9 +121,10 @@ def rank(
                 rating=float(ratings[i]),
                 rating_low=float(low[i]) if np.isfinite(low[i]) else None,
                 rating_high=float(high[i]) if np.isfinite(high[i]) else None,
-                wins=record[0],
-                ties=record[1],
-                losses=record[2],
+                wins=sum(one[0] for one in against.values()),
+                ties=sum(one[1] for one in against.values()),
+                losses=sum(one[2] for one in against.values()),
+                against=against,
             )
         )
     return Ranking(
@@ -236,12 +239,14 @@ def duels(scores: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
     return out
 
 
-def _record(total: Floats, pairs: Sequence[tuple[int, int]], model: int) -> tuple[int, int, int]:
-    wins = ties = losses = 0.0
+def _against(
+    total: Floats, pairs: Sequence[tuple[int, int]], names: Sequence[str], model: int
+) -> dict[str, tuple[int, int, int]]:
+    found = {}
     for k, (i, j) in enumerate(pairs):
-        win, tie, loss = total[3 * k : 3 * k + 3]
+        win, tie, loss = (int(count) for count in total[3 * k : 3 * k + 3])
         if model == i:
-            wins, ties, losses = wins + win, ties + tie, losses + loss
+            found[names[j]] = (win, tie, loss)
         elif model == j:
-            wins, ties, losses = wins + loss, ties + tie, losses + win
-    return int(wins), int(ties), int(losses)
+            found[names[i]] = (loss, tie, win)
+    return found

@@ -1,0 +1,157 @@
+"""The board's answer sheet: what the trivial answers and the truth score, the samples' metadata, the metric cards.
+
+It stands beside the entries so that the board can be rendered anywhere from the committed files alone,
+without the suite's pictures, the metric libraries or their weights.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import ValidationError
+
+from refbench.errors import RefbenchError
+from refbench.images import encode_webp, write_atomic
+from refbench.leaderboard.submission import THUMBS, thumbnail
+from refbench.runs.folder import RunFolder, first_fault
+from refbench.schema import MetricCard, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from refbench.tasks.suite import Suite
+
+FOLDER = "sheet"
+META_COLUMNS = ("sample", "task", "category", "mode", "source_id", "view", "degradation", "strength", "mask_share")
+DIFFICULTIES = ("easy", "medium", "hard")
+
+
+class SheetHead(Record):
+    """Content of ``sheet.json``."""
+
+    suite: str
+    suite_version: str
+    suite_hash: str
+    metric_cards: dict[str, str]
+    """Metric -> hash of the card that every score of the board carries."""
+    cards: dict[str, MetricCard]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The answer sheet in memory."""
+
+    head: SheetHead
+    answers: pd.DataFrame
+    metas: pd.DataFrame
+    """With a column `difficulty`: how far the draft is from the truth, in thirds of the suite."""
+    folder: Path
+
+
+def metas_of(suite: Suite) -> pd.DataFrame:
+    """The samples' metadata as the statistics want it: one row a sample of the suite."""
+    import pandas as pd
+
+    rows = [
+        (m.id, m.task, m.category, m.mode, m.source_id, m.view, m.degradation, m.strength, m.mask_share)
+        for m in suite.metas
+    ]
+    return pd.DataFrame(rows, columns=list(META_COLUMNS))
+
+
+def difficulty(answers: pd.DataFrame, samples: list[str]) -> list[str]:
+    """Thirds of the suite by the draft's PSNR inside the mask; "unknown" where that was not measured.
+
+    Returns:
+        One of easy (draft near the truth), medium, hard for each sample.
+    """
+    rows = answers[(answers["answer"] == "draft") & (answers["metric"] == "psnr")]
+    values = dict(zip(rows["sample"], rows["value"], strict=True))
+    known = np.array([values[s] for s in samples if s in values], dtype=np.float64)
+    if not len(known):
+        return ["unknown"] * len(samples)
+    low, high = np.quantile(known, [1 / 3, 2 / 3])
+    return [
+        "unknown" if s not in values else "hard" if values[s] < low else "medium" if values[s] < high else "easy"
+        for s in samples
+    ]
+
+
+def write_sheet(board: Path, run: Path, suite: Suite, cards: Mapping[str, MetricCard]) -> Path:
+    """Write the sheet from a measured run over the whole suite; its model does not matter.
+
+    Raises:
+        RefbenchError: the run is of another suite or is not measured, or the folder cannot be written.
+    """
+    import pyarrow.parquet as pq
+
+    from refbench.metrics.contract import card_hash
+
+    folder = RunFolder.open(run)
+    manifest = folder.read_manifest()
+    if manifest.suite_hash != suite.hash or set(manifest.samples) != set(suite.ids) or not folder.answers.is_file():
+        raise RefbenchError(
+            f"Expected a measured run over the whole suite '{suite.name}' at {run}, but it is of another suite or "
+            "unfinished; run 'refbench eval' without --tasks and --limit."
+        )
+    table = pq.read_table(folder.answers)
+    named = set(table.column("metric").to_pylist())
+    used = {name: card for name, card in cards.items() if name in named}
+    head = SheetHead(
+        suite=suite.name,
+        suite_version=str(suite.version),
+        suite_hash=suite.hash,
+        metric_cards={name: card_hash(card) for name, card in used.items()},
+        cards=used,
+    )
+    to = board / FOLDER
+    text = json.dumps(head.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    write_atomic(to / "sheet.json", (text + "\n").encode())
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd")
+    write_atomic(to / "answers.parquet", buffer.getvalue())
+    write_atomic(to / "samples.csv", metas_of(suite).to_csv(index=False, lineterminator="\n").encode())
+    seen: set[str] = set()
+    for meta in suite.metas:
+        if meta.task not in seen and len(seen) < THUMBS:
+            seen.add(meta.task)
+            sample = suite.sample(meta.id)
+            for kind, image in (("draft", sample.draft), ("target", suite.target(sample))):
+                data = encode_webp(thumbnail(image, sample.mask), 60)
+                write_atomic(to / "thumbs" / f"{meta.id}-{kind}.webp", data)
+    return to
+
+
+def read_sheet(board: Path) -> Sheet:
+    """Read the sheet of a board.
+
+    Raises:
+        RefbenchError: there is none, or it is broken.
+    """
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    folder = board / FOLDER
+    try:
+        head = SheetHead.model_validate_json((folder / "sheet.json").read_bytes())
+        answers = pq.read_table(folder / "answers.parquet").to_pandas()
+        metas = pd.read_csv(folder / "samples.csv", keep_default_na=False)
+    except FileNotFoundError as error:
+        raise RefbenchError(
+            f"Expected an answer sheet at {folder}, but {Path(str(error.filename)).name} is not there; "
+            "start the board with 'refbench leaderboard add RUN'."
+        ) from None
+    except ValidationError as error:
+        raise RefbenchError(
+            f"Expected an answer sheet at {folder}, but {first_fault(error)}; write it again."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RefbenchError(f"Expected a readable answer sheet at {folder}, but {error}; write it again.") from None
+    metas["difficulty"] = difficulty(answers, list(metas["sample"]))
+    return Sheet(head, answers, metas, folder)

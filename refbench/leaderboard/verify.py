@@ -1,0 +1,268 @@
+"""Verify an entry: open it safely, recompute every number from its images, let the model answer again.
+
+Nothing in an entry is believed: files are compared with their hashes, the plan with the suite, every score
+and every aggregated number with what the images give here, and some images with what the model gives here.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refbench import __version__
+from refbench.errors import RefbenchError
+from refbench.leaderboard import claims as c
+from refbench.leaderboard import entry as e
+from refbench.leaderboard.intake import (
+    Package,
+    entry_of,
+    image_of,
+    look_at_outputs,
+    only_outputs,
+    package_of,
+    suite_of,
+)
+from refbench.leaderboard.refused import RefusedError
+from refbench.leaderboard.regenerate import regenerate
+from refbench.leaderboard.safety import opened
+from refbench.leaderboard.sheet import metas_of
+from refbench.leaderboard.textsafe import printable
+from refbench.leaderboard.verdict import LISTED, ClaimDifference, Finding, Verdict
+from refbench.runs.environment import cache_folder
+from refbench.runs.folder import RunFolder
+from refbench.runs.progress import Progress, Silent
+from refbench.schema import MetricCard
+from refbench.stats.recovery import Summary, summarise
+
+if TYPE_CHECKING:
+    from refbench.tasks.suite import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class _Recomputed:
+    scores: dict[c.Key, float]
+    summary: Summary
+    allowed: float
+
+
+def verify(
+    entry: str | os.PathLike[str],
+    *,
+    outputs: str | os.PathLike[str] | None = None,
+    suite: str | Suite | None = None,
+    samples: int = 3,
+    adapter: str | None = None,
+    metrics: Sequence[str] | None = None,
+    device: str = "cpu",
+    workers: int = 1,
+    timeout_s: float = 600.0,
+    progress: Progress | None = None,
+    on_board: bool = False,
+) -> Verdict:
+    """Verify an entry and say what was found; wrong entries never raise.
+
+    Args:
+        entry: folder or zip.
+        outputs: folder or zip of the outputs, for an entry that came without them.
+        suite: name, folder or suite to verify against; by default the one the entry names.
+        samples: how many samples the model answers again, where it can run here.
+        adapter: file, file:Class or name of the model, where the entry's is not registered. It is foreign code:
+            it runs without network and cannot see the suite, but run it only if you would run it anyway.
+        metrics: the metrics an entry must have; None means all that score and can run here.
+        device: where learned metrics run.
+        workers: processes that measure; needs a suite given by name or folder.
+        timeout_s: longest time for one regenerated sample.
+        on_board: allow the board's own verdict.json beside the entry.
+
+    Returns:
+        The verdict: verified, differs, or refused with the name of the finding.
+    """
+    name, seal, suite_hash = "", "", ""
+    try:
+        with ExitStack() as stack:
+            also = frozenset({e.VERDICT}) if on_board else frozenset()
+            files = stack.enter_context(opened(Path(entry), also))
+            content = entry_of(files)
+            name, seal, suite_hash = content.name, content.seal, content.suite_hash
+            if outputs is not None:
+                files = {**files, **only_outputs(stack.enter_context(opened(Path(outputs))), files)}
+            whole = suite_of(suite, content)
+            package = package_of(content, files, whole)
+            cards = _cards(content, metrics)
+            claimed = c.read_scores(files[e.SCORES], len(whole.ids), content.metric_cards)
+            notes = look_at_outputs(package, whole)
+            spec = suite if isinstance(suite, str) else content.suite
+            found = _recompute(package, whole, spec, cards, device, workers, progress or Silent())
+            differences = c.compare_scores(claimed, found.scores, cards)
+            compared, more = c.compare_claims(content.claims, found.summary, found.allowed)
+            findings = _findings(package, claimed, found, differences, more, notes)
+            same, sentence, wrong = regenerate(
+                content,
+                whole,
+                lambda sample: image_of(package, whole, sample),
+                [sample for sample, record in package.records.items() if record.status == "ok"],
+                count=samples,
+                adapter=adapter,
+                hide=[*_data_folders(whole), cache_folder(), *_holders(files)],
+                timeout_s=timeout_s,
+            )
+            findings += wrong
+            ordered = sorted([*more, *differences], key=lambda one: -one.excess)
+            return Verdict(
+                verdict="differs" if findings else "verified",
+                entry=name,
+                seal=seal,
+                suite_hash=suite_hash,
+                findings=tuple(findings),
+                notes=tuple(notes),
+                compared=compared + len(claimed.keys() | found.scores.keys()),
+                differing=len(ordered),
+                differences=tuple(ordered[:LISTED]),
+                regenerated=same,
+                regeneration=sentence,
+                axes=found.summary.axes,
+                mean=found.summary.mean,
+                refbench=__version__,
+            )
+    except RefbenchError as error:
+        finding = error.name if isinstance(error, RefusedError) else "cannot-verify"
+        return Verdict(
+            verdict="refused",
+            entry=name,
+            seal=seal,
+            suite_hash=suite_hash,
+            findings=(Finding(name=finding, message=printable(error, 500)),),
+            refbench=__version__,
+        )
+
+
+def _cards(entry: e.Entry, metrics: Sequence[str] | None) -> dict[str, MetricCard]:
+    """The cards to recompute by: what an entry must have, compared with what it names."""
+    from refbench.metrics.contract import card_hash
+    from refbench.runs.api import metric_state
+
+    here, unavailable = metric_state(metrics)
+    for name in entry.metric_cards:
+        if name in unavailable or (name not in here and metrics is None):
+            raise RefusedError(
+                "unknown-metric",
+                f"Expected metrics that can run here, but '{printable(name, 40)}' cannot; verify elsewhere.",
+            )
+    lacking = sorted(name for name, card in here.items() if name not in entry.metric_cards and card.scored)
+    if lacking:
+        raise RefusedError(
+            "missing-metric",
+            f"Expected every metric that scores, but {', '.join(lacking)} is missing; measure the run again.",
+        )
+    for name, claimed in entry.metric_cards.items():
+        if name not in here or card_hash(here[name]) != claimed:
+            raise RefusedError(
+                "other-card",
+                f"Expected the card {card_hash(here[name]) if name in here else '(none)'} of "
+                f"{printable(name, 40)}, but "
+                f"the entry was measured by {printable(claimed, 20)}; install constraints.txt "
+                "and measure the run again.",
+            )
+    return {name: here[name] for name in entry.metric_cards}
+
+
+def _recompute(
+    package: Package,
+    suite: Suite,
+    spec: str,
+    cards: Mapping[str, MetricCard],
+    device: str,
+    workers: int,
+    progress: Progress,
+) -> _Recomputed:
+    """Measure the outputs as a run of our own, in a temporary run folder."""
+    import pyarrow.parquet as pq
+
+    from refbench.runs.measure import measure
+    from refbench.stats.gains import gains
+
+    with tempfile.TemporaryDirectory(prefix="refbench-verify-") as place:
+        run = RunFolder(place)
+        manifest = package.manifest.model_copy(update={"samples": tuple(suite.ids), "metric_cards": {}})
+        run.write_manifest(manifest)
+        for sample in suite.ids:
+            record = package.records[sample]
+            run.append_record(record)
+            if record.status == "ok":
+                to = run.output(record.task, sample)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                to.write_bytes(package.files[f"outputs/{record.task}/{sample}.png"].read_bytes())
+        measure(run, suite, spec, cards, device=device, workers=workers, cache=cache_folder(), progress=progress)
+        scores, answers = (pq.read_table(path).to_pandas() for path in (run.scores, run.answers))
+    metas = metas_of(suite)
+    summary = summarise(scores, answers, metas, cards)
+    table = gains(scores, answers, list(metas["sample"]), cards)
+    worst = 0.0
+    for name in (name for name in table.metrics if name not in summary.unscored):
+        m = table.metrics.index(name)
+        worst = max(worst, c.slack(float(table.gap[table.defined[:, m], m].mean()), cards[name]))
+    values = {(row.sample, row.metric): float(row.value) for row in scores.itertuples()}
+    return _Recomputed(values, summary, worst)
+
+
+def _findings(
+    package: Package,
+    claimed: Mapping[c.Key, float],
+    found: _Recomputed,
+    differences: Sequence[ClaimDifference],
+    more: Sequence[ClaimDifference],
+    notes: Sequence[str],
+) -> list[Finding]:
+    out = []
+    if differences:
+        worst = max(differences, key=lambda one: one.excess)
+        samples = {key[0] for key in claimed.keys() | found.scores.keys()}
+        touched = {one.what.rpartition(" of ")[2] for one in differences}
+        drafts = " The outputs are the drafts themselves, which score otherwise." if notes else ""
+        out.append(
+            Finding(
+                name="scores-differ",
+                message=f"{len(differences)} scores of {len(touched & samples)} samples are not "
+                "what their images give; "
+                f"the furthest is {worst.what}: claimed {worst.claimed}, found {worst.found}.{drafts}",
+            )
+        )
+    if more:
+        worst = max(more, key=lambda one: one.excess)
+        out.append(
+            Finding(
+                name="claims-differ",
+                message=f"{len(more)} claimed numbers are not what the scores give; the furthest is {worst.what}: "
+                f"claimed {worst.claimed}, found {worst.found}.",
+            )
+        )
+    return out
+
+
+def _holders(files: Mapping[str, Path]) -> list[Path]:
+    """The folders that hold the entry's files, so that a model cannot look its answers up."""
+    depth = {name: len(Path(name).parts) for name in files}
+    roots = {path.parents[depth[name] - 1].resolve() for name, path in files.items()}
+    return sorted(roots)
+
+
+def _data_folders(suite: Suite) -> list[Path]:
+    """Every folder that holds a suite's pictures."""
+    from refbench.tasks.suite import data_folder
+
+    found = {data_folder(), Path(suite.folder)}
+    return sorted(folder.resolve() for folder in found)
+
+
+def write_verdict(verdict: Verdict, folder: str | os.PathLike[str]) -> Path:
+    """Write ``verdict.json`` into a folder and return its path."""
+    from refbench.images import write_atomic
+
+    path = Path(folder) / e.VERDICT
+    write_atomic(path, (verdict.model_dump_json(indent=1) + "\n").encode())
+    return path
