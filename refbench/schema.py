@@ -26,7 +26,7 @@ AXES: tuple[Axis, ...] = ("texture_fidelity", "reference_alignment", "local_cons
 class Record(BaseModel):
     """Base of everything written to disk: frozen, and strict about unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)

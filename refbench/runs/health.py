@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.runs.environment import cache_folder, versions
 from refbench.runs.jsontext import as_json, read_json
 from refbench.schema import MetricCard
+
+if TYPE_CHECKING:
+    from refbench.metrics.doctor import Check
 
 
 def doctor_result(cards: Mapping[str, MetricCard], device: str) -> dict[str, Any]:
@@ -27,15 +31,25 @@ def doctor_result(cards: Mapping[str, MetricCard], device: str) -> dict[str, Any
     found = read_json(path)
     if found is not None:
         return found
-    result = _ask()
+    from refbench.metrics.doctor import run_doctor
+
+    result = summary_of(run_doctor(list(cards), device))
     with contextlib.suppress(RefbenchError):  # a cache that cannot be written only costs time
         write_atomic(path, as_json(result).encode())
     return result
 
 
-def _ask() -> dict[str, Any]:
-    try:
-        from refbench.metrics.doctor import run_doctor
-    except ImportError:
-        return {}
-    return {"n": len(run_doctor())}
+def summary_of(checks: Sequence[Check]) -> dict[str, Any]:
+    """Counts, and every check that failed with what was expected and found."""
+    failures = [check_row(check) for check in checks if check.passed is False]
+    return {
+        "passed": sum(check.passed is True for check in checks),
+        "failed": len(failures),
+        "skipped": sum(check.passed is None for check in checks),
+        "failures": failures,
+    }
+
+
+def check_row(check: Check) -> dict[str, Any]:
+    """A check as plain values."""
+    return {**dataclasses.asdict(check), "difference": check.difference}

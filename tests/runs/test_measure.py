@@ -161,7 +161,7 @@ def test_a_run_that_is_not_generated_to_its_end_is_refused(tmp_path: Path, cards
         go(run, cards, None)
 
 
-@pytest.mark.parametrize("stop", (1, 3, 5, 8))
+@pytest.mark.parametrize("stop", [1, 3, 5, 8])
 def test_stopped_at_any_measurement_the_tables_end_the_same(
     tmp_path: Path, cards: dict[str, MetricCard], monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
