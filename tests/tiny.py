@@ -1,16 +1,19 @@
-"""A suite of eight small made-up samples, for tests of runs and of the command line."""
+"""A suite of eight small made-up samples, written to disk as suites are, for tests of runs and of the command line."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import atexit
+import functools
+import shutil
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
-from refbench.images import Image
-from refbench.schema import AdapterCard, RunManifest, Sample, SampleMeta, Truth
+from refbench.images import Image, encode_webp, write_atomic
+from refbench.schema import AdapterCard, RunManifest, Sample, SampleMeta
+from refbench.tasks.suite import Suite, load_suite
 
 TASKS = ("logo-refine", "pattern-replace")
 HEIGHT, WIDTH = 96, 112
@@ -54,54 +57,46 @@ def make(task: str, number: int) -> tuple[Sample, Image]:
     return Sample(meta.id, draft, reference, mask, prompt, (20, 10, 60, 70), meta), target8
 
 
-@dataclass(frozen=True)
-class TinySuite:
-    """What runs need of a suite, in memory."""
+def write_tiny(folder: Path, samples: int = 8, name: str = "tiny") -> Path:
+    """Write a suite of so many samples, as `refbench tasks generate` would, and return its folder."""
+    from refbench.tasks.writing import file_entry, parquet_bytes, row_of, write_header
 
-    ids: tuple[str, ...]
-    hash: str = "5" * 64
-    name: str = "tiny"
-    version: str = "1"
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        return TASKS
-
-    @property
-    def metas(self) -> tuple[SampleMeta, ...]:
-        return tuple(self.sample(sample).meta for sample in self.ids)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return map(self.sample, self.ids)
-
-    def sample(self, sample: str) -> Sample:
-        return make(sample[:-4], int(sample[-3:]))[0]
-
-    def truth(self, sample: str) -> Truth:
-        found, target = make(sample[:-4], int(sample[-3:]))
-        return Truth(
-            sample,
-            target,
-            found.draft,
-            found.reference,
-            found.mask,
-            found.reference_box,
-            category=found.meta.category,
-            key=hashlib.sha256(target.tobytes()).hexdigest(),
-        )
-
-    def select(self, tasks: Sequence[str] | None = None, limit: int | None = None) -> TinySuite:
-        chosen = [s for s in self.ids if tasks is None or s[:-4] in tasks]
-        chosen.sort(key=lambda s: s[-3:])
-        return replace(self, ids=tuple(chosen[:limit]))
+    plan = [(task, number) for number in range((samples + 1) // 2) for task in TASKS][:samples]
+    files, tasks = {}, []
+    for task in TASKS:
+        rows = []
+        for _, number in (entry for entry in plan if entry[0] == task):
+            sample, target = make(task, number)
+            rows.append(
+                row_of(
+                    SimpleNamespace(  # type: ignore[arg-type]
+                        meta=sample.meta,
+                        prompt=sample.prompt,
+                        draft=sample.draft,
+                        target=target,
+                        reference=sample.reference,
+                        mask=sample.mask,
+                        reference_box=sample.reference_box,
+                        target_webp=encode_webp(target, None),
+                        reference_webp=encode_webp(sample.reference, None),
+                    )
+                )
+            )
+        if rows:
+            data = parquet_bytes(rows)
+            write_atomic(folder / task / "data.parquet", data)
+            files[f"{task}/data.parquet"] = file_entry(data)
+            tasks.append((task, [(row["id"], row["sha256"]) for row in rows]))
+    write_header(folder, name, "1", tasks, files)
+    return folder
 
 
-def tiny(samples: int = 8) -> TinySuite:
-    """The suite, or a shorter or longer one of the same recipe."""
-    return TinySuite(tuple(f"{task}-{number:03d}" for number in range((samples + 1) // 2) for task in TASKS)[:samples])
+@functools.cache
+def tiny(samples: int = 8) -> Suite:
+    """The suite, loaded from a folder of this process's own."""
+    folder = Path(tempfile.mkdtemp(prefix="refbench-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return load_suite(write_tiny(folder / "tiny", samples))
 
 
 def adapter_file(folder: Path, body: str, name: str = "model") -> Path:

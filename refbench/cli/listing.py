@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,7 +12,7 @@ from refbench.cli import options as o
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-class What(str, Enum):
+class What(StrEnum):
     """What can be listed."""
 
     models = "models"

@@ -28,7 +28,7 @@ def measure(
 ) -> None:
     """Measure a run again (nothing is generated), or one image beside its target.
 
-    Without --mask the region is the full frame. In JSON, "value" is null where it is infinite: the PSNR of equal images.
+    Without --mask the region is the full frame. In JSON, "value" is null where it is infinite (PSNR of equal images).
     """
     if target is None:
         given = {"--reference": reference, "--mask": mask, "--draft": draft}

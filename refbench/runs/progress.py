@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -132,3 +133,24 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def steps(progress: Progress, stage: str | None = None) -> Callable[[str, int, int], None]:
+    """The same as a function of (what, done, total), as the rooms to the left of runs call it.
+
+    Args:
+        stage: one name for all steps; None begins a stage whenever `what` changes.
+    """
+    current, before = "", 0
+
+    def step(what: str, done: int, total: int) -> None:
+        nonlocal current, before
+        name = stage or what
+        if name != current or done < before:
+            progress.start(name, total, 0 if stage else done)
+            before = 0 if stage else done
+        if done > before:
+            progress.advance(done - before)
+        current, before = name, done
+
+    return step

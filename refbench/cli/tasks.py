@@ -1,0 +1,123 @@
+"""``refbench tasks``: fetch the sources, build the suites, generate training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refbench.cli import options as o
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Build suites, and generate training data.")
+
+Sources = Annotated[
+    Path | None, typer.Option("--sources", help="Folder of fetched sources; by default in refbench's cache.")
+]
+
+
+def _sources(given: Path | None) -> Path:
+    from refbench.runs.environment import cache_folder
+
+    return given if given is not None else cache_folder() / "sources"
+
+
+@app.command()
+def fetch(
+    folder: Annotated[Path | None, typer.Argument(help="Where to; by default refbench's cache.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Download and unpack the packages that the suites are made of (about 1 GB); what is there is kept."""
+    from refbench.cli import show
+    from refbench.runs.progress import Bar, steps
+    from refbench.tasks.fetching import fetch as get
+
+    with Bar() as bar:
+        path = get(_sources(folder), steps(bar, "fetch"))
+    if as_json:
+        show.json_out({"sources": str(path)})
+    else:
+        print(path)
+
+
+@app.command()
+def build(
+    sources: Sources = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for core/ and mini/; by default their own.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Build `core` and `mini` from the sources; exit code 1 where the hash is not that of the suite in use."""
+    from refbench.cli import show
+    from refbench.errors import RefbenchError
+    from refbench.runs.progress import Bar, steps
+    from refbench.tasks.build import build_core
+    from refbench.tasks.suite import load_suite
+
+    try:
+        embedded = load_suite("core").hash
+    except RefbenchError:
+        embedded = None
+    with Bar() as bar:
+        found = build_core(_sources(sources), out, steps(bar, "build"))
+    if as_json:
+        show.json_out({"hash": found, "embedded": embedded, "same": found == embedded})
+    else:
+        print(f"core: {found}{'' if found == embedded else f' (before: {embedded})'}")
+    raise typer.Exit(0 if embedded in (None, found) else 1)
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the suite; an unfinished one is gone on with.")],
+    n: Annotated[int, typer.Option("--n", help="Samples, rounded up to whole shards of 64.")] = 30_000,
+    size: Annotated[int, typer.Option("--size", help="Side of the pictures in px.")] = 256,
+    seed: o.Seed = 0,
+    workers: o.Workers = 2,
+    sources: Sources = None,
+    assets: Annotated[Path | None, typer.Option("--assets", help="Prepared assets, instead of the sources.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Generate quadruplets from training assets, in any number, as a suite in sharded parquet."""
+    from refbench.cli import show
+    from refbench.runs.progress import Bar, steps
+    from refbench.tasks.generate import generate as make
+
+    with Bar() as bar:
+        found = make(
+            n,
+            out,
+            size=size,
+            seed=seed,
+            workers=workers,
+            progress=steps(bar),
+            sources=_sources(sources) if sources is not None or _sources(None).is_dir() else None,
+            assets=assets,
+        )
+    if as_json:
+        show.json_out({"suite": str(out), "hash": found})
+    else:
+        print(f"{out}: {found}")
+
+
+@app.command()
+def assets(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    sources: Sources = None,
+    budget_mb: Annotated[float, typer.Option("--budget-mb", help="Largest size of the file.")] = 15.5,
+) -> None:
+    """Prepare the folder of training assets that generating and training read."""
+    from refbench.runs.progress import Bar, steps
+    from refbench.tasks.training_assets import prepare_training_assets
+
+    with Bar() as bar:
+        print(prepare_training_assets(_sources(sources), out, budget_mb=budget_mb, progress=steps(bar)))
+
+
+@app.command()
+def verify(suite: Annotated[str, typer.Argument(help="core, mini, or a folder with suite.json.")] = "core") -> None:
+    """Decode every sample of a suite and compare it with the suite's content hash."""
+    from refbench.tasks.suite import load_suite
+
+    found = load_suite(suite)
+    found.verify()
+    print(f"{found.name}: {len(found)} samples, hash {found.hash} as recorded")
