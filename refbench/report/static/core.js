@@ -1,0 +1,111 @@
+// Data, state in the address, and small helpers. Text from the data only ever becomes text nodes and plain attributes.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const TITLES = {
+  texture_fidelity: "Texture", reference_alignment: "Alignment", local_consistency: "Consistency", mean: "Mean",
+};
+const $ = (id) => document.getElementById(id);
+const byId = new Map(DATA.samples.map((sample) => [sample.id, sample]));
+DATA.samples.forEach((sample, index) => { sample.index = index; });
+
+// el("button", {class: "x", onclick: f}, "text", node, ...): an element; null children are left out.
+function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "style") for (const [key, item] of Object.entries(value)) node.style.setProperty(key, item);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return node;
+}
+function svg(tag, attributes, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+// State: what the address says. Everything has a default, and defaults are not written.
+// A is the first run; B the best of the others.
+const rival = DATA.runs.map((run, index) => [index, (run.axes[3] || [-1e9])[0]]).slice(1).sort((x, y) => y[1] - x[1]);
+const DEFAULTS = {
+  s: "", view: "slider", left: "draft", right: "0", outline: "1", gain: "4",
+  task: "", category: "", mode: "", source: "", degradation: "", status: "", q: "",
+  a: "0", b: rival.length ? String(rival[0][0]) : "", axis: "mean", sort: DATA.runs.length > 1 ? "difference" : "score", order: "up",
+};
+const state = { ...DEFAULTS };
+
+function readAddress() {
+  const found = new URLSearchParams(location.hash.slice(1));
+  for (const key of Object.keys(DEFAULTS)) state[key] = found.get(key) ?? DEFAULTS[key];
+  const run = (text, fallback) => (/^\d+$/.test(text) && Number(text) < DATA.runs.length ? text : fallback);
+  state.a = run(state.a, "0");
+  state.b = run(state.b, DEFAULTS.b);
+  const picture = (text, fallback) => (["draft", "reference", "target"].includes(text) ? text : run(text, fallback));
+  state.left = picture(state.left, "draft");
+  state.right = picture(state.right, "0");
+  if (!["slider", "all", "difference"].includes(state.view)) state.view = "slider";
+  if (!DATA.axes.includes(state.axis)) state.axis = "mean";
+  if (state.s && !byId.has(state.s)) state.s = "";
+}
+function writeAddress(push = false) {
+  const found = new URLSearchParams();
+  for (const [key, value] of Object.entries(state)) if (value !== DEFAULTS[key]) found.set(key, value);
+  const hash = found.toString();
+  const url = hash ? "#" + hash : location.pathname + location.search;
+  if (push) history.pushState(null, "", url);
+  else history.replaceState(null, "", url);
+}
+
+const axisIndex = () => DATA.axes.indexOf(state.axis);
+const score = (sample, run, axis = axisIndex()) => sample.scores[run][axis];
+function difference(sample) {
+  if (state.b === "") return null;
+  const [a, b] = [score(sample, Number(state.a)), score(sample, Number(state.b))];
+  return a === null || b === null ? null : a - b;
+}
+const points = (value, digits = 0) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−"));
+const signed = (value) => (value === null ? "–" : (value > 0 ? "+" : "") + points(value, 1));
+function short(value) {
+  if (value === "inf") return "∞";
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  const text = size !== 0 && (size < 0.001 || size >= 1e5) ? value.toExponential(2) : Number(value.toPrecision(4)).toString();
+  return text.replace("-", "−");
+}
+function interval(cell, digits = 1) {
+  if (!cell) return "–";
+  return cell[1] === null ? points(cell[0], digits) : `${points(cell[0], digits)} [${points(cell[1], digits)}, ${points(cell[2], digits)}]`;
+}
+const dot = (run) => el("span", { class: "dot", style: { "--ink": DATA.runs[run].colour }, "aria-hidden": "true" });
+
+// Rank of a sample among the suite, for one run and one metric: 1 is best, equal values share the better rank.
+const rankCache = new Map();
+function rank(sample, run, metric) {
+  const key = run + "/" + metric;
+  if (!rankCache.has(key)) {
+    const sign = DATA.metrics[metric].higher ? -1 : 1;
+    const number = (value) => sign * (value === "inf" ? Infinity : value);
+    const all = DATA.samples.filter((one) => one.values[run][metric] !== null)
+      .map((one) => [number(one.values[run][metric]), one.index]).sort((x, y) => x[0] - y[0]);
+    const ranks = new Map();
+    all.forEach(([value, index], place) => {
+      ranks.set(index, place > 0 && all[place - 1][0] === value ? ranks.get(all[place - 1][1]) : place + 1);
+    });
+    rankCache.set(key, [ranks, all.length]);
+  }
+  const [ranks, count] = rankCache.get(key);
+  return ranks.has(sample.index) ? [ranks.get(sample.index), count] : null;
+}
+
+// Theme: as the system, light, or dark; remembered where the browser allows it.
+const THEMES = ["auto", "light", "dark"];
+function setTheme(name) {
+  document.documentElement.dataset.theme = name;
+  $("theme").textContent = "Theme: " + name;
+  try { localStorage.setItem("refbench-theme", name); } catch { /* a page from disk may not be allowed to remember */ }
+}
+function savedTheme() {
+  try { return THEMES.includes(localStorage.getItem("refbench-theme")) ? localStorage.getItem("refbench-theme") : "auto"; } catch { return "auto"; }
+}

@@ -1,0 +1,128 @@
+// Pictures that share one zoom and pan. A view is (zoom, x, y): x and y move the picture, in shares of the frame's size.
+const view = { zoom: 1, x: 0, y: 0 };
+const MOST_ZOOM = 32;
+
+function applyView() {
+  const stage = $("stage");
+  if (!stage) return;
+  const reach = view.zoom - 1;
+  view.x = Math.min(0, Math.max(-reach, view.x));
+  view.y = Math.min(0, Math.max(-reach, view.y));
+  stage.style.setProperty("--zoom", view.zoom);
+  stage.style.setProperty("--x", view.x * 100 + "%");
+  stage.style.setProperty("--y", view.y * 100 + "%");
+  stage.classList.toggle("pixels", view.zoom >= 4);
+  stage.classList.toggle("zoomed", view.zoom > 1);
+  const label = $("zoom-label");
+  if (label) label.textContent = Math.round(view.zoom * 100) + " %";
+}
+// Zoom by a factor so that the point (px, py), in shares of the frame, stays where it is.
+function zoomAt(factor, px = 0.5, py = 0.5) {
+  const zoom = Math.min(Math.max(view.zoom * factor, 1), MOST_ZOOM);
+  const grown = zoom / view.zoom;
+  view.x = px - (px - view.x) * grown;
+  view.y = py - (py - view.y) * grown;
+  view.zoom = zoom;
+  applyView();
+}
+function resetView() { Object.assign(view, { zoom: 1, x: 0, y: 0 }); applyView(); }
+// Show a box (px of the picture) as large as it fits, with a little room.
+function zoomTo(box, size, frame) {
+  const scale = Math.min(frame.clientWidth / size[0], frame.clientHeight / size[1]);
+  const [ox, oy] = [(frame.clientWidth - size[0] * scale) / 2, (frame.clientHeight - size[1] * scale) / 2];
+  const [w, h] = [box[2] * scale, box[3] * scale];
+  view.zoom = Math.min(Math.max(Math.min(frame.clientWidth / w, frame.clientHeight / h) / 1.25, 1), MOST_ZOOM);
+  view.x = 0.5 - ((ox + (box[0] + box[2] / 2) * scale) / frame.clientWidth) * view.zoom;
+  view.y = 0.5 - ((oy + (box[1] + box[3] / 2) * scale) / frame.clientHeight) * view.zoom;
+  applyView();
+}
+
+const image = (src, alt) => el("img", { src, alt, draggable: "false", decoding: "async" });
+function describe(sample, what) {
+  if (what === "draft") return `Draft of ${sample.id}`;
+  if (what === "reference") return `Reference of ${sample.id}`;
+  if (what === "target") return `Target of ${sample.id}`;
+  return `${sample.id} refined by ${DATA.runs[Number(what)].name}`;
+}
+const nameOf = (what) => (/^\d+$/.test(what) ? DATA.runs[Number(what)].name : what[0].toUpperCase() + what.slice(1));
+
+// The picture itself: the target below, what differs from it above.
+function layers(sample, what) {
+  if (what === "reference") return [image(sample.images.reference, describe(sample, what))];
+  if (what === "target") return [image(sample.images.target, describe(sample, what))];
+  const over = what === "draft" ? sample.images.draft : sample.outputs[Number(what)];
+  const base = image(sample.images.target, describe(sample, what));
+  return over === null ? [base] : [base, image(over, "")];
+}
+const failure = (sample, what) => (/^\d+$/.test(what) ? sample.failed[Number(what)] : null);
+
+function outlineOf(sample, what) {
+  const [w, h] = what === "reference" ? sample.referenceSize : sample.size;
+  const box = sample.referenceBox;
+  const path = what === "reference" ? (box ? `M${box[0]} ${box[1]}h${box[2]}v${box[3]}h${-box[2]}Z` : "") : sample.outline;
+  return svg("svg", { class: "outline", viewBox: `0 0 ${w} ${h}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" },
+    svg("path", { d: path, class: "under" }), svg("path", { d: path, class: "over" }));
+}
+// A picture that follows the shared view; `heat` shows its difference to the target instead.
+function picture(sample, what, heat = false) {
+  const why = failure(sample, what);
+  if (why) return el("div", { class: "picture failed" }, el("p", {}, el("b", {}, nameOf(what) + " failed. "), why, " It is scored as the draft."));
+  const stack = heat
+    ? el("div", { class: "heat", role: "img", "aria-label": `Difference between ${describe(sample, what)} and the target` },
+      el("div", { class: "moved" }, el("div", { class: "stack" }, image(sample.images.target, "")), el("div", { class: "stack differ" }, layers(sample, what))))
+    : el("div", { class: "moved" }, el("div", { class: "stack" }, layers(sample, what)));
+  return el("div", { class: "picture", "data-what": what }, stack, el("div", { class: "moved marks" }, outlineOf(sample, what)));
+}
+function setGain(value) {
+  const part = (Number(value) / 3).toFixed(4);
+  const line = `${part} ${part} ${part} 0 0`;
+  $("gain").setAttribute("values", `${line}  ${line}  ${line}  0 0 0 0 1`);
+}
+
+// Mouse, pen and fingers on a frame: wheel and pinch zoom, drag moves; `slide` is told where an unzoomed drag goes.
+function listen(stage, slide) {
+  const down = new Map();
+  const place = (event, frame) => {
+    const box = frame.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  };
+  const frameOf = (event) => event.target.closest(".frame");
+  stage.addEventListener("wheel", (event) => {
+    const frame = frameOf(event);
+    if (!frame) return;
+    event.preventDefault();
+    zoomAt(Math.exp(-event.deltaY * (event.deltaMode === 1 ? 0.05 : 0.0018)), ...place(event, frame));
+  }, { passive: false });
+  stage.addEventListener("pointerdown", (event) => {
+    const frame = frameOf(event);
+    if (!frame || event.button > 0) return;
+    down.set(event.pointerId, { x: event.clientX, y: event.clientY, frame, handle: Boolean(event.target.closest(".handle")) });
+    frame.setPointerCapture(event.pointerId);
+    if (slide && (view.zoom === 1 || down.get(event.pointerId).handle)) slide(place(event, frame)[0]);
+  });
+  stage.addEventListener("pointermove", (event) => {
+    const held = down.get(event.pointerId);
+    if (!held) return;
+    const [w, h] = [held.frame.clientWidth, held.frame.clientHeight];
+    if (down.size === 2) {
+      const other = [...down.entries()].find(([key]) => key !== event.pointerId)[1];
+      const before = Math.hypot(held.x - other.x, held.y - other.y);
+      const after = Math.hypot(event.clientX - other.x, event.clientY - other.y);
+      const box = held.frame.getBoundingClientRect();
+      if (before > 0) zoomAt(after / before, ((event.clientX + other.x) / 2 - box.left) / w, ((event.clientY + other.y) / 2 - box.top) / h);
+    } else if (slide && (view.zoom === 1 || held.handle)) {
+      slide(place(event, held.frame)[0]);
+    } else {
+      view.x += (event.clientX - held.x) / w;
+      view.y += (event.clientY - held.y) / h;
+      applyView();
+    }
+    held.x = event.clientX;
+    held.y = event.clientY;
+  });
+  for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => down.delete(event.pointerId));
+  stage.addEventListener("dblclick", (event) => {
+    const frame = frameOf(event);
+    if (frame) view.zoom > 1 ? resetView() : zoomAt(4, ...place(event, frame));
+  });
+}

@@ -1,0 +1,46 @@
+// The table of runs: mean and axes with intervals, failures, seconds; by category below.
+function bar(cell, colour) {
+  if (!cell) return el("span", { class: "interval" });
+  const at = (value) => Math.min(Math.max((value + 20) / 1.3, 0), 100);
+  const low = cell[1] === null ? cell[0] : cell[1];
+  const high = cell[2] === null ? cell[0] : cell[2];
+  return el("span", { class: "interval", "aria-hidden": "true" },
+    el("i", { class: "zero" }), el("i", { class: "full" }),
+    el("b", { style: { left: at(low) + "%", width: Math.max(at(high) - at(low), 0.8) + "%", "--ink": colour } }),
+    el("u", { style: { left: at(cell[0]) + "%", "--ink": colour } }));
+}
+function resultCell(cell, colour, best) {
+  return el("td", { class: "number" + (best ? " best" : ""), title: cell ? "95 % interval " + interval(cell) : "not scored" },
+    el("span", {}, cell ? points(cell[0], 1) : "–"),
+    el("small", {}, cell && cell[1] !== null ? `[${points(cell[1], 1)}, ${points(cell[2], 1)}]` : ""),
+    bar(cell, colour));
+}
+function drawSummary() {
+  const order = DATA.runs.map((run, index) => index)
+    .sort((x, y) => ((DATA.runs[y].axes[3] || [-1e9])[0]) - ((DATA.runs[x].axes[3] || [-1e9])[0]));
+  const best = DATA.axes.map((_, k) => Math.max(...DATA.runs.map((run) => (run.axes[k] ? run.axes[k][0] : -1e9))));
+  const head = el("tr", {}, el("th", { scope: "col" }, "Run"),
+    ["mean", ...DATA.axes.slice(0, 3)].map((axis) => el("th", { scope: "col", class: "number" }, TITLES[axis])),
+    el("th", { scope: "col", class: "number" }, "Failed"), el("th", { scope: "col", class: "number" }, "s/image"));
+  const rows = order.map((index) => {
+    const run = DATA.runs[index];
+    return el("tr", {},
+      el("th", { scope: "row", title: run.about }, dot(index), run.name),
+      [3, 0, 1, 2].map((k) => resultCell(run.axes[k], run.colour, DATA.runs.length > 1 && run.axes[k] && run.axes[k][0] === best[k])),
+      el("td", { class: "number" + (run.failed ? " bad" : "") }, `${run.failed} / ${run.samples}`),
+      el("td", { class: "number" }, run.seconds === null ? "–" : Number(run.seconds.toPrecision(2)).toString()));
+  });
+  const categories = [...new Set(DATA.runs.flatMap((run) => Object.keys(run.categories)))];
+  const byCategory = el("details", {}, el("summary", {}, "By category (mean of the axes)"),
+    el("div", { class: "scroll" }, el("table", { class: "results" },
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Run"), categories.map((name) => el("th", { scope: "col", class: "number" }, name)))),
+      el("tbody", {}, order.map((index) => el("tr", {}, el("th", { scope: "row" }, dot(index), DATA.runs[index].name),
+        categories.map((name) => resultCell((DATA.runs[index].categories[name] || [])[3], DATA.runs[index].colour, false))))))));
+  $("summary").replaceChildren(
+    el("div", { class: "scroll" }, el("table", { class: "results" },
+      el("caption", {}, "Recovery: 0 is the trivial answer, 100 the ground truth; 95 % intervals in brackets."),
+      el("thead", {}, head), el("tbody", {}, rows))),
+    byCategory);
+  $("about").textContent = `Suite ${DATA.suite.name} ${DATA.suite.version} (${DATA.suite.hash.slice(0, 12)}), ` +
+    `${DATA.samples.length} samples, ${DATA.runs.length} run${DATA.runs.length === 1 ? "" : "s"}.`;
+}
