@@ -48,7 +48,8 @@ class OmniRefiner:
 
     def refine(self, inputs: Inputs, /) -> Image:
         """The refined picture of one sample."""
-        return self.refine_batch([inputs])[0]
+        image: Image = self.refine_batch([inputs])[0]
+        return image
 
     def refine_batch(self, batch: Sequence[Inputs], /) -> list[Any]:
         """The refined pictures of several samples at once."""

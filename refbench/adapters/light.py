@@ -1,0 +1,185 @@
+"""Make warped content sit in the draft: light and colour at low frequencies, and blending across the mask's edge."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.images import Image, Mask
+
+Float = NDArray[np.float32]
+
+
+def to_lab(image: Image) -> Float:
+    """CIE Lab (L 0 to 100) of (H, W, 3) uint8 sRGB."""
+    import cv2
+
+    lab: Float = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+    return lab
+
+
+def to_rgb(lab: Float) -> Image:
+    """The reverse of :func:`to_lab`, rounded and clipped."""
+    import cv2
+
+    rgb = cv2.cvtColor(np.ascontiguousarray(lab, np.float32), cv2.COLOR_Lab2RGB)
+    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+
+
+def masked_blur(image: Float, weight: Float, sigma: float) -> Float:
+    """Normalised convolution: Gaussian mean (sigma in px) of the pixels that have weight, (H, W, C) or (H, W)."""
+    import cv2
+
+    many = image.ndim == 3
+    total = cv2.GaussianBlur(weight, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) + 1e-5
+    blurred = cv2.GaussianBlur(
+        image * (weight[..., None] if many else weight), (0, 0), sigma, borderType=cv2.BORDER_REFLECT
+    )
+    out: Float = blurred / (total[..., None] if many else total)
+    return out
+
+
+def match_levels(source: Float, to: Float, where: Mask) -> Float:
+    """`source` with gain and offset for each channel so that mean and spread under `where` are those of `to`.
+
+    Colour transfer after Reinhard et al. (IEEE CG&A 2001), in Lab, with gains kept in [0.6, 1.6].
+    """
+    if where.sum() < 16:
+        return source
+    a, b = source[where], to[where]
+    gain = np.clip((b.std(0) + 1.0) / (a.std(0) + 1.0), 0.6, 1.6)
+    return ((source - a.mean(0)) * gain + b.mean(0)).astype(np.float32)
+
+
+def membrane(difference: Float, known: Mask) -> Float:
+    """The smoothest field that equals `difference` (H, W, C) where it is known.
+
+    Solves Laplace's equation, which is what Poisson image editing (Perez et al., SIGGRAPH 2003) adds to pasted
+    content. Coarse to fine: each level starts from the one below and is relaxed.
+    """
+    import cv2
+
+    sureness = known.astype(np.float32)
+    levels = [(difference * sureness[..., None], sureness)]
+    while min(levels[-1][1].shape) > 4:
+        value, weight = levels[-1]
+        levels.append((cv2.pyrDown(value), cv2.pyrDown(weight)))
+    value, weight = levels[-1]
+    field = value / (weight[..., None] + 1e-4)
+    for value, weight in reversed(levels[:-1]):
+        field = cv2.resize(field, (weight.shape[1], weight.shape[0]), interpolation=cv2.INTER_LINEAR)
+        sure = np.clip(weight, 0, 1)[..., None]
+        fixed = value / (weight[..., None] + 1e-4)
+        for _ in range(6):
+            field = sure * fixed + (1 - sure) * field
+            field = sure * fixed + (1 - sure) * cv2.blur(field, (3, 3), borderType=cv2.BORDER_REFLECT)
+    return np.asarray(field, np.float32)
+
+
+def lost_below(draft: Float, content: Float, where: Mask) -> tuple[float, float]:
+    """Sigma in px (0.7 to 5.6) below which a blurred draft has lost detail that the content has.
+
+    It is the first octave in which the draft's contrast under `where` is 80 % of the content's. Also returned is the
+    share of contrast that is left in the finest octave.
+    """
+    import cv2
+
+    shares = []
+    for sigma in (0.7, 1.4, 2.8):
+        a, b = (cv2.GaussianBlur(i, (0, 0), sigma) - cv2.GaussianBlur(i, (0, 0), 2 * sigma) for i in (draft, content))
+        shares.append(float(a[where].std()) / max(float(b[where].std()), 1e-3))
+        if shares[-1] > 0.8:
+            return sigma, shares[0]
+    return 5.6, shares[0]
+
+
+def agreement(draft: Float, content: Float, weight: Float, fine: float, window: float) -> Float:
+    """Local agreement of the coarse luma (L*) of two images, 0 to 1: how far the content may be believed.
+
+    Args:
+        draft, content: (H, W) lightness, 0 to 100.
+        weight: (H, W), 0 where the content is not defined.
+        fine: sigma in px of the detail that is left out.
+        window: sigma in px of the neighbourhood.
+    """
+    import cv2
+
+    a, b = (cv2.GaussianBlur(i, (0, 0), fine * 1.3) for i in (draft, content))
+    mean_a, mean_b = masked_blur(a, weight, window), masked_blur(b, weight, window)
+    var_a = masked_blur(a * a, weight, window) - mean_a**2
+    var_b = masked_blur(b * b, weight, window) - mean_b**2
+    both = masked_blur(a * b, weight, window) - mean_a * mean_b
+    # the constant, 4 L*^2, makes flat regions agree
+    ratio = (both + 4.0) / (np.sqrt(np.maximum(var_a, 0) * np.maximum(var_b, 0)) + 4.0)
+    smooth = np.clip(ratio / 0.4, 0, 1)
+    return np.asarray(smooth * smooth * (3 - 2 * smooth), np.float32)
+
+
+def figure(reference: Image, box: tuple[int, int, int, int]) -> Float:
+    """What stands in the box apart from the background around it: a matte (h, w), 0 to 1.
+
+    GrabCut (Rother et al., SIGGRAPH 2004) at about 160 px, started from the box. Where it finds next to nothing, or
+    nearly everything, the whole box is the figure.
+    """
+    import cv2
+
+    height, width = reference.shape[:2]
+    x, y, w, h = box
+    x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+    w, h = min(w, width - x), min(h, height - y)
+    whole = np.zeros((height, width), np.float32)
+    whole[y : y + h, x : x + w] = 1
+    margin = max(4, max(w, h) // 3)
+    left, top, right, bottom = max(x - margin, 0), max(y - margin, 0), min(x + w + margin, width), 0
+    bottom = min(y + h + margin, height)
+    factor = min(1.0, 160 / max(right - left, bottom - top))
+    size = (max(8, round((right - left) * factor)), max(8, round((bottom - top) * factor)))
+    small = cv2.resize(reference[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
+    inside = cv2.resize(whole[top:bottom, left:right], size, interpolation=cv2.INTER_LINEAR) > 0.5
+    if inside.all() or inside.sum() < 30:
+        return whole
+    labels = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+    cv2.setRNGSeed(0)
+    try:
+        labels, _, _ = cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+    except cv2.error:
+        return whole
+    found = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
+    found = cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    share = float(found.sum()) / float(inside.sum())
+    if not 0.08 < share < 0.97:
+        return whole
+    soft = cv2.GaussianBlur(found.astype(np.float32), (0, 0), 0.7)
+    matte = np.zeros((height, width), np.float32)
+    matte[top:bottom, left:right] = cv2.resize(soft, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(matte * whole, np.float32)
+
+
+def painted_over(image: Image, mask: Mask) -> Image:
+    """The image with the masked part filled from around it (Telea's fast marching), at about 200 px, so smoothly."""
+    import cv2
+
+    factor = min(1.0, 200 / max(image.shape[:2]))
+    size = (max(4, round(image.shape[1] * factor)), max(4, round(image.shape[0] * factor)))
+    hole = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    filled = cv2.inpaint(small, cv2.resize(hole, size, interpolation=cv2.INTER_NEAREST), 4, cv2.INPAINT_TELEA)
+    out = image.copy()
+    out[mask] = cv2.resize(filled, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC)[mask]
+    return out
+
+
+def shading(luma: Float, sigma: float) -> Float:
+    """The surface's light relative to its mean, (H, W), 0.6 to 1.4: what a print on it is darkened by."""
+    import cv2
+
+    low = cv2.GaussianBlur(luma, (0, 0), sigma)
+    return np.asarray(np.clip(1 + 0.7 * (low / max(float(low.mean()), 1.0) - 1), 0.6, 1.4), np.float32)
+
+
+def shrink_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """A mask reduced to (height, width): true where any of its pixels was."""
+    import cv2
+
+    small = cv2.resize(mask.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_AREA) > 0
+    return np.asarray(small, bool)
