@@ -57,7 +57,9 @@ def plain_loop(truths: list[Truth], outputs: list[Image], measurer: Measurer) ->
     return found
 
 
-def differences(truths: list[Truth], outputs: list[Image], plain: list[dict[str, float | None]], ours: list[list[Score]]) -> dict[str, float]:
+def differences(
+    truths: list[Truth], outputs: list[Image], plain: list[dict[str, float | None]], ours: list[list[Score]]
+) -> dict[str, float]:
     """Largest difference a metric, with piq in double precision where single is not enough."""
     worst: dict[str, float] = {}
     for truth, output, values, scores in zip(truths, outputs, plain, ours, strict=True):

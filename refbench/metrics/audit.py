@@ -71,8 +71,13 @@ def picture_truths() -> list[Truth]:
     return truths
 
 
-def measure_failures(truths: Sequence[Truth], device: str = "cpu") -> tuple[pd.DataFrame, dict[str, MetricCard]]:
-    """Every metric of every failure in every strength.
+def measure_failures(
+    truths: Sequence[Truth],
+    device: str = "cpu",
+    names: Sequence[str] | None = None,
+    failures: Sequence[str] = tuple(FAILURES),
+) -> tuple[pd.DataFrame, dict[str, MetricCard]]:
+    """Every metric (or those named) of every failure in every strength.
 
     Returns:
         A frame (failure, step 0 to 4, sample, metric, value, gap), step 0 being the target itself and gap the distance
@@ -80,9 +85,10 @@ def measure_failures(truths: Sequence[Truth], device: str = "cpu") -> tuple[pd.D
     """
     import pandas as pd
 
-    measurer = Measurer(device=device)
+    measurer = Measurer(names, device=device)
     rows = []
-    for failure, (damage, strengths, _) in FAILURES.items():
+    for failure in failures:
+        damage, strengths, _ = FAILURES[failure]
         for number, original in enumerate(truths):
             done = [damage(original, strength, np.random.default_rng([number, 7])) for strength in strengths]
             truth = done[0][0]
@@ -90,7 +96,8 @@ def measure_failures(truths: Sequence[Truth], device: str = "cpu") -> tuple[pd.D
             wanted = {name: answers[name] for name in ("draft", "paste", "stretch") if name in answers}
             outputs = [truth.target, *(output for _, output in done), *wanted.values()]
             scores = [
-                {score.metric: score.value for score in found} for found in measurer.measure([truth] * len(outputs), outputs)
+                {score.metric: score.value for score in found}
+                for found in measurer.measure([truth] * len(outputs), outputs)
             ]
             trivial = dict(zip(wanted, scores[5:], strict=True))
             for name, card in measurer.cards.items():
@@ -195,9 +202,9 @@ def audit_markdown(table: pd.DataFrame, source: str) -> str:
     lines = [
         "# Audit of the metrics",
         "",
-        f"Made by `refbench.metrics.run_audit` on {source}. Every failure is done to the targets in four rising strengths; the "
-        "number is the damage that a metric sees at the greatest strength, in per cent of its gap between trivial answer and "
-        "truth (100 = as bad as the trivial answer).",
+        f"Made by `refbench.metrics.run_audit` on {source}. Every failure is done to the targets in four rising "
+        "strengths; the number is the damage that a metric sees at the greatest strength, in per cent of its gap "
+        "between trivial answer and truth (100 = as bad as the trivial answer).",
         "",
         "● right: worse on at least 80 % of samples · ◐ worse on average only · ○ blind: moves by less than 5 % of the "
         "gap, or of its largest move · "
@@ -220,7 +227,9 @@ def audit_markdown(table: pd.DataFrame, source: str) -> str:
         blind = ", ".join(f for f in failures if f in by.index and by.loc[f, "verdict"] == "blind")
         scored = "yes" if bool(rows["scored"].iloc[0]) else "no"
         lines.append(f"| {metric} | {scored} | " + " | ".join(cells) + f" | {blind} |")
-    units = "; ".join(f"{name} {'/'.join(f'{s:g}' for s in steps)} {unit}" for name, (_, steps, unit) in FAILURES.items())
+    units = "; ".join(
+        f"{name} {'/'.join(f'{s:g}' for s in steps)} {unit}" for name, (_, steps, unit) in FAILURES.items()
+    )
     lines += ["", f"Strengths: {units}.", ""]
     return "\n".join(lines)
 

@@ -61,7 +61,7 @@ def scene() -> tuple[Truth, Image]:
     import cv2
     from skimage import data
 
-    whole = data.astronaut()
+    whole: Image = data.astronaut()  # type: ignore[no-untyped-call]
     target: Image = np.ascontiguousarray(whole[0:300, 80:400])
     mask: Mask = np.zeros(target.shape[:2], dtype=bool)
     filled = np.zeros(target.shape[:2], dtype=np.uint8)
@@ -152,8 +152,8 @@ def closed_forms(metric: Metric) -> Iterator[Found]:
 
 def _lightness(level: int) -> float:
     """CIE L* of a grey level, by the definition."""
-    linear = ((level / 255.0 + 0.055) / 1.055) ** 2.4
-    return 116.0 * linear ** (1.0 / 3.0) - 16.0
+    linear: float = ((level / 255.0 + 0.055) / 1.055) ** 2.4
+    return float(116.0 * linear ** (1.0 / 3.0) - 16.0)
 
 
 def _shifted(a: int, b: int) -> Image:
@@ -184,10 +184,10 @@ def _colours(one: Callable[[Truth, Image], float]) -> Iterator[Found]:
     from refbench.metrics.alignment.palette import palette, palette_distance
 
     for number, (first, second, expected) in enumerate(SHARMA, 1):
-        yield f"CIEDE2000 as published, pair {number}", expected, float(deltaE_ciede2000(first, second)), 5e-5
+        yield f"CIEDE2000 as published, pair {number}", expected, float(deltaE_ciede2000(first, second)), 5e-5  # type: ignore[no-untyped-call]
     truth, output = scene()
     a, b = palette(output[truth.mask]), palette(truth.target.reshape(-1, 3))
-    cost = deltaE_ciede2000(a[0][:, None], b[0][None])
+    cost = deltaE_ciede2000(a[0][:, None], b[0][None])  # type: ignore[no-untyped-call]
     rows, columns = np.kron(np.eye(len(a[1])), np.ones(len(b[1]))), np.kron(np.ones(len(a[1])), np.eye(len(b[1])))
     best = linprog(cost.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.concatenate([a[1], b[1]]))
     yield "earth mover's distance by linear programming", float(best.fun), palette_distance(a, b), 1e-3
@@ -229,7 +229,9 @@ def second_library(metric: Metric) -> Check:
     tolerance = LOOSE.get(name, 1e-5)
     if found is None or expected is None:
         same = found is None and expected is None
-        return Check(name, what, math.nan, math.nan, tolerance, same, "undefined in both" if same else "undefined in one")
+        return Check(
+            name, what, math.nan, math.nan, tolerance, same, "undefined in both" if same else "undefined in one"
+        )
     return Check(name, what, expected, found, tolerance, abs(found - expected) <= tolerance)
 
 

@@ -42,13 +42,15 @@ def blur(truth: Truth, strength: float, generator: np.random.Generator) -> tuple
 
 def colour_drift(truth: Truth, strength: float, generator: np.random.Generator) -> tuple[Truth, Image]:
     """A warm tint inside the mask; strength is the levels by which red rises, and blue falls."""
-    moved = truth.target + np.array([strength, 0.0, -strength])
-    return truth, composite(_image(moved), truth.target, _mask(truth))
+    moved = truth.target.astype(np.float64) + np.array([strength, 0.0, -strength])
+    return truth, composite(_image(np.asarray(moved, dtype=np.float64)), truth.target, _mask(truth))
 
 
 def light_drift(truth: Truth, strength: float, generator: np.random.Generator) -> tuple[Truth, Image]:
     """Darker inside the mask; strength is the percentage of light lost."""
-    return truth, composite(_image(truth.target * (1.0 - strength / 100.0)), truth.target, _mask(truth))
+    return truth, composite(
+        _image(truth.target.astype(np.float64) * (1.0 - strength / 100.0)), truth.target, _mask(truth)
+    )
 
 
 def shift(truth: Truth, strength: float, generator: np.random.Generator) -> tuple[Truth, Image]:
@@ -74,9 +76,13 @@ def texture(truth: Truth, strength: float, generator: np.random.Generator) -> tu
     import cv2
 
     noise = generator.standard_normal(truth.target.shape[:2])
-    band = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.8, sigmaY=2.5) - cv2.GaussianBlur(noise, (0, 0), sigmaX=3.0, sigmaY=4.0)
+    band = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.8, sigmaY=2.5) - cv2.GaussianBlur(
+        noise, (0, 0), sigmaX=3.0, sigmaY=4.0
+    )
     band *= strength / band.std()
-    return truth, composite(_image(truth.target + band[..., None]), truth.target, _mask(truth))
+    return truth, composite(
+        _image(truth.target + np.asarray(band, dtype=np.float64)[..., None]), truth.target, _mask(truth)
+    )
 
 
 def warp(truth: Truth, strength: float, generator: np.random.Generator) -> tuple[Truth, Image]:
@@ -89,7 +95,9 @@ def warp(truth: Truth, strength: float, generator: np.random.Generator) -> tuple
         field = cv2.GaussianBlur(generator.standard_normal((height, width)), (0, 0), 8.0)
         fields.append((field * strength / field.std()).astype(np.float32))
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    moved = cv2.remap(truth.target, columns + fields[0], rows + fields[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    moved = cv2.remap(
+        truth.target, columns + fields[0], rows + fields[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
     return truth, composite(np.asarray(moved, dtype=np.uint8), truth.target, _mask(truth))
 
 
@@ -102,7 +110,14 @@ def _lettered(truth: Truth, word: str, upon: Image, box: tuple[int, int, int, in
     for number, letter in enumerate(word):
         (w, _), _ = cv2.getTextSize(letter, cv2.FONT_HERSHEY_DUPLEX, 2.0, 4)
         cv2.putText(
-            label, letter, (24 + 58 * number + (52 - w) // 2, 70), cv2.FONT_HERSHEY_DUPLEX, 2.0, (40, 36, 90), 4, cv2.LINE_AA
+            label,
+            letter,
+            (24 + 58 * number + (52 - w) // 2, 70),
+            cv2.FONT_HERSHEY_DUPLEX,
+            2.0,
+            (40, 36, 90),
+            4,
+            cv2.LINE_AA,
         )
     out = upon.copy()
     tall = min(height, max(width // 4, 8))
@@ -112,7 +127,7 @@ def _lettered(truth: Truth, word: str, upon: Image, box: tuple[int, int, int, in
 
 
 def glyph(truth: Truth, strength: float, generator: np.random.Generator) -> tuple[Truth, Image]:
-    """A word is printed in the mask's box of target and reference; strength is how many of its six letters are wrong."""
+    """A word is printed in the mask's box of target and reference; strength is how many of six letters are wrong."""
     mask = _mask(truth)
     box = mask_box(mask)
     wrong = "".join(OTHER[i] if i < int(strength) else letter for i, letter in enumerate(WORD))

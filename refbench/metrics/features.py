@@ -73,14 +73,16 @@ class FeatureStore:
         from safetensors.numpy import save
 
         flat = {
-            f"{name}/{part}": np.array(array, order="C") for name, arrays in features.items() for part, array in arrays.items()
+            f"{name}/{part}": np.array(array, order="C")
+            for name, arrays in features.items()
+            for part, array in arrays.items()
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # No fsync: a file lost in a crash is made again, and a torn one does not read.
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".feature-", delete=False) as handle:
                 handle.write(save(flat))
-            os.replace(handle.name, path)
+            Path(handle.name).replace(path)
         except OSError as error:
             raise RefbenchError(
                 f"Expected to keep features in {path.parent}, but {error.strerror or error}; free some space or set "

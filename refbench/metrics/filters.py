@@ -63,8 +63,8 @@ def blur(image: Floats, size: int, sigma: float) -> Floats:
     import cv2
 
     kernel = gaussian(size, sigma)
-    out: Floats = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
-    return out.reshape(image.shape)
+    out = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(out, dtype=np.float64).reshape(image.shape)
 
 
 @lru_cache(maxsize=64)

@@ -115,8 +115,8 @@ class Measurer:
 
         # Networks first: what is left over is spread evenly over the threads.
         for name, metric in self._metrics.items():
-            if metric.batched:
-                chosen = [at for at in range(len(views)) if name in wanted[at]]
+            chosen = [at for at in range(len(views)) if name in wanted[at]]
+            if metric.batched and chosen:
                 for at, value in zip(chosen, metric.values([views[at] for at in chosen]), strict=True):
                     _put(values[at], name, value, views[at])
         if self.threads == 1 or len(views) == 1:
@@ -162,7 +162,9 @@ def check_pair(truth: Truth, output: Image) -> None:
     where = truth.id or "the output"
     if not isinstance(output, np.ndarray) or output.dtype != np.uint8 or output.ndim != 3 or output.shape[2] != 3:
         what = (
-            f"{output.dtype} of shape {output.shape}" if isinstance(output, np.ndarray) else f"a {type(output).__name__}"
+            f"{output.dtype} of shape {output.shape}"
+            if isinstance(output, np.ndarray)
+            else f"a {type(output).__name__}"
         )
         raise RefbenchError(f"Expected an output of (H, W, 3) uint8 at {where}, but it is {what}; convert it first.")
     size = (truth.target.shape[0], truth.target.shape[1])

@@ -32,7 +32,9 @@ def checked_file(package: str, parts: tuple[str, ...], sha256: str, how: str) ->
     """
     path = package_file(package, *parts)
     if path is None:
-        raise UnavailableError(f"Expected {'/'.join(parts)} of the package {package}, but it is not installed: run `{how}`.")
+        raise UnavailableError(
+            f"Expected {'/'.join(parts)} of the package {package}, but it is not installed: run `{how}`."
+        )
     digest = hashlib.sha256()
     with path.open("rb") as handle:
         while block := handle.read(1 << 20):

@@ -63,13 +63,13 @@ def psnr(truth: Truth, output: Image) -> float:
 
     mask = _mask(truth)
     with np.errstate(divide="ignore"):
-        return float(peak_signal_noise_ratio(truth.target[mask] / 255.0, output[mask] / 255.0, data_range=1.0))
+        return float(peak_signal_noise_ratio(truth.target[mask] / 255.0, output[mask] / 255.0, data_range=1.0))  # type: ignore[no-untyped-call]
 
 
 def _ssim(x: Floats, y: Floats, mask: NDArray[np.bool_]) -> float:
     from skimage.metrics import structural_similarity
 
-    _, full = structural_similarity(
+    _, full = structural_similarity(  # type: ignore[no-untyped-call]
         x, y, data_range=1.0, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
     )
     return float(full[5:-5, 5:-5].mean(axis=2)[mask[5:-5, 5:-5]].mean())
@@ -227,7 +227,7 @@ def keypoints(truth: Truth, output: Image) -> float:
     box = region_box(truth.mask, truth.target.shape[:2])
     mask = np.ascontiguousarray(cut(_mask(truth), box)).astype(np.uint8) * 255
     assert truth.draft is not None
-    sift = cv2.SIFT_create(nfeatures=keypoint_gain.MOST)
+    sift = cv2.SIFT.create(nfeatures=keypoint_gain.MOST)
     counts = []
     for image in (output, truth.draft):
         part = np.ascontiguousarray(cut(_inside(truth, image), box))
@@ -262,7 +262,7 @@ def palette_distance(truth: Truth, output: Image) -> float:
         lab = rgb2lab(pixels[None])[0]
         colours.append(np.stack([lab[index == i].mean(axis=0) for i in used]))
         shares.append(np.array([(index == i).mean() for i in used], dtype=np.float32)[:, None])
-    cost = deltaE_ciede2000(colours[0][:, None], colours[1][None]).astype(np.float32)
+    cost = deltaE_ciede2000(colours[0][:, None], colours[1][None]).astype(np.float32)  # type: ignore[no-untyped-call]
     return float(cv2.EMD(shares[0], shares[1], cv2.DIST_USER, cost)[0])
 
 
@@ -315,7 +315,9 @@ def seam(truth: Truth, output: Image) -> float:
         sides = []
         for side in (mask, ~mask):
             weight = gaussian_filter(side.astype(float), 2.0, mode="constant", truncate=3.0)
-            planes = [gaussian_filter(c * side, 2.0, mode="constant", truncate=3.0) for c in rgb2lab(image).transpose(2, 0, 1)]
+            planes = [
+                gaussian_filter(c * side, 2.0, mode="constant", truncate=3.0) for c in rgb2lab(image).transpose(2, 0, 1)
+            ]
             sides.append(np.stack([plane[edge] / weight[edge] for plane in planes]))
         lengths.append(np.linalg.norm(sides[0] - sides[1], axis=0))
     return float(np.maximum(lengths[0] - lengths[1], 0.0).mean())

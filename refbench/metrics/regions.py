@@ -7,10 +7,15 @@ map is averaged over the masked pixels; where it has none, it is taken of the co
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+from numpy.typing import NDArray
 
 from refbench.images import Image, Mask, mask_box
 from refbench.schema import Box
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 MARGIN = 16
 """px of target kept around the mask's box; covers the reach of every local map (SSIM-HF: 5 + 8)."""
@@ -64,8 +69,8 @@ def square_box(box: Box, frame: tuple[int, int]) -> Box:
     return left, top, w, h
 
 
-def cut(image: Image, box: Box) -> Image:
-    """The part of an image (or mask) in a box, a view without copy."""
+def cut(image: NDArray[Kind], box: Box) -> NDArray[Kind]:
+    """The part of an image or a mask in a box, a view without copy."""
     x, y, width, height = box
     return image[y : y + height, x : x + width]
 
@@ -81,5 +86,4 @@ def half(mask: Mask) -> Mask:
     height, width = mask.shape
     odd = max(height % 2, width % 2)
     padded = np.pad(mask, ((0, odd), (0, odd)))[: (height + odd) // 2 * 2, : (width + odd) // 2 * 2]
-    out: Mask = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2).any(axis=(1, 3))
-    return out
+    return padded[0::2, 0::2] | padded[1::2, 0::2] | padded[0::2, 1::2] | padded[1::2, 1::2]

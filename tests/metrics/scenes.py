@@ -13,18 +13,20 @@ from refbench.schema import Truth
 @lru_cache
 def scene(height: int = 200, width: int = 232, key: str = "") -> Truth:
     """A photograph; an ellipse of it is blurred, tinted and noisy in the draft; the reference is another crop of it."""
+    import cv2
     from skimage import data
 
-    whole = data.coffee()
-    target: Image = np.ascontiguousarray(whole[60 : 60 + height, 150 : 150 + width])
+    whole = data.chelsea()
+    target: Image = np.ascontiguousarray(whole[40 : 40 + height, 100 : 100 + width])
     rows, columns = np.mgrid[:height, :width]
     mask: Mask = ((rows - height / 2) / (height / 4)) ** 2 + ((columns - width / 2) / (width / 4)) ** 2 < 1
     generator = np.random.default_rng(5)
-    spoilt = np.roll(target, 3, axis=1) * [1.08, 1.0, 0.92] + generator.normal(0, 6, target.shape)
+    soft = cv2.GaussianBlur(np.roll(target, 3, axis=1), (0, 0), 2.0)
+    spoilt = soft * [1.08, 1.0, 0.92] + generator.normal(0, 3, target.shape)
     draft = np.where(mask[..., None], np.clip(spoilt, 0, 255), target).astype(np.uint8)
-    reference: Image = np.ascontiguousarray(whole[20:300, 100:420])
-    box = (50 + width // 4, 40 + height // 4, width // 2, height // 2)
-    return Truth("coffee", target, draft, reference, mask, reference_box=box, category="object", key=key)
+    reference: Image = np.ascontiguousarray(whole[20:300, 60:400])
+    box = (40 + width // 4, 20 + height // 4, width // 2, height // 2)
+    return Truth("cat", target, draft, reference, mask, reference_box=box, category="object", key=key)
 
 
 def halfway(truth: Truth, share: float = 0.5) -> Image:

@@ -17,11 +17,31 @@ from refbench.metrics.view import View
 from refbench.schema import MetricCard, Score, Truth
 from tests.metrics.scenes import face_truth, halfway, lettered, scene, text_truth
 
-ISSUE = (
-    "psnr mse ssim ms_ssim ssim_hf gmsd vifp fsimc haarpsi mdsi spectrum squeeze ocr_cer "
-    "embed keypoint_gain palette face_id "
-    "background_mse background_ssim background_exact seam illumination shape"
-).split()
+ISSUE = [
+    "psnr",
+    "mse",
+    "ssim",
+    "ms_ssim",
+    "ssim_hf",
+    "gmsd",
+    "vifp",
+    "fsimc",
+    "haarpsi",
+    "mdsi",
+    "spectrum",
+    "squeeze",
+    "ocr_cer",
+    "embed",
+    "keypoint_gain",
+    "palette",
+    "face_id",
+    "background_mse",
+    "background_ssim",
+    "background_exact",
+    "seam",
+    "illumination",
+    "shape",
+]
 PERFECT = {
     "psnr": math.inf,
     "ssim": 1.0,
@@ -37,7 +57,19 @@ PERFECT = {
     ("mse", "gmsd", "mdsi", "spectrum", "squeeze", "ocr_cer", "background_mse", "seam", "illumination"), 0.0
 )
 """What an output that equals the target scores, by definition; alignment has no such number."""
-SYMMETRIC = ("mse", "psnr", "ssim", "ms_ssim", "ssim_hf", "gmsd", "fsimc", "haarpsi", "spectrum", "squeeze", "illumination")
+SYMMETRIC = (
+    "mse",
+    "psnr",
+    "ssim",
+    "ms_ssim",
+    "ssim_hf",
+    "gmsd",
+    "fsimc",
+    "haarpsi",
+    "spectrum",
+    "squeeze",
+    "illumination",
+)
 """Metrics whose definition does not tell output and target apart."""
 GENERAL = [name for name in ISSUE if name not in ("ocr_cer", "face_id")]
 

@@ -36,6 +36,7 @@ class Embedding(Metric):
     batched = True
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="embed",
             definition="cosine similarity of the pooled 1280-d embeddings of the refined region and of the reference",
@@ -45,17 +46,19 @@ class Embedding(Metric):
             higher_is_better=True,
             range=(0.0, 1.0),
             colour="sRGB in [-1,1]",
-            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target "
-            "outside the mask, against the reference's box with 16 px margin made square (the whole reference where no box "
-            "is given)",
+            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over "
+            "the target outside the mask, against the reference's box with 16 px margin made square (the whole "
+            "reference where no box is given)",
             resize_rule="to 224 x 224 px, Pillow's antialiased bicubic",
             backend=f"{library('torch')}, {library('Pillow', 'pillow')}",
-            weights="EfficientNet-Lite0, ImageNet, half precision, refbench/metrics/weights/efficientnet_lite0.safetensors",
+            weights="EfficientNet-Lite0, ImageNet, half precision, "
+            "refbench/metrics/weights/efficientnet_lite0.safetensors",
             weights_sha256=SHA256["efficientnet_lite0"],
             note="sees the kind of thing rather than its detail; small gap between draft and target",
         )
 
     def values(self, views: Sequence[View]) -> list[float | None]:
+        """The numbers for several outputs."""
         import torch
 
         from refbench.metrics.backbones import load_efficientnet

@@ -69,22 +69,26 @@ class FaceIdentity(Metric):
     smallest = 64
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="face_id",
-            definition="Euclidean distance of dlib's 128-d face embeddings of output and reference; below 0.6 is one person",
-            paper="King 2017, dlib face recognition with deep metric learning (He et al. 2016, arXiv 1512.03385, with 29 layers)",
+            definition="Euclidean distance of dlib's 128-d face embeddings of output and reference; below 0.6 is one "
+            "person",
+            paper="King 2017, dlib face recognition with deep metric learning (He et al. 2016, arXiv 1512.03385, with "
+            "29 layers)",
             axis="reference_alignment",
             region="inside",
             higher_is_better=False,
             range=(0.0, None),
             colour="8-bit sRGB",
-            region_rule="the largest frontal face that is found in the target's frame and of which a tenth is masked says where to "
-            "look; the same place is embedded in the output, composited over the target outside the mask, so that an output "
-            "with no face left has a large distance; the reference's largest face in its box with a margin of half its size, "
-            "else in all of it; undefined where target or reference show no face",
+            region_rule="the largest frontal face that is found in the target's frame and of which a tenth is masked "
+            "says where to look; the same place is embedded in the output, composited over the target outside the "
+            "mask, so that an output with no face left has a large distance; the reference's largest face in its box "
+            "with a margin of half its size, else in all of it; undefined where target or reference show no face",
             resize_rule="aligned by five landmarks to 150 x 150 px",
             backend=library("dlib", "dlib-bin", "dlib"),
-            weights="dlib_face_recognition_resnet_model_v1, shape_predictor_5_face_landmarks, of face-recognition-models 0.3.0",
+            weights="dlib_face_recognition_resnet_model_v1, shape_predictor_5_face_landmarks, of "
+            "face-recognition-models 0.3.0",
             weights_sha256=SHA256[EMBEDDING],
             licence="CC0-1.0 (weights), BSL-1.0 (dlib)",
             categories=("face",),
@@ -93,6 +97,7 @@ class FaceIdentity(Metric):
         )
 
     def missing(self) -> str | None:
+        """See :meth:`Metric.missing`."""
         if find_spec("dlib") is None:
             return f"needs dlib, which is not installed: run `{FETCH}`"
         if package_file(PACKAGE, *EMBEDDING) is None or package_file(PACKAGE, *LANDMARKS) is None:
@@ -100,6 +105,7 @@ class FaceIdentity(Metric):
         return None
 
     def value(self, view: View) -> float | None:
+        """The number for one output."""
         truth = view.truth
         known = view.known.feature("face_id.reference", self.hash, lambda: find_faces(truth))
         image = truth.target.copy()
@@ -109,7 +115,7 @@ class FaceIdentity(Metric):
 
 
 def find_faces(truth: Truth) -> Arrays:
-    """Where the face is in the target (`box`), and the embedding of the reference's (`reference`); empty without one."""
+    """Where the face is in the target (`box`), the embedding of the reference's (`reference`); empty without one."""
     nothing = {"box": np.zeros(0, dtype=np.int64), "reference": np.zeros(0)}
     assert truth.reference is not None
     place = find_face(truth.target)

@@ -6,6 +6,8 @@ it is positive as KGain.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,19 +25,20 @@ MOST = 2000
 
 
 def descriptors(image: Image, mask: Mask | None = None) -> NDArray[np.uint8]:
-    """SIFT descriptors (n, 128) of an RGB image, of keypoints whose centre is masked; SIFT's values are whole, 0 to 255."""
+    """SIFT descriptors (n, 128), whole numbers from 0 to 255, of an RGB image's keypoints whose centre is masked."""
     import cv2
 
-    sift = cv2.SIFT_create(nfeatures=MOST)
+    sift = cv2.SIFT.create(nfeatures=MOST)
     where = None if mask is None else np.where(mask, np.uint8(255), np.uint8(0))
-    _, found = sift.detectAndCompute(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), where)
+    found: Any = sift.detectAndCompute(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), where)[1]
     if found is None:
         return np.zeros((0, 128), dtype=np.uint8)
-    return np.clip(np.rint(found), 0, 255).astype(np.uint8)
+    out: NDArray[np.uint8] = np.clip(np.rint(found), 0, 255).astype(np.uint8)
+    return out
 
 
 def matches(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
-    """Pairs of descriptors that are each other's nearest and pass the ratio test in `a` to `b`; `b` needs two or more."""
+    """Pairs of descriptors that are each other's nearest and pass the ratio test; `b` needs two or more."""
     if len(a) == 0 or len(b) < 2:
         return 0
     x, y = a.astype(np.float32), b.astype(np.float32)
@@ -54,19 +57,20 @@ class KeypointGain(Metric):
     smallest = 32
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="keypoint_gain",
-            definition="number of SIFT keypoints in the refined region that match the reference (mutual nearest, ratio 0.8), "
-            "minus the same number for the draft; its mean is AKI, the share of positive values KGain",
+            definition="number of SIFT keypoints in the refined region that match the reference (mutual nearest, "
+            "ratio 0.8), minus the same number for the draft; its mean is AKI, the share of positive values KGain",
             paper="FidelityBench, arXiv 2602.21402; SIFT: Lowe 2004, doi 10.1023/B:VISI.0000029664.99615.94",
             axis="reference_alignment",
             region="inside",
             higher_is_better=True,
             range=(None, None),
             colour="8-bit grey",
-            region_rule="keypoints whose centre is masked, found on the mask's box with 16 px margin of the output composited "
-            "over the target outside the mask; the reference on its box with 16 px margin made square (all of it without a "
-            "box)",
+            region_rule="keypoints whose centre is masked, found on the mask's box with 16 px margin of the output "
+            "composited over the target outside the mask; the reference on its box with 16 px margin made square (all "
+            "of it without a box)",
             border_rule="none found at the border, as SIFT does",
             backend=opencv(),
             note="FidelityBench does not name its detector; blind to colour; at most 2000 keypoints an image",
@@ -74,6 +78,7 @@ class KeypointGain(Metric):
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         known = view.known
 
         def reference_side() -> dict[str, NDArray[np.generic]]:

@@ -40,7 +40,7 @@ def palette_distance(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> floa
     import cv2
     from skimage.color import deltaE_ciede2000
 
-    cost: NDArray[np.float32] = deltaE_ciede2000(a[0][:, None], b[0][None]).astype(np.float32)
+    cost: NDArray[np.float32] = deltaE_ciede2000(a[0][:, None], b[0][None]).astype(np.float32)  # type: ignore[no-untyped-call]
     weights = [side[1].astype(np.float32)[:, None] for side in (a, b)]
     distance, _, _ = cv2.EMD(weights[0], weights[1], cv2.DIST_USER, cost)
     return float(distance)
@@ -61,10 +61,12 @@ class Palette(Metric):
     smallest = 1
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="palette",
-            definition="earth mover's distance between the 8-colour palettes (median cut of at most 8192 evenly taken pixels, mean "
-            "colours in CIELAB, weighted by area) of the refined region and of the reference, ground distance CIEDE2000",
+            definition="earth mover's distance between the 8-colour palettes (median cut of at most 8192 evenly taken "
+            "pixels, mean colours in CIELAB, weighted by area) of the refined region and of the reference, ground "
+            "distance CIEDE2000",
             paper="CIEDE2000: Sharma, Wu, Dalal 2005, doi 10.1002/col.20070; EMD: Rubner et al. 2000, "
             "doi 10.1023/A:1026543900054",
             axis="reference_alignment",
@@ -72,14 +74,17 @@ class Palette(Metric):
             higher_is_better=False,
             range=(0.0, None),
             colour="CIELAB, D65, of 8-bit sRGB",
-            region_rule="the masked pixels of the output, against all pixels of the reference's box (of the whole reference "
-            "where no box is given)",
-            backend=f"{library('scikit-image')} (CIEDE2000), {opencv()} (EMD), {library('Pillow', 'pillow')} (median cut)",
+            region_rule="the masked pixels of the output, against all pixels of the reference's box (of the whole "
+            "reference where no box is given)",
+            backend=f"{library('scikit-image')} (CIEDE2000), {opencv()} (EMD), "
+            f"{library('Pillow', 'pillow')} (median cut)",
             note="blind to where the colours are; the reference's background counts where the box holds some",
             tolerance=1e-4,
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
+
         def reference_side() -> dict[str, NDArray[np.generic]]:
             colours, shares = palette(reference_pixels(view.truth))
             return {"colours": colours, "shares": shares}

@@ -62,7 +62,11 @@ def load_squeezenet(device: str = "cpu") -> SqueezeNet:
 
     network = SqueezeNet()
     network.load_state_dict(read_weights("squeezenet1_1"))
-    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    network.eval().requires_grad_(False).to(device)
+    # Channels last: the layout in which images come, and the quickest on a CPU.
+    for value in network.parameters():
+        value.data = value.data.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value.data
+    return network
 
 
 @lru_cache(maxsize=4)
@@ -74,4 +78,8 @@ def load_efficientnet(device: str = "cpu") -> EfficientNetLite0:
 
     network = EfficientNetLite0()
     network.load_state_dict(read_weights("efficientnet_lite0"))
-    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    network.eval().requires_grad_(False).to(device)
+    # Channels last: the layout in which images come, and the quickest on a CPU.
+    for value in network.parameters():
+        value.data = value.data.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value.data
+    return network

@@ -24,6 +24,7 @@ class Same(nn.Conv2d):
     """A convolution padded as TensorFlow's "SAME": the odd pixel goes to the bottom and the right."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """The layer\'s output."""
         padding = []
         for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -43,9 +44,10 @@ class Block(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        """The layer\'s output."""
         y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
-        return x + y if self.residual else y
+        z: Tensor = self.project(F.relu6(self.depthwise(y)))
+        return x + z if self.residual else z
 
 
 class EfficientNetLite0(nn.Module):

@@ -25,6 +25,7 @@ class Fire(nn.Module):
         self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The layer\'s output."""
         x = F.relu(self.squeeze(x))
         return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
 

@@ -30,6 +30,7 @@ class BackgroundMSE(Metric):
     smallest = 1
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="background_mse",
             definition="mean over the pixels outside the mask and the three channels of (output - target)^2",
@@ -44,11 +45,13 @@ class BackgroundMSE(Metric):
             trivial="stretch",
             scored=False,
             note="not scored, by the audit: against a stretched reference the square hides what matters, a background "
-            "re-rendered with 8 levels of noise still recovers more than 95; background_ssim and background_exact see it",
+            "re-rendered with 8 levels of noise still recovers more than 95; background_ssim and background_exact see "
+            "it",
             tolerance=1e-9,
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         changed = view.changed
         difference = view.output[changed].astype(np.int64) - view.truth.target[changed]
         count = 3 * int(_outside(view).sum())
@@ -62,6 +65,7 @@ class BackgroundExact(Metric):
     smallest = 1
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="background_exact",
             definition="share of the pixels outside the mask whose three 8-bit channels all equal the target's",
@@ -74,12 +78,13 @@ class BackgroundExact(Metric):
             region_rule="counted over the pixels outside the mask",
             backend=library("numpy"),
             trivial="stretch",
-            note="one level of rounding everywhere costs as much as another picture: it asks whether the rest was left alone, "
-            "not how far it moved",
+            note="one level of rounding everywhere costs as much as another picture: it asks whether the rest was "
+            "left alone, not how far it moved",
             tolerance=1e-9,
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         return 1.0 - int(view.changed.sum()) / int(_outside(view).sum())
 
 
@@ -89,6 +94,7 @@ class BackgroundSSIM(Metric):
     needs = frozenset({"mask"})
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="background_ssim",
             definition="SSIM map as in the metric ssim, mean over the pixels outside the mask",
@@ -98,15 +104,17 @@ class BackgroundSSIM(Metric):
             higher_is_better=True,
             range=(-1.0, 1.0),
             colour="sRGB in [0,1]",
-            region_rule="local map averaged over the pixels outside the mask; the output is composited over the target inside",
-            border_rule="valid window: pixels within 5 px of the frame's edge have no value; undefined where no others are "
-            "outside",
+            region_rule="local map averaged over the pixels outside the mask; the output is composited over the "
+            "target inside",
+            border_rule="valid window: pixels within 5 px of the frame's edge have no value; undefined where no "
+            "others are outside",
             backend=f"{opencv()}; equals scikit-image",
             trivial="stretch",
             note="blind to a small change of colour or light",
         )
 
     def value(self, view: View) -> float | None:
+        """The number for one output."""
         outside = _outside(view)
         count = int(outside[REACH:-REACH, REACH:-REACH].sum())
         if not count:

@@ -38,10 +38,11 @@ class Illumination(Metric):
     smallest = 8
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="illumination",
-            definition="mean CIELAB distance between output and target after a Gaussian low pass over the masked pixels alone, "
-            "sigma one eighth of the square root of the masked area, at least 4 px, cut at 3 sigma",
+            definition="mean CIELAB distance between output and target after a Gaussian low pass over the masked "
+            "pixels alone, sigma one eighth of the square root of the masked area, at least 4 px, cut at 3 sigma",
             paper="this project; the low pass as an estimate of illumination follows Jobson, Rahman, Woodell 1997, "
             "doi 10.1109/83.557356",
             axis="local_consistency",
@@ -57,4 +58,5 @@ class Illumination(Metric):
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         return low_pass_difference(view.lab, view.known.lab, view.mask)

@@ -50,8 +50,8 @@ def _smooth(image: Floats) -> Floats:
     import cv2
 
     kernel = gaussian(SIZE, SIGMA)
-    out: Floats = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
-    return out
+    out = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(out, dtype=np.float64)
 
 
 class Seam(Metric):
@@ -61,11 +61,12 @@ class Seam(Metric):
     smallest = 8
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="seam",
-            definition="at every pixel of the mask's inner edge: the mean colour just inside minus just outside (Gaussian "
-            "windows of sigma 2 px, each side by itself); length of this jump in CIELAB beyond its length in the target, "
-            "negative as 0; mean along the edge",
+            definition="at every pixel of the mask's inner edge: the mean colour just inside minus just outside "
+            "(Gaussian windows of sigma 2 px, each side by itself); length of this jump in CIELAB beyond its length "
+            "in the target, negative as 0; mean along the edge",
             paper="this project; after the gradient argument of Perez, Gangnet, Blake 2003, doi 10.1145/882262.882269",
             axis="local_consistency",
             region="seam",
@@ -76,10 +77,12 @@ class Seam(Metric):
             border_rule="pixels beyond the frame weigh nothing",
             backend=opencv(),
             trivial="paste",
-            note="blind to texture that does not continue across the edge, and to a jump that is smaller than the target's",
+            note="blind to texture that does not continue across the edge, and to a jump that is smaller than the "
+            "target's",
         )
 
     def value(self, view: View) -> float | None:
+        """The number for one output."""
         edge = edge_pixels(view.mask)
         if not edge.any():
             return None

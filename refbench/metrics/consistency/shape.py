@@ -43,17 +43,19 @@ class Shape(Metric):
     smallest = 20
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="shape",
-            definition="Dice similarity of the coarse gradient fields (luma, Gaussian of sigma 3 px): 2 sum max(0, <g, h>) / sum "
-            "(|g|^2 + |h|^2)",
+            definition="Dice similarity of the coarse gradient fields (luma, Gaussian of sigma 3 px): 2 sum max(0, "
+            "<g, h>) / sum (|g|^2 + |h|^2)",
             paper="this project; a threshold-free form of edge-map agreement (Dice 1945, doi 10.2307/1932409)",
             axis="local_consistency",
             region="inside",
             higher_is_better=True,
             range=(0.0, 1.0),
             colour="BT.601 luma in [0,1]",
-            region_rule="local map summed over the masked pixels; the output is composited over the target outside the mask",
+            region_rule="local map summed over the masked pixels; the output is composited over the target outside "
+            "the mask",
             border_rule="the blur reflects at the frame's edge",
             backend=opencv(),
             trivial="paste",
@@ -61,4 +63,5 @@ class Shape(Metric):
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         return edge_agreement(view.luma, view.known.luma, view.mask)

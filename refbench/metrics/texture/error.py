@@ -24,6 +24,7 @@ class MSE(Metric):
     smallest = 1
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="mse",
             definition="mean over masked pixels and the three channels of (output - target)^2",
@@ -36,11 +37,13 @@ class MSE(Metric):
             region_rule="local map (squared error) averaged over the masked pixels",
             backend=library("numpy"),
             scored=False,
-            note="not scored: PSNR enters the recovery as root mean squared error, and the same number would count twice",
+            note="not scored: PSNR enters the recovery as root mean squared error, and the same number would count "
+            "twice",
             tolerance=1e-9,
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         return view.once("mse", lambda: mean_squared_error(view))
 
 
@@ -50,10 +53,11 @@ class PSNR(Metric):
     smallest = 1
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="psnr",
-            definition="10 log10(1 / MSE) in dB, MSE over masked pixels and the three channels; per image, then averaged; "
-            "+inf where the output equals the target",
+            definition="10 log10(1 / MSE) in dB, MSE over masked pixels and the three channels; per image, then "
+            "averaged; +inf where the output equals the target",
             paper="Gonzalez & Woods, Digital Image Processing, 4th ed., section 8.1",
             axis="texture_fidelity",
             region="inside",
@@ -63,10 +67,12 @@ class PSNR(Metric):
             region_rule="local map (squared error) averaged over the masked pixels",
             backend=library("numpy"),
             recovery_of="root_mse",
-            note="enters the recovery as root mean squared error, 10^(-PSNR/20), so that a perfect region counts as 0 error; "
-            "blind to where the error is and to what it looks like; a shift by one pixel costs more than a strong blur",
+            note="enters the recovery as root mean squared error, 10^(-PSNR/20), so that a perfect region counts as 0 "
+            "error; blind to where the error is and to what it looks like; a shift by one pixel costs more than a "
+            "strong blur",
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         mse = view.once("mse", lambda: mean_squared_error(view))
         return -10.0 * math.log10(mse) if mse > 0.0 else math.inf

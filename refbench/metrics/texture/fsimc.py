@@ -135,18 +135,19 @@ class FSIMc(Metric):
     smallest = 16
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="fsimc",
-            definition="FSIMc: phase congruency, gradient (Scharr) and chroma (YIQ) similarity, weighted by the larger phase "
-            "congruency; 4 scales x 4 orientations of log-Gabor filters",
+            definition="FSIMc: phase congruency, gradient (Scharr) and chroma (YIQ) similarity, weighted by the "
+            "larger phase congruency; 4 scales x 4 orientations of log-Gabor filters",
             paper="Zhang et al. 2011, doi 10.1109/TIP.2011.2109730",
             axis="texture_fidelity",
             region="inside",
             higher_is_better=True,
             range=(0.0, 1.0),
             colour="YIQ of sRGB in [0,255]",
-            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target "
-            "outside the mask",
+            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over "
+            "the target outside the mask",
             resize_rule="mean of k x k cells, k = round(short side of the box / 256)",
             border_rule="periodic for phase congruency, zeros beyond the edge for gradients",
             backend=f"{library('scipy')} (float32 FFT), {opencv()}; equals piq",
@@ -154,6 +155,7 @@ class FSIMc(Metric):
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         x, y = pooled(view.rgb), pooled(view.known.rgb)
         known = view.known.feature(
             "fsimc.congruency", self.hash, lambda: {"map": phase_congruency(y[..., 0]).astype(np.float32)}

@@ -35,9 +35,11 @@ class GMSD(Metric):
     smallest = 2
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="gmsd",
-            definition="standard deviation of the gradient magnitude similarity map (Prewitt, c = 170/255^2) at half resolution",
+            definition="standard deviation of the gradient magnitude similarity map (Prewitt, c = 170/255^2) at half "
+            "resolution",
             paper="Xue et al. 2014, doi 10.1109/TIP.2013.2293423",
             axis="texture_fidelity",
             region="inside",
@@ -53,4 +55,5 @@ class GMSD(Metric):
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         return gmsd(view.luma, view.known.luma, view.mask)

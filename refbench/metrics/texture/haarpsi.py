@@ -65,18 +65,19 @@ class HaarPSI(Metric):
     smallest = 16
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="haarpsi",
-            definition="HaarPSI with colour: similarity of Haar coefficients at two fine scales, weighted by the coarsest; "
-            "C = 30, alpha = 4.2",
+            definition="HaarPSI with colour: similarity of Haar coefficients at two fine scales, weighted by the "
+            "coarsest; C = 30, alpha = 4.2",
             paper="Reisenhofer et al. 2018, arXiv 1607.06140",
             axis="texture_fidelity",
             region="inside",
             higher_is_better=True,
             range=(0.0, 1.0),
             colour="YIQ of sRGB in [0,255]",
-            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target "
-            "outside the mask",
+            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over "
+            "the target outside the mask",
             resize_rule="2x2 mean",
             border_rule="zeros beyond the border",
             backend=f"{opencv()}; equals piq",
@@ -84,4 +85,5 @@ class HaarPSI(Metric):
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         return haarpsi(view.rgb, view.known.rgb)

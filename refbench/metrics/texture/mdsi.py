@@ -9,7 +9,7 @@ from refbench.metrics.filters import PREWITT, Floats, gradient, similarity
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
-C1, C2, C3, ALPHA, Q, O = 140.0, 55.0, 550.0, 0.6, 0.25, 0.25
+C1, C2, C3, ALPHA, Q, POOL = 140.0, 55.0, 550.0, 0.6, 0.25, 0.25
 LHM = np.array([[0.2989, 0.587, 0.114], [0.3, 0.04, -0.35], [0.34, -0.6, 0.17]])
 """RGB to lightness and two chroma channels, eq. 5."""
 
@@ -36,7 +36,7 @@ def mdsi(x: Floats, y: Floats) -> float:
     h_x, m_x, h_y, m_y = x[..., 1], x[..., 2], y[..., 1], y[..., 2]
     chroma = (2.0 * (h_x * h_y + m_x * m_y) + C3) / (h_x**2 + h_y**2 + m_x**2 + m_y**2 + C3)
     quarter = (ALPHA * edges + (1.0 - ALPHA) * chroma).astype(np.complex128) ** Q
-    return float(np.abs(quarter - quarter.mean()).mean() ** O)
+    return float(np.abs(quarter - quarter.mean()).mean() ** POOL)
 
 
 class MDSI(Metric):
@@ -45,17 +45,19 @@ class MDSI(Metric):
     smallest = 16
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="mdsi",
-            definition="mean deviation of the combined gradient and chroma similarity, summation variant, alpha 0.6, q = o = 1/4",
+            definition="mean deviation of the combined gradient and chroma similarity, summation variant, alpha 0.6, "
+            "q = o = 1/4",
             paper="Nafchi et al. 2016, arXiv 1608.07433",
             axis="texture_fidelity",
             region="inside",
             higher_is_better=False,
             range=(0.0, 1.0),
             colour="LHM of sRGB in [0,255]",
-            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target "
-            "outside the mask",
+            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over "
+            "the target outside the mask",
             resize_rule="mean of k x k cells, k = round(short side of the box / 256)",
             border_rule="zeros beyond the border",
             backend=f"{opencv()}; equals piq",
@@ -63,6 +65,7 @@ class MDSI(Metric):
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         if view.same:
             return 0.0
         return mdsi(view.rgb, view.known.rgb)

@@ -44,26 +44,29 @@ class MultiScaleSSIM(Metric):
     smallest = SMALLEST
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="ms_ssim",
-            definition="product over five scales of the mean contrast-structure term (the last: mean SSIM) to the powers "
-            "0.0448 0.2856 0.3001 0.2363 0.1333, negative factors as 0; each channel by itself, channels averaged",
+            definition="product over five scales of the mean contrast-structure term (the last: mean SSIM) to the "
+            "powers 0.0448 0.2856 0.3001 0.2363 0.1333, negative factors as 0; each channel by itself, channels "
+            "averaged",
             paper="Wang, Simoncelli, Bovik 2003, doi 10.1109/ACSSC.2003.1292216",
             axis="texture_fidelity",
             region="inside",
             higher_is_better=True,
             range=(0.0, 1.0),
             colour="sRGB in [0,1]",
-            region_rule="on the mask's box with 16 px margin, at least 176 px a side and a multiple of 32, of the output "
-            "composited over the target outside the mask",
+            region_rule="on the mask's box with 16 px margin, at least 176 px a side and a multiple of 32, of the "
+            "output composited over the target outside the mask",
             resize_rule="2x2 mean between scales",
             border_rule="valid window at every scale",
             backend=f"{opencv()}; equals pytorch-msssim",
-            note="diluted by the target's own pixels in a large box around a small mask, which the recovery takes out; blind "
-            "to colour drift",
+            note="diluted by the target's own pixels in a large box around a small mask, which the recovery takes "
+            "out; blind to colour drift",
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         truth = view.truth
         box = region_box(truth.mask, truth.target.shape[:2], SMALLEST)
         if box == view.box:

@@ -24,7 +24,7 @@ def plain(text: str) -> str:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Least number of insertions, deletions and substitutions that turn one string into the other (Levenshtein 1966)."""
+    """Least number of insertions, deletions and substitutions from one string to the other (Levenshtein 1966)."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         before, row[0] = row[0], i
@@ -62,33 +62,36 @@ class CharacterErrorRate(Metric):
     smallest = 16
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="ocr_cer",
-            definition="edit distance between the text read in the output and the right text, over the length of the right "
-            "text, at most 1; without case and spaces (NFKC); the right text is the sample's own where it is known, else "
-            "what is read in the target; undefined where that is empty",
-            paper="Levenshtein 1966; PP-OCRv4 (PaddleOCR): DB, arXiv 1911.08947, and SVTR-LCNet with CTC, arXiv 2206.03001",
+            definition="edit distance between the text read in the output and the right text, over the length of the "
+            "right text, at most 1; without case and spaces (NFKC); the right text is the sample's own where it is "
+            "known, else what is read in the target; undefined where that is empty",
+            paper="Levenshtein 1966; PP-OCRv4 (PaddleOCR): DB, arXiv 1911.08947, and SVTR-LCNet with CTC, arXiv "
+            "2206.03001",
             axis="texture_fidelity",
             region="inside",
             higher_is_better=False,
             range=(0.0, 1.0),
             colour="8-bit sRGB",
-            region_rule="lines are found in the target, on the mask's box with 16 px margin, kept where 30 % of a line is "
-            "masked (the mask's own box as one line where there is none), and the same quadrilaterals are read in the output "
-            "composited over the target outside the mask",
-            resize_rule="detector: long side 480 px; each line straightened by perspective, 48 px tall, padded to a multiple of "
-            "80 px and at least 320",
+            region_rule="lines are found in the target, on the mask's box with 16 px margin, kept where 30 % of a "
+            "line is masked (the mask's own box as one line where there is none), and the same quadrilaterals are "
+            "read in the output composited over the target outside the mask",
+            resize_rule="detector: long side 480 px; each line straightened by perspective, 48 px tall, padded to a "
+            "multiple of 80 px and at least 320",
             backend=f"{library('onnxruntime')}, {opencv()}",
             weights="PP-OCRv4 Chinese-English detector and recogniser, ONNX files of rapidocr-onnxruntime 1.4.4",
             weights_sha256=reader.SHA256[reader.RECOGNISER],
             licence="Apache-2.0",
             categories=("text",),
-            note="the reader itself errs on small or ornate letters, on the target too, which the recovery takes out; blind to "
-            "everything but which letters they are",
+            note="the reader itself errs on small or ornate letters, on the target too, which the recovery takes out; "
+            "blind to everything but which letters they are",
             tolerance=1e-4,
         )
 
     def missing(self) -> str | None:
+        """See :meth:`Metric.missing`."""
         return reader.missing()
 
     def _truths(self, knowns: Sequence[Known]) -> None:
@@ -100,7 +103,7 @@ class CharacterErrorRate(Metric):
         texts = iter(reader.read_strips([strip for group in strips for strip in group]))
         read = {at: "".join(next(texts) for _ in group) for at, group in zip(unread, strips, strict=True)}
         for at, known in enumerate(new):
-            right = plain(read[at] if at in read else known.truth.text or "")
+            right = plain(read.get(at, known.truth.text or ""))
             arrays: dict[str, NDArray[np.generic]] = {
                 "lines": lines[at],
                 "text": np.frombuffer(right.encode(), dtype=np.uint8),
@@ -108,6 +111,7 @@ class CharacterErrorRate(Metric):
             known.feature("ocr_cer.lines", self.hash, lambda arrays=arrays: arrays)  # type: ignore[misc]
 
     def values(self, views: Sequence[View]) -> list[float | None]:
+        """The numbers for several outputs."""
         self._truths([view.known for view in views])
         truths = [view.known.feature("ocr_cer.lines", self.hash, dict) for view in views]
         strips = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def _recogniser() -> tuple[onnxruntime.InferenceSession, tuple[str, ...]]:
     return session, ("", *listed.splitlines(), " ")
 
 
-def _normalised(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _normalised(image: NDArray[Any]) -> NDArray[np.float32]:
     """RGB uint8 to BGR in [-1, 1], (3, h, w)."""
     return np.ascontiguousarray((image[..., ::-1].astype(np.float32) / 255.0 - 0.5) / 0.5).transpose(2, 0, 1)
 

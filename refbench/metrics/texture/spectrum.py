@@ -50,23 +50,26 @@ class Spectrum(Metric):
     smallest = 32
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="spectrum",
-            definition="root mean squared difference in dB of the power in 16 rings of spatial frequency (width 1/32 cycles "
-            "per px, DC taken out, Hann window, 8-bit rounding power as floor)",
+            definition="root mean squared difference in dB of the power in 16 rings of spatial frequency (width 1/32 "
+            "cycles per px, DC taken out, Hann window, 8-bit rounding power as floor)",
             paper="after Durall, Keuper, Keuper 2020, arXiv 2003.01826",
             axis="texture_fidelity",
             region="inside",
             higher_is_better=False,
             range=(0.0, None),
             colour="BT.601 luma in [0,1]",
-            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target "
-            "outside the mask",
+            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over "
+            "the target outside the mask",
             border_rule="Hann window",
             backend=library("numpy"),
-            note="blind to where things are: a shift, or other glyphs of the same weight, hardly move it; blind to colour",
+            note="blind to where things are: a shift, or other glyphs of the same weight, hardly move it; blind to "
+            "colour",
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         known = view.known.feature("spectrum.bands", self.hash, lambda: {"dB": bands(view.known.luma)})
-        return float(np.sqrt(np.mean((bands(view.luma) - known["dB"]) ** 2)))
+        return float(np.sqrt(np.mean((bands(view.luma) - known["dB"].astype(np.float64)) ** 2)))

@@ -1,4 +1,4 @@
-"""Unweighted distance of SqueezeNet features: like LPIPS (Zhang et al. 2018), without its learned weights, so not LPIPS."""
+"""Unweighted distance of SqueezeNet features: LPIPS (Zhang et al. 2018) without its learned weights, so not LPIPS."""
 
 from __future__ import annotations
 
@@ -59,18 +59,20 @@ class Squeeze(Metric):
     smallest = 32
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="squeeze",
-            definition="features of SqueezeNet 1.1 at seven depths, each position's vector scaled to unit length; squared "
-            "distance, mean over positions, mean over depths; no learned weights, hence not LPIPS",
-            paper="after Zhang et al. 2018, arXiv 1801.03924 (baseline without linear heads); SqueezeNet: arXiv 1602.07360",
+            definition="features of SqueezeNet 1.1 at seven depths, each position's vector scaled to unit length; "
+            "squared distance, mean over positions, mean over depths; no learned weights, hence not LPIPS",
+            paper="after Zhang et al. 2018, arXiv 1801.03924 (baseline without linear heads); SqueezeNet: arXiv "
+            "1602.07360",
             axis="texture_fidelity",
             region="inside",
             higher_is_better=False,
             range=(0.0, 2.0),
             colour="sRGB, x 255 minus (123, 117, 104)",
-            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target "
-            "outside the mask; no resizing",
+            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over "
+            "the target outside the mask; no resizing",
             border_rule="as the network pads",
             backend=library("torch"),
             weights="SqueezeNet 1.1, ImageNet, half precision, refbench/metrics/weights/squeezenet1_1.safetensors",
@@ -80,6 +82,7 @@ class Squeeze(Metric):
         )
 
     def values(self, views: Sequence[View]) -> list[float | None]:
+        """The numbers for several outputs."""
         import torch
 
         groups: dict[tuple[int, ...], list[int]] = {}

@@ -48,23 +48,27 @@ class SSIM(Metric):
     """SSIM on RGB inside the mask."""
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="ssim",
-            definition="SSIM map with an 11x11 Gaussian window of sigma 1.5, K1 0.01, K2 0.03, population covariance, each "
-            "channel by itself, channels averaged; mean over the masked pixels",
+            definition="SSIM map with an 11x11 Gaussian window of sigma 1.5, K1 0.01, K2 0.03, population covariance, "
+            "each channel by itself, channels averaged; mean over the masked pixels",
             paper="Wang et al. 2004, doi 10.1109/TIP.2003.819861",
             axis="texture_fidelity",
             region="inside",
             higher_is_better=True,
             range=(-1.0, 1.0),
             colour="sRGB in [0,1]",
-            region_rule="local map averaged over the masked pixels; the output is composited over the target outside the mask",
-            border_rule="valid window: pixels within 5 px of the frame's edge have no value; undefined where no others are masked",
+            region_rule="local map averaged over the masked pixels; the output is composited over the target outside "
+            "the mask",
+            border_rule="valid window: pixels within 5 px of the frame's edge have no value; undefined where no "
+            "others are masked",
             backend=f"{opencv()}; equals scikit-image (gaussian_weights, population covariance) and pytorch-msssim",
             note="blind to small colour drift and to errors in saturated contrast; sensitive to shifts",
         )
 
     def value(self, view: View) -> float | None:
+        """The number for one output."""
         return mean_ssim(view.rgb, view.known.rgb, view.mask)
 
 

@@ -20,6 +20,7 @@ class HighPassSSIM(Metric):
     """SSIM of image minus its blur."""
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="ssim_hf",
             definition="SSIM (as the metric ssim) of high-pass images, image minus its Gaussian blur of sigma 2 px",
@@ -29,11 +30,13 @@ class HighPassSSIM(Metric):
             higher_is_better=True,
             range=(-1.0, 1.0),
             colour="sRGB in [0,1], high-passed to [-1,1]",
-            region_rule="local map averaged over the masked pixels; the output is composited over the target outside the mask",
+            region_rule="local map averaged over the masked pixels; the output is composited over the target outside "
+            "the mask",
             border_rule="blur reflects at the frame's edge; valid SSIM window; undefined where no masked pixel has one",
             backend=f"{opencv()}; equals scipy.ndimage.gaussian_filter and scikit-image",
             note="blind to everything of low frequency: light, colour, coarse shape",
         )
 
     def value(self, view: View) -> float | None:
+        """The number for one output."""
         return mean_ssim(high_pass(view.rgb), high_pass(view.known.rgb), view.mask)

@@ -54,6 +54,7 @@ class VIFp(Metric):
     smallest = 41
 
     def card(self) -> MetricCard:
+        """The whole definition."""
         return MetricCard(
             name="vifp",
             definition="pixel-domain VIF over four scales with Gaussian windows 17, 9, 5, 3 and visual noise 2.0",
@@ -63,8 +64,8 @@ class VIFp(Metric):
             higher_is_better=True,
             range=(0.0, None),
             colour="BT.601 luma in [0,255]",
-            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target "
-            "outside the mask",
+            region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over "
+            "the target outside the mask",
             resize_rule="Gaussian and every second pixel between scales",
             border_rule="valid window at every scale",
             backend=f"{opencv()}; equals piq and torchmetrics",
@@ -72,4 +73,5 @@ class VIFp(Metric):
         )
 
     def value(self, view: View) -> float:
+        """The number for one output."""
         return vifp(view.luma, view.known.luma)

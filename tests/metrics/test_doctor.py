@@ -1,0 +1,34 @@
+"""The doctor passes on every metric here, and sees a metric that is not what its card says."""
+
+from __future__ import annotations
+
+import pytest
+
+from refbench.errors import RefbenchError
+from refbench.metrics import METRICS, run_doctor
+from refbench.metrics.plain import PLAIN
+from refbench.metrics.texture import ssim
+
+NAMES = [name for name in METRICS if name in PLAIN]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_metric_passes_its_closed_forms_and_its_second_library(name: str) -> None:
+    checks = run_doctor([name])
+    assert len(checks) >= 1
+    for check in checks:
+        assert check.passed, f"{check.name}: expected {check.expected}, found {check.found} {check.note}"
+    # Published or worked-out values, beside the comparison with another library (dlib has no closed form).
+    assert len(checks) >= 2 or name == "face_id"
+
+
+def test_a_metric_that_moved_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssim, "C1", 0.02**2)
+    failed = [check for check in run_doctor(["ssim"]) if check.passed is False]
+    assert len(failed) == 2
+    assert all(check.difference > check.tolerance for check in failed)
+
+
+def test_an_unknown_metric_is_told() -> None:
+    with pytest.raises(RefbenchError, match="Unknown metric"):
+        run_doctor(["nonsense"])

@@ -1,0 +1,272 @@
+"""Measuring: one image, the feature store, what is unavailable, and wrong input in one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refbench.errors import RefbenchError, UnavailableError
+from refbench.metrics import FeatureStore, Measurer, measure_one, trivial_answers
+from refbench.metrics.alignment import face_id, keypoint_gain
+from refbench.metrics.backbones import load_squeezenet, read_weights
+from refbench.metrics.packages import checked_file
+from refbench.metrics.texture import reader
+from refbench.metrics.texture.ocr_cer import edit_distance, error_rate, plain
+from tests.metrics.scenes import face_truth, halfway, lettered, scene, text_truth
+
+
+def test_one_image_without_a_mask() -> None:
+    truth = scene()
+    scores = measure_one(halfway(truth), truth.target)
+    assert {score.region for score in scores} == {"full"}
+    assert {"psnr", "ssim", "illumination", "shape"} <= {score.metric for score in scores}
+    assert not {"embed", "ocr_cer", "face_id", "seam"} & {score.metric for score in scores}
+
+
+def test_one_image_with_everything_has_all_three_axes() -> None:
+    truth = scene()
+    scores = measure_one(halfway(truth), truth.target, truth.reference, truth.mask, truth.draft)
+    assert {score.axis for score in scores} == {"texture_fidelity", "reference_alignment", "local_consistency"}
+    assert {score.region for score in scores} == {"inside", "outside", "seam"}
+    assert len({score.card for score in scores}) == len(scores)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("embed", "needs a reference, which did not come; give it with --reference"),
+        ("seam", "needs a mask, which did not come; give it with --mask"),
+        ("background_exact", "needs a mask"),
+        ("ms_ssim", "needs an image of at least 176 px on its short side"),
+    ],
+)
+def test_a_named_metric_that_lacks_its_input_is_refused(name: str, sentence: str) -> None:
+    truth = scene(96, 120)
+    with pytest.raises(RefbenchError, match=sentence):
+        measure_one(halfway(truth), truth.target, names=[name])
+
+
+def test_keypoint_gain_says_that_it_needs_a_draft() -> None:
+    truth = scene()
+    with pytest.raises(RefbenchError, match="needs a draft"):
+        measure_one(truth.target, truth.target, truth.reference, truth.mask, names=["keypoint_gain"])
+
+
+def test_a_named_metric_of_one_category_is_measured_and_may_be_undefined() -> None:
+    word = lettered("HELLO")
+    assert measure_one(word, word, names=["ocr_cer"])[0].value == 0.0
+    blank = np.full((96, 320, 3), 245, dtype=np.uint8)
+    with pytest.raises(RefbenchError, match="no text was read in the target"):
+        measure_one(blank, blank, names=["ocr_cer"])
+
+
+def test_an_unknown_metric_names_the_nearest() -> None:
+    with pytest.raises(RefbenchError, match="Unknown metric 'sim': did you mean ssim"):
+        Measurer(["sim"])
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (np.zeros((10, 10, 3), np.uint8), "Expected 232 x 200 px"),
+        (np.zeros((200, 232, 3), np.float32), "uint8 .* but it is float32"),
+        (np.zeros((200, 232), np.uint8), r"\(H, W, 3\) uint8"),
+        (None, "but it is a NoneType"),
+    ],
+)
+def test_a_wrong_output_is_one_sentence(output: object, sentence: str) -> None:
+    with pytest.raises(RefbenchError, match=sentence):
+        Measurer(["mse"]).measure([scene()], [output])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(("fill", "sentence"), [(False, "all black"), (True, "all white")])
+def test_an_empty_or_full_mask_is_refused(fill: bool, sentence: str) -> None:
+    truth = scene()
+    with pytest.raises(RefbenchError, match=sentence):
+        Measurer(["mse"]).measure([replace(truth, mask=np.full((200, 232), fill))], [truth.target])
+
+
+def test_more_outputs_than_truths_are_refused() -> None:
+    with pytest.raises(RefbenchError, match="one output for each truth, but 2 came for 1"):
+        Measurer(["mse"]).measure([scene()], [scene().target] * 2)
+
+
+def test_a_metric_without_its_files_is_unavailable_by_name_and_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(face_id, "PACKAGE", "no_such_package")
+    measurer = Measurer()
+    assert set(measurer.unavailable) == {"ocr_cer", "face_id"}
+    assert "run `uv pip install" in measurer.unavailable["ocr_cer"]
+    assert "ocr_cer" not in measurer.cards
+    with pytest.raises(UnavailableError, match="'face_id' is unavailable here: it needs the model files"):
+        Measurer(["face_id"])
+
+
+def test_a_wrong_model_file_is_refused_by_hash() -> None:
+    with pytest.raises(UnavailableError, match="Expected SHA-256 000000000000"):
+        checked_file(reader.PACKAGE, reader.RECOGNISER, "0" * 64, "some command")
+    with pytest.raises(UnavailableError, match="not installed: run `some command`"):
+        checked_file("no_such_package", ("a.onnx",), "0" * 64, "some command")
+
+
+def test_damaged_backbone_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefbenchError, match="No such file"):
+        read_weights("squeezenet1_1", tmp_path)
+    (tmp_path / "squeezenet1_1.safetensors").write_bytes(b"not these")
+    with pytest.raises(RefbenchError, match="Expected SHA-256 02441a857f94"):
+        read_weights("squeezenet1_1", tmp_path)
+
+
+def test_backbones_are_shared_and_differentiable() -> None:
+    import torch
+
+    assert load_squeezenet() is load_squeezenet()
+    image = torch.rand(1, 3, 64, 64, requires_grad=True)
+    load_squeezenet()(image).square().mean().backward()
+    assert image.grad is not None
+    assert float(image.grad.abs().sum()) > 0
+
+
+class TestFeatureStore:
+    """What is known of a truth alone is made once, and never read for another picture or definition."""
+
+    NAMES = ("embed", "keypoint_gain", "palette", "fsimc", "spectrum", "seam")
+
+    def test_second_model_finds_all_and_gets_equal_values(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        truth = scene(key="a" * 16)
+        cold = Measurer(self.NAMES, features=FeatureStore(tmp_path)).measure([truth], [halfway(truth)])
+        counted: list[int] = []
+        original = keypoint_gain.descriptors
+        monkeypatch.setattr(keypoint_gain, "descriptors", lambda *a: counted.append(1) or original(*a))
+        warm = Measurer(self.NAMES, features=FeatureStore(tmp_path)).measure([truth], [halfway(truth)])
+        assert warm == cold
+        assert len(counted) == 1, "only the output's keypoints are found again"
+
+    def test_another_card_is_another_feature(self, tmp_path: Path) -> None:
+        store = FeatureStore(tmp_path)
+        store.save("k", {"palette.reference@111": {"a": np.arange(3)}})
+        assert "palette.reference@222" not in FeatureStore(tmp_path).load("k")
+        assert np.array_equal(FeatureStore(tmp_path).load("k")["palette.reference@111"]["a"], np.arange(3))
+
+    def test_a_torn_file_is_made_anew(self, tmp_path: Path) -> None:
+        truth = scene(key="b" * 16)
+        Measurer(["palette"], features=FeatureStore(tmp_path)).measure([truth], [truth.target])
+        (path,) = tmp_path.rglob("*.safetensors")
+        path.write_bytes(path.read_bytes()[:20])
+        scores = Measurer(["palette"], features=FeatureStore(tmp_path)).measure([truth], [truth.target])
+        assert scores[0][0].value > 0
+        assert path.stat().st_size > 20
+
+    def test_a_truth_without_a_key_leaves_nothing(self, tmp_path: Path) -> None:
+        Measurer(["palette"], features=FeatureStore(tmp_path)).measure([scene()], [scene().target])
+        assert not list(tmp_path.rglob("*"))
+
+    def test_memory_stays_within_its_bound(self) -> None:
+        store = FeatureStore(memory_mb=1)
+        for number in range(10):
+            store.save(str(number), {"x@y": {"a": np.zeros(2**16)}})
+        assert store._size <= 2**20
+        assert store.load("9")
+        assert not store.load("0")
+
+    def test_an_unwritable_folder_is_one_sentence(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(RefbenchError, match="Expected to keep features in"):
+            FeatureStore(tmp_path / "file").save("k", {"x@y": {"a": np.zeros(1)}})
+
+
+class TestReading:
+    """The character error rate."""
+
+    @pytest.mark.parametrize(
+        ("a", "b", "edits"), [("kitten", "sitting", 3), ("", "abc", 3), ("flaw", "lawn", 2), ("same", "same", 0)]
+    )
+    def test_edit_distance_of_known_pairs(self, a: str, b: str, edits: int) -> None:
+        assert edit_distance(a, b) == edit_distance(b, a) == edits
+
+    def test_case_space_and_width_do_not_count_and_the_rate_is_at_most_one(self) -> None:
+        assert plain(" Café ＡＢ c\n") == "caféabc"
+        assert error_rate("muchlongerthanthat", "ab") == 1.0
+
+    def test_given_text_goes_before_what_is_read_in_the_target(self) -> None:
+        truth = text_truth("BENCHMARK", text="BENCHMURK")
+        value = Measurer(["ocr_cer"]).measure([truth], [lettered("BENCHMURK")])[0][0].value
+        assert value == 0.0
+        assert Measurer(["ocr_cer"]).measure([truth], [truth.target])[0][0].value == pytest.approx(1 / 9)
+
+    def test_two_lines_in_perspective_are_read_in_order(self) -> None:
+        import cv2
+
+        sheet = np.full((220, 400, 3), 250, dtype=np.uint8)
+        for row, word in enumerate(("FRESH ROAST", "COFFEE")):
+            cv2.putText(sheet, word, (30, 80 + 80 * row), cv2.FONT_HERSHEY_DUPLEX, 1.5, (30, 20, 20), 3, cv2.LINE_AA)
+        corners = np.float32([[0, 0], [400, 0], [400, 220], [0, 220]])
+        turned = np.float32([[10, 20], [390, 0], [380, 200], [0, 219]])
+        view = cv2.warpPerspective(
+            sheet, cv2.getPerspectiveTransform(corners, turned), (400, 220), borderValue=(250,) * 3
+        )
+        lines = reader.find_lines(view)
+        assert (
+            plain("".join(reader.read_strips([reader.straighten(view, line) for line in lines]))) == "freshroastcoffee"
+        )
+
+    def test_detection_agrees_with_rapidocr(self) -> None:
+        """Same networks and thresholds; rapidocr scales the crop otherwise, so boxes agree to a few pixels."""
+        pytest.importorskip("rapidocr_onnxruntime")
+        from rapidocr_onnxruntime import RapidOCR
+
+        image = lettered("BENCHMARK")
+        found, _ = RapidOCR()(image[..., ::-1])
+        assert plain(found[0][1]) == plain(
+            reader.read_strips([reader.straighten(image, reader.find_lines(image)[0])])[0]
+        )
+        assert np.abs(np.array(found[0][0]) - reader.find_lines(image)[0]).max() < 12
+
+
+class TestFaces:
+    """The face identity."""
+
+    def test_same_person_is_within_dlibs_threshold_and_a_ruined_face_is_not(self) -> None:
+        truth, output = face_truth()
+        assert truth.mask is not None
+        ruined = truth.target.copy()
+        ruined[truth.mask] = np.random.default_rng(0).integers(0, 256, (int(truth.mask.sum()), 3))
+        same, bad = (Measurer(["face_id"]).measure([truth], [image])[0][0].value for image in (output, ruined))
+        assert same < 0.6 < bad
+
+    def test_no_face_in_the_target_leaves_it_out(self) -> None:
+        truth = replace(scene(), category="face")
+        assert Measurer(["face_id"]).measure([truth], [truth.target]) == [[]]
+
+
+def test_trivial_answers_are_what_they_say() -> None:
+    truth = scene()
+    assert truth.mask is not None
+    answers = trivial_answers(truth)
+    assert list(answers) == ["draft", "paste", "stretch", "target"]
+    assert all(image.shape == truth.target.shape for image in answers.values())
+    assert np.array_equal(answers["paste"][~truth.mask], truth.target[~truth.mask])
+    assert not np.array_equal(answers["paste"][truth.mask], truth.draft[truth.mask])  # type: ignore[index]
+    assert list(trivial_answers(replace(truth, reference=None))) == ["draft", "target"]
+
+
+def test_paste_fails_the_third_axis_and_the_draft_passes_it() -> None:
+    """What the score rests on: seam, illumination and shape of the pasted reference are far worse than the draft's."""
+    truth = scene()
+    assert truth.reference is not None
+    # The same cat seen at another size, turned and in dimmer light, as a reference is.
+    other = np.ascontiguousarray((np.rot90(truth.reference) * 0.7).astype(np.uint8))
+    truth = replace(truth, reference=other, reference_box=(60, 70, 150, 150))
+    names = ["seam", "illumination", "shape"]
+    draft, paste = (
+        {s.metric: s.value for s in Measurer(names).measure([truth], [trivial_answers(truth)[answer]])[0]}
+        for answer in ("draft", "paste")
+    )
+    assert draft["seam"] < 0.5 * paste["seam"]
+    assert draft["illumination"] < 0.5 * paste["illumination"]
+    assert 1 - draft["shape"] < 0.5 * (1 - paste["shape"])
