@@ -19,6 +19,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("eval", "Evaluate models on a suite: generate, measure, aggregate."),
     "generate": ("generate", "Only let a model answer a suite; measure later."),
     "measure": ("measure", "Measure a run again, or one image beside its target."),
+    "figures": ("figures", "Draw the figures and LaTeX tables of a paper from runs."),
+    "report": ("report", "Write a page that shows every sample of one or more runs."),
     "list": ("listing", "List models, tasks or metrics."),
     "new-adapter": ("new_adapter", "Write the skeleton of an adapter for your model."),
     "check-adapter": ("check_adapter", "Try an adapter on tiny samples."),

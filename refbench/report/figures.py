@@ -66,7 +66,7 @@ def make_figures(
         stages: label -> run name, in the order of training, for the ablation.
         logs: label -> training log (JSON lines).
         curves: names of logged values to draw.
-        audit: table of `refbench audit --json`.
+        audit: audit.csv of `refbench audit --out`.
 
     Raises:
         RefbenchError: wrong input; or a kind that was asked for by name cannot be drawn.
@@ -155,7 +155,7 @@ def _makers(
             partial(metrics_chart.correlation_chart, study, look),
         ),
         "audit": lambda: need(
-            audit is not None, "The audit figure needs the table of 'refbench audit --json'; name it with --audit FILE.",
+            audit is not None, "The audit figure needs the table of 'refbench audit --out'; name its audit.csv with --audit.",
             lambda: metrics_chart.audit_chart(metrics_chart.read_audit(Path(str(audit))), look),
         ),
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,3 +101,90 @@ def bare(ax: Axes, columns: int, rows: int) -> None:
     ax.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=1.0)
     ax.tick_params(which="minor", length=0)
+
+
+VERDICTS: dict[str, tuple[str, str]] = {
+    "right": ("#8fc1e3", "gets worse on at least 80 % of the samples"),
+    "weak": ("#d6e8f4", "gets worse on average only"),
+    "blind": ("#f4f4f2", "moves by less than 5 % of its gap"),
+    "wrong": ("#f0a27e", "gets better"),
+}
+"""Verdict of the audit -> colour and meaning (refbench.metrics.audit.judge states the rule)."""
+AUDIT_COLUMNS = ("metric", "axis", "failure", "step4", "monotone", "verdict", "scored")
+
+
+def read_audit(path: Path) -> pd.DataFrame:
+    """The table that ``refbench audit --out`` writes as audit.csv.
+
+    Raises:
+        RefbenchError: no such file, or not that table.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise RefbenchError(f"Expected the audit's table at {path}, but {error}; make it with 'refbench audit --out'.") from None
+    lacking = [name for name in AUDIT_COLUMNS if name not in table.columns]
+    if lacking or table.empty or not set(table["verdict"]) <= set(VERDICTS):
+        raise RefbenchError(
+            f"Expected the audit's table (audit.csv) at {path}, but {', '.join(lacking) or 'known verdicts'} "
+            "is not in it; make it with 'refbench audit --out'."
+        )
+    return table
+
+
+def audit_chart(table: pd.DataFrame, style: Style) -> Drawn:
+    """Draw how each metric answers each failure: colour is the verdict, number the damage seen at the greatest strength.
+
+    Args:
+        table: rows of refbench.metrics.audit.judge.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    names = [n for axis in AXES for n in dict.fromkeys(table.loc[table["axis"] == axis, "metric"])]
+    failures = list(dict.fromkeys(table["failure"]))
+    by = {(row.metric, row.failure): row for row in table.itertuples()}
+    about: dict[str, Any] = table.drop_duplicates("metric").set_index("metric")[["axis", "scored"]].to_dict("index")
+    colour = np.ones((len(names), len(failures), 3))
+    with rc(style):
+        unit = style.small / 72
+        margin = 0.55 * max(map(len, names)) * unit
+        top = 0.42 * max(map(len, failures)) * unit + 2.2 * unit
+        wide = min(4.4 * unit, (style.text - margin - unit) / len(failures))
+        tall = min(1.75 * unit, (style.height - top) / len(names))
+        size = (margin + wide * len(failures) + unit, top + tall * len(names))
+        figure, ax = plt.subplots(figsize=size, layout="constrained")
+        for i, name in enumerate(names):
+            for j, failure in enumerate(failures):
+                row = by.get((name, failure))
+                if row is None:
+                    ax.text(j, i, "\u2013", ha="center", va="center", color=MUTED, fontsize=style.small)
+                    continue
+                colour[i, j] = to_rgb(VERDICTS[row.verdict][0])
+                text = "" if row.verdict == "blind" else _damage(row.step4) + ("~" if row.monotone < 0.8 else "")
+                ax.text(j, i, text, ha="center", va="center", fontsize=min(style.small, 0.8 * tall * 72), color=INK)
+        ax.imshow(colour, aspect="auto")
+        ax.set_xticks(range(len(failures)), [f.replace("_", " ") for f in failures], rotation=35, ha="left", rotation_mode="anchor")
+        ax.set_yticks(range(len(names)), [n if about[n]["scored"] else f"({n})" for n in names])
+        ax.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, pad=2)
+        for label, name in zip(ax.get_yticklabels(), names, strict=True):
+            label.set_color(AXIS_INK[about[name]["axis"]])
+        bare(ax, len(failures), len(names))
+        handles = [Patch(facecolor=tint, edgecolor=MUTED, linewidth=0.3, label=verdict) for verdict, (tint, _) in VERDICTS.items()]
+        figure.legend(handles=handles, loc="outside lower right", ncols=4)
+    meanings = "; ".join(f"{verdict}: {meaning}" for verdict, (_, meaning) in VERDICTS.items())
+    caption = (
+        "How each metric answers each failure at its greatest strength: damage in % of the metric's gap between trivial "
+        f"answer and truth, and verdict ({meanings}). ~ marks answers that are not monotone in strength, brackets metrics "
+        "that do not enter the score."
+    )
+    return Drawn("audit", figure, table, caption, wide=size[0] > style.column)
+
+
+def _damage(percent: float) -> str:
+    """A percentage in at most four characters: huge ones are told in multiples of the gap."""
+    text = f"{percent:.0f}" if abs(percent) < 1000 else f"{percent / 100:.0f}x"
+    return text.replace("-", "\u2212")

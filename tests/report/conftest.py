@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from refbench.report.study import Study, open_study
 
-from tests.report.synthetic import CARDS, SyntheticSuite, make_runs
+from report.synthetic import CARDS, SyntheticSuite, make_runs
 
 
 @pytest.fixture(scope="session")

@@ -144,10 +144,10 @@ function metricTable(sample) {
         DATA.runs.map((_, run) => metricCell(sample, run, m))));
     });
   }
-  return el("div", { class: "scroll" }, el("table", { class: "metrics" },
-    el("caption", {}, "Each metric on this sample: value, recovery (0 trivial, 100 truth, clipped to ±100), rank among the run's samples (1 is best), and the run's recovery on the suite with its 95 % interval."),
+  return el("div", {}, el("div", { class: "scroll" }, el("table", { class: "metrics" },
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Metric"), DATA.runs.map((run, k) => el("th", { scope: "col", class: "number" }, dot(k), run.name)))),
-    el("tbody", {}, body)));
+    el("tbody", {}, body))),
+    el("p", { class: "caption" }, "Each metric on this sample: value, recovery (0 trivial, 100 truth, clipped to ±100), rank among the run's samples (1 is best), and the run's recovery on the suite with its 95 % interval."));
 }
 function facts(sample) {
   const rows = [

@@ -27,7 +27,9 @@ function drawFilters() {
     ["score", DATA.runs.length > 1 ? "score of A" : "score"], ["id", "sample"],
   ];
   const orders = [["up", "worst first"], ["down", "best first"]];
-  $("filters").replaceChildren(
+  const was = $("filters").firstElementChild;
+  const open = was ? was.open : matchMedia("(min-width: 701px)").matches;
+  $("filters").replaceChildren(el("details", { open }, el("summary", {}, "Filter and sort"),
     el("div", { class: "fields" }, ...fields.filter(Boolean), choice("status", "Status", failures),
       el("label", { class: "field" }, el("span", {}, "Search"), search)),
     el("div", { class: "fields" },
@@ -35,7 +37,7 @@ function drawFilters() {
       DATA.runs.length > 1 ? choice("a", "A", runs) : null,
       DATA.runs.length > 1 ? choice("b", "B", runs) : null,
       choice("axis", "Axis", ["mean", ...DATA.axes.slice(0, 3)].map((axis) => [axis, TITLES[axis]])),
-      el("button", { type: "button", id: "clear", onclick: clearFilters }, "Clear filters")));
+      el("button", { type: "button", id: "clear", onclick: clearFilters }, "Clear filters"))));
 }
 function clearFilters() {
   for (const key of ["task", "category", "mode", "source", "degradation", "status", "q"]) state[key] = "";

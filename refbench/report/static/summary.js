@@ -38,8 +38,8 @@ function drawSummary() {
         categories.map((name) => resultCell((DATA.runs[index].categories[name] || [])[3], DATA.runs[index].colour, false))))))));
   $("summary").replaceChildren(
     el("div", { class: "scroll" }, el("table", { class: "results" },
-      el("caption", {}, "Recovery: 0 is the trivial answer, 100 the ground truth; 95 % intervals in brackets."),
       el("thead", {}, head), el("tbody", {}, rows))),
+    el("p", { class: "caption" }, "Recovery: 0 is the trivial answer, 100 the ground truth; 95 % intervals in brackets."),
     byCategory);
   $("about").textContent = `Suite ${DATA.suite.name} ${DATA.suite.version} (${DATA.suite.hash.slice(0, 12)}), ` +
     `${DATA.samples.length} samples, ${DATA.runs.length} run${DATA.runs.length === 1 ? "" : "s"}.`;

@@ -1,0 +1,67 @@
+"""``refbench figures``: figures and LaTeX tables for a paper, from runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refbench.cli import options as o
+from refbench.errors import RefbenchError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    found = {}
+    for pair in given or ():
+        label, equals, value = pair.partition("=")
+        if not equals or not label.strip() or not value.strip():
+            raise RefbenchError(f"Expected {option} LABEL=VALUE, but '{pair}' came; write e.g. {option} SFT=omnirefiner-sft.")
+        found[label.strip()] = value.strip()
+    return found
+
+
+@app.command()
+def figures(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Measured run folders of one suite.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
+    style: Annotated[str, typer.Option("--style", help="neurips, cvpr or slides.")] = "neurips",
+    only: Annotated[str | None, typer.Option("--only", help="Only these kinds, with commas.")] = None,
+    focus: Annotated[str | None, typer.Option("--focus", help="Model whose best, median and worst are shown; else the first run.")] = None,
+    samples: Annotated[str | None, typer.Option("--samples", help="Show these samples instead, with commas.")] = None,
+    contestants: Annotated[str | None, typer.Option("--contestants", help="Columns of the grid, with commas.")] = None,
+    stage: Annotated[list[str] | None, typer.Option("--stage", help="Stage of the ablation, LABEL=MODEL; repeat in order.")] = None,
+    log: Annotated[list[str] | None, typer.Option("--log", help="Training log of a stage, LABEL=log.jsonl; may be repeated.")] = None,
+    curves: Annotated[str | None, typer.Option("--curves", help="Logged values to draw, with commas.")] = None,
+    audit: Annotated[Path | None, typer.Option("--audit", help="audit.csv of 'refbench audit --out'.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Draw figures for a paper: PDF, PNG, the CSV behind each and LaTeX to include it, and LaTeX tables.
+
+    Kinds: qualitative, qualitative_categories, axes, categories, wins, cost, ablation, correlation, audit, tables.
+    """
+    from refbench.cli import show
+    from refbench.report.figures import make_figures
+
+    made = make_figures(
+        runs,
+        out,
+        style,
+        only=o.names(only),
+        focus=focus,
+        samples=o.names(samples),
+        contestants=o.names(contestants),
+        stages=_pairs(stage, "--stage"),
+        logs=_pairs(log, "--log"),
+        curves=o.names(curves),
+        audit=audit,
+    )
+    if as_json:
+        show.json_out({"out": str(made.out), "files": [str(f) for f in made.files], "skipped": dict(made.skipped)})
+        return
+    for path in made.files:
+        print(path)
+    for kind, why in made.skipped.items():
+        show.note(f"left out: {kind}: {why}")

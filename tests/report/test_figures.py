@@ -1,0 +1,284 @@
+"""Figures: what they show, that they fit the page, and that the CSV behind each holds what was drawn."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refbench.errors import RefbenchError
+from refbench.report import ablation, charts, drawn, grid, metrics_chart
+from refbench.report.figures import KINDS, make_figures
+from refbench.report.style import STYLES
+from refbench.report.study import Study
+
+NEURIPS = STYLES["neurips"]
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("logs")
+    sft = [{"stage": "sft", "step": 50 * i, "loss": 1 / i, **({"val/right": 20.0 + i} if i % 5 == 0 else {})} for i in range(1, 60)]
+    grpo = [{"stage": "grpo", "step": i, "reward/pixel": -1 / i, "reward/perceptual": 1 - 1 / i, "lr": 1e-4} for i in range(1, 60)]
+    paths = {}
+    for name, rows in (("SFT", sft), ("GRPO", grpo)):
+        paths[name] = folder / f"{name}.jsonl"
+        paths[name].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def made(study: Study, logs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    out = tmp_path_factory.mktemp("figures")
+    stages = {"Base": "sharpen", "SFT": "warp-blend", "GRPO": "omnirefiner"}
+    written = make_figures(study, out, "cvpr", focus="omnirefiner", stages=stages, logs=logs)
+    return out, dict(written.skipped)
+
+
+def test_all_that_the_runs_allow_is_made_and_the_rest_is_told(made: tuple[Path, dict[str, str]]) -> None:
+    out, skipped = made
+    assert set(skipped) == {"audit"}
+    assert "--audit" in skipped["audit"]
+    for kind in set(KINDS) - {"audit", "tables"}:
+        for ending in ("pdf", "png", "csv", "tex"):
+            assert (out / f"{kind}.{ending}").stat().st_size > 100, f"{kind}.{ending}"
+
+
+def test_figures_fit_the_text_block(made: tuple[Path, dict[str, str]]) -> None:
+    for path in made[0].glob("*.pdf"):
+        found = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", path.read_bytes())
+        assert found is not None
+        width, height = (float(v) / 72 for v in found.groups())
+        assert width <= STYLES["cvpr"].text + 0.01, path.name
+        assert height <= STYLES["cvpr"].height + 0.01, path.name
+
+
+def test_pdf_is_vector_with_truetype_fonts_and_no_date(made: tuple[Path, dict[str, str]]) -> None:
+    data = (made[0] / "axes.pdf").read_bytes()
+    assert b"/Subtype /Type3" not in data
+    assert b"/CreationDate" not in data
+    assert b"/Subtype /Image" not in data  # charts hold no pixels
+
+
+def test_the_same_runs_give_the_same_bytes(study: Study, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make_figures(study, tmp_path / name, only=["axes", "wins"])
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_csv_of_the_axes_holds_the_summaries(made: tuple[Path, dict[str, str]], study: Study) -> None:
+    table = pd.read_csv(made[0] / "axes.csv").set_index(["model", "axis"])
+    for run in study.runs:
+        for axis, cell in run.summary.axes.items():
+            assert tuple(table.loc[(run.name, axis), ["value", "low", "high"]]) == pytest.approx(
+                (cell.value, cell.low, cell.high), rel=1e-5
+            )  # six digits are written
+
+
+def test_wide_figures_span_both_columns_in_latex(made: tuple[Path, dict[str, str]]) -> None:
+    assert r"\begin{figure*}" in (made[0] / "axes.tex").read_text()
+    assert r"\begin{figure}" in (made[0] / "wins.tex").read_text()
+
+
+def test_asking_by_name_for_what_cannot_be_drawn_is_an_error(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(RefbenchError, match="--stage"):
+        make_figures(study, tmp_path, only=["ablation"])
+    with pytest.raises(RefbenchError, match="Unknown figure 'axis'"):
+        make_figures(study, tmp_path, only=["axis"])
+
+
+# ---- which samples are shown
+
+
+def test_spread_is_best_median_and_worst_of_the_focus_without_its_failures(study: Study) -> None:
+    choices, words = grid.choose(study, "spread", "warp-blend")
+    run = study.run("warp-blend")
+    worked = run.samples["mean"].drop("logo-refine-001").sort_values()
+    by = {c.label: c.sample for c in choices}
+    assert by["best"] == worked.index[-1]
+    assert by["worst"] == worked.index[0]
+    assert run.samples["mean"][by["median"]] == pytest.approx(worked.iloc[(len(worked) - 1) // 2])
+    assert "warp-blend" in words
+    assert "15 refined samples" in words
+
+
+def test_categories_show_each_categorys_median(study: Study) -> None:
+    choices, _ = grid.choose(study, "categories", "omnirefiner")
+    assert [c.label for c in choices] == ["text", "logo", "pattern", "object", "face"]
+    for choice in choices:
+        scores = study.run("omnirefiner").samples["mean"]
+        peers = sorted(scores[[s for s, m in study.metas.items() if m.category == choice.label]])
+        assert scores[choice.sample] == peers[(len(peers) - 1) // 2]
+
+
+def test_a_list_is_called_chosen_by_hand(study: Study) -> None:
+    choices, words = grid.choose(study, ["face-refine-001"], "identity")
+    assert choices[0].sample == "face-refine-001"
+    assert "by hand" in words
+    with pytest.raises(RefbenchError, match="nonsense"):
+        grid.choose(study, ["nonsense"], "identity")
+
+
+def test_grid_says_which_models_are_shown_and_draws_a_failure(study: Study) -> None:
+    found = grid.grid(study, NEURIPS, rule=["logo-refine-001"], contestants=["warp-blend", "omnirefiner"])
+    shown = found.data.set_index("model")
+    assert not shown.loc["identity", "shown"]
+    assert shown.loc["warp-blend", "failed"] == "The child died (signal 9)."
+    assert "failed" in [t.get_text() for ax in found.figure.axes for t in ax.texts]
+
+
+@given(
+    st.integers(30, 400), st.integers(30, 400), st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.05, 1), st.booleans()
+)
+def test_windows_stay_inside_and_show_the_region_where_they_can(
+    height: int, width: int, x: float, y: float, size: float, tight: bool
+) -> None:
+    box = (int(x * width), int(y * height), max(int(size * (1 - x) * width), 1), max(int(size * (1 - y) * height), 1))
+    left, top, w, h = grid.window((height, width), box, tight=tight)
+    assert 0 <= left
+    assert left + w <= width
+    assert 0 <= top
+    assert top + h <= height
+    # One px of slack: the window is rounded to whole pixels.
+    if box[2] <= w - 1 and box[3] <= h - 1:
+        assert left <= box[0] + 1
+        assert box[0] + box[2] <= left + w + 1
+        assert top <= box[1] + 1
+        assert box[1] + box[3] <= top + h + 1
+
+
+# ---- charts
+
+
+def test_wins_ties_and_losses_mirror_each_other(study: Study) -> None:
+    found = charts.wins(study)
+    for (a, b), (won, tied, lost) in found.items():
+        assert found[b, a] == (lost, tied, won)
+        assert won + tied + lost == len(study.metas)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0, 100)), min_size=1, max_size=8))
+def test_no_point_beats_one_on_the_front_and_every_other_is_beaten(points: list[tuple[float, float]]) -> None:
+    front = charts.pareto_front(points)
+
+    def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
+        return a[0] <= b[0] and a[1] >= b[1] and a != b
+
+    for i, point in enumerate(points):
+        beaten = any(beats(other, point) for other in points)
+        if i in front:
+            assert not beaten
+        else:
+            assert beaten or point in [points[k] for k in front]
+
+
+def test_very_bad_values_are_told_at_the_edge(study: Study) -> None:
+    from refbench.stats.recovery import Cell
+
+    low, high = charts.limits([Cell(value=-900.0, low=-1000.0, high=-800.0), Cell(value=50.0, low=40.0, high=60.0)])
+    assert low > -100
+    assert high > 60
+
+
+def test_cost_leaves_out_models_that_tell_none_and_says_so(study: Study) -> None:
+    found = charts.pareto_chart(study, NEURIPS)
+    assert set(found.data["cost"]) == {"seconds"}  # one model tells parameters, one a price: too few to compare
+    assert set(found.data.loc[found.data["on_front"], "model"]) >= {"identity", "omnirefiner"}
+
+
+def test_correlation_is_spearmans_of_the_recoveries(study: Study) -> None:
+    from scipy.stats import spearmanr
+
+    table = metrics_chart.correlation(study)
+    both = np.concatenate([r.recoveries[["mse", "palette"]].to_numpy() for r in study.runs])
+    both = both[np.isfinite(both).all(axis=1)]
+    assert table.loc["mse", "palette"] == pytest.approx(spearmanr(both[:, 0], both[:, 1]).statistic)
+
+
+def audit_table() -> pd.DataFrame:
+    rows = [
+        ("mse", "texture_fidelity", "blur", 80.0, 1.0, "right", True),
+        ("mse", "texture_fidelity", "background change", 0.0, 1.0, "blind", True),
+        ("embed", "reference_alignment", "blur", -20.0, 0.4, "wrong", False),
+        ("seam", "local_consistency", "blur", 2500.0, 0.7, "weak", True),
+    ]
+    return pd.DataFrame(rows, columns=list(metrics_chart.AUDIT_COLUMNS))
+
+
+def test_audit_shows_verdicts_and_brackets_what_does_not_score(tmp_path: Path) -> None:
+    path = tmp_path / "audit.csv"
+    audit_table().to_csv(path, index=False)
+    found = metrics_chart.audit_chart(metrics_chart.read_audit(path), NEURIPS)
+    ax = found.figure.axes[0]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["mse", "(embed)", "seam"]
+    assert {"80", "\u221220~", "25x~"} <= {t.get_text() for t in ax.texts}
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RefbenchError, match="refbench audit"):
+        metrics_chart.read_audit(tmp_path / "wrong.csv")
+
+
+# ---- training logs
+
+
+def test_log_lines_of_one_step_are_merged_and_a_cut_line_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 1, "val/right": 20.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    table = ablation.read_log(path)
+    assert table["step"].tolist() == [1, 2]
+    assert table.loc[0, "val/right"] == 20.0
+    path.write_text('{"loss": 1}\n{"step": 2}\n')
+    with pytest.raises(RefbenchError, match="line 1"):
+        ablation.read_log(path)
+
+
+def test_rewards_are_drawn_before_losses(logs: dict[str, Path]) -> None:
+    assert ablation.curve_names(ablation.read_log(logs["GRPO"])) == ["reward/pixel", "reward/perceptual"]
+    assert ablation.curve_names(ablation.read_log(logs["SFT"])) == ["loss", "val/right"]
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5), st.integers(1, 300))
+def test_smoothing_leaves_a_straight_line_alone(a: float, b: float, count: int) -> None:
+    line = [a + b * i for i in range(count)]
+    assert ablation.smooth(line) == pytest.approx(line, abs=1e-8 * (1 + abs(a) + abs(b) * count))
+
+
+def test_unknown_stage_of_a_log_is_told(study: Study, logs: dict[str, Path]) -> None:
+    with pytest.raises(RefbenchError, match="'RL'"):
+        ablation.ablation_chart(study, NEURIPS, {"SFT": "sharpen"}, {"RL": logs["GRPO"]})
+
+
+# ---- LaTeX
+
+
+def test_names_cannot_break_latex() -> None:
+    nasty = "a_b & 100% \\input{x} #$^~{}\n\x1b[31m"
+    text = drawn.latex_text(nasty)
+    assert "\\input{" not in text
+    assert "\n" not in text
+    assert "\x1b" not in text
+    assert re.search(r"(?<!\\)[&%#_$]", text) is None
+
+
+def test_table_marks_the_best_and_those_not_told_from_it(study: Study) -> None:
+    from refbench.report.latex import compare_runs, main_table
+
+    compared = compare_runs(study, views=("overall",), resamples=200)
+    assert compared is not None
+    text = main_table(study, compared)
+    best = study.ranked[0]
+    (line,) = [line for line in text.splitlines() if line.strip().startswith(best.name)]
+    assert rf"\mathbf{{{best.summary.mean.value:.1f}}}" in line
+    for pair in compared.pairs:
+        if best.name in (pair.a, pair.b):
+            other = study.run(pair.b if pair.a == best.name else pair.a)
+            undecided = pair.difference("overall", "all", "mean").better == "undecided"
+            assert (rf"\underline{{{other.summary.mean.value:.1f}}}" in text) == undecided
+    assert text.count(r"\\") == 1 + len(study.runs)
+    assert r"\toprule" in text
