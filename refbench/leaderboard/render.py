@@ -41,7 +41,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def plain(column: Column, value: Value) -> str:
-    """A value as text without markup, not escaped."""
+    """A value as printable text, not escaped for any format."""
     if value is None or value == "":
         return DASH
     if isinstance(value, Place):
@@ -50,7 +50,7 @@ def plain(column: Column, value: Value) -> str:
         return "yes" if value else "no"
     if isinstance(value, Cell):
         return cell_text(value, 0 if column.kind == "rating" else 1)
-    return value if isinstance(value, str) else number(value)
+    return safe.printable(value, 200) if isinstance(value, str) else number(value)
 
 
 def cell_text(cell: Cell, digits: int) -> str:
@@ -220,7 +220,7 @@ def as_json(board: Board) -> str:
         ],
         "rows": rows,
     }
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def _json_value(value: Value) -> Any:
@@ -341,7 +341,7 @@ def _html_cell(column: Column, row: Row, best: set[str]) -> dict[str, Any]:
     elif isinstance(value, bool):
         sort = int(value)
     elif value is not None:
-        sort = value
+        sort = plain(column, value) if isinstance(value, str) else value
     name = row.entry.name
     mark = "best" if name in best else "lead" if row.leads.get(column.key) else ""
     text = plain(column, value)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from refbench.leaderboard.textsafe import markdown
+from refbench.leaderboard.textsafe import markdown, printable
 from refbench.schema import AXES, Record
 from refbench.stats.recovery import Cell
 
@@ -65,6 +65,22 @@ class Verdict(Record):
         """0 verified, 1 differs, 2 refused."""
         return {"verified": 0, "differs": 1, "refused": 2}[self.verdict]
 
+    def text(self) -> str:
+        """The same for a terminal: plain lines, nothing but printable characters."""
+        lines = [f"{printable(self.entry or 'entry without a name', 80)}: {self.verdict}"]
+        lines += [f"  {one.name}: {printable(one.message, 600)}" for one in self.findings]
+        lines += [f"  {printable(note, 300)}" for note in self.notes]
+        if self.compared:
+            lines.append(f"  {self.compared} scores and claims recomputed, {self.differing} differ.")
+        lines += [
+            f"    {printable(one.what, 120)}: claimed {_number(one.claimed, 6)}, found {_number(one.found, 6)}, "
+            f"tolerance {one.tolerance:.2g}"
+            for one in self.differences[:10]
+        ]
+        if self.regeneration:
+            lines.append(f"  {printable(self.regeneration, 300)}")
+        return "\n".join(lines)
+
     def comment(self) -> str:
         """A summary in GitHub Markdown, short enough for a comment."""
         title = {
@@ -83,7 +99,7 @@ class Verdict(Record):
             lines += ["", "| axis | recomputed | 95 % interval |", "|---|---:|---|"]
             cells: dict[str, Cell] = {axis: self.axes[axis] for axis in AXES if axis in self.axes}
             for name, cell in (cells | {"mean": self.mean}).items():
-                lines.append(f"| {name.replace('_', ' ')} | {_number(cell.value)} | {_interval(cell)} |")
+                lines.append(f"| {name.replace('_', ' ')} | {_points(cell.value)} | {_interval(cell)} |")
         if self.differences:
             lines += ["", "| what | claimed | recomputed | tolerance |", "|---|---:|---:|---:|"]
             lines += [
@@ -95,6 +111,10 @@ class Verdict(Record):
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _interval(cell: Cell) -> str:

@@ -102,3 +102,21 @@ def zipped(entry: Path, to: Path, extra: Callable[[zipfile.ZipFile], object] = l
                 archive.write(path, path.relative_to(entry).as_posix())
         extra(archive)
     return to
+
+
+def put(*path: str, to: object) -> Callable[[dict[str, Any]], None]:
+    """A change that sets one field."""
+
+    def change(data: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            data = data[key]
+        data[path[-1]] = to
+
+    return change
+
+
+def drop_output(entry: Path) -> str:
+    """Delete the first output and return its sample."""
+    first = outputs(entry)[0]
+    first.unlink()
+    return first.stem

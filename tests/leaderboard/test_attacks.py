@@ -21,7 +21,20 @@ import numpy as np
 import pytest
 from conftest import METRICS, World
 from PIL import Image as PILImage
-from spoil import change_json, content, outputs, paint, records, rescore, reseal, scores, write_records, zipped
+from spoil import (
+    change_json,
+    content,
+    drop_output,
+    outputs,
+    paint,
+    put,
+    records,
+    rescore,
+    reseal,
+    scores,
+    write_records,
+    zipped,
+)
 
 Change = Callable[[Path, World], object]
 
@@ -44,15 +57,6 @@ def better_scores(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["metric"] == "psnr":
             row["value"] += 3.0
-
-
-def put(*path: str, to: object) -> Callable[[dict[str, Any]], None]:
-    def change(data: dict[str, Any]) -> None:
-        for key in path[:-1]:
-            data = data[key]
-        data[path[-1]] = to
-
-    return change
 
 
 def one_tolerance(rows: list[dict[str, Any]]) -> None:
@@ -204,14 +208,8 @@ def other_picture(sample: str, old: np.ndarray) -> np.ndarray:
     return np.repeat(np.repeat(tile, 16, 0), 16, 1)
 
 
-def drop_first(entry: Path) -> str:
-    first = outputs(entry)[0]
-    first.unlink()
-    return first.stem
-
-
 def without_first_record(entry: Path) -> None:
-    sample = drop_first(entry)
+    sample = drop_output(entry)
     write_records(entry, [row for row in records(entry) if row["id"] != sample])
 
 
@@ -296,8 +294,8 @@ IMAGES: dict[str, tuple[str, str, Change]] = {
         "scores-differ",
         lambda e, w: (paint(e, lambda s, image: w.suite.sample(s).draft), reseal(e)),
     ),
-    "a sample's image missing": ("refused", "missing-sample", lambda e, w: drop_first(e)),
-    "a sample's image missing, unlisted": ("refused", "missing-sample", lambda e, w: (drop_first(e), reseal(e))),
+    "a sample's image missing": ("refused", "missing-sample", lambda e, w: drop_output(e)),
+    "a sample's image missing, unlisted": ("refused", "missing-sample", lambda e, w: (drop_output(e), reseal(e))),
     "a sample without a record": ("refused", "missing-sample", lambda e, w: (without_first_record(e), reseal(e))),
     "a sample out of the plan": (
         "refused",
