@@ -77,9 +77,10 @@ def write_tiny(folder: Path, samples: int = 8, name: str = "tiny") -> Path:
                         reference=sample.reference,
                         mask=sample.mask,
                         reference_box=sample.reference_box,
-                        target_webp=encode_webp(target, None),
-                        reference_webp=encode_webp(sample.reference, None),
-                    )
+                        target_webp=encode_webp(target, None, method=0),
+                        reference_webp=encode_webp(sample.reference, None, method=0),
+                    ),
+                    method=0,
                 )
             )
         if rows:

@@ -15,10 +15,10 @@ line at a time, so that a kill leaves at most one broken last line, which is cut
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -110,7 +110,7 @@ class RunFolder:
             )
         return folder
 
-    @contextmanager
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process; another refbench at work on it is refused, a dead one is not in the way.
 
@@ -119,6 +119,7 @@ class RunFolder:
         """
         from filelock import FileLock, Timeout
 
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / LOCK, timeout=0)
@@ -137,6 +138,11 @@ class RunFolder:
             yield
         finally:
             lock.release()
+            if not (self.path / MANIFEST).exists():
+                with contextlib.suppress(OSError):  # nothing came of it: leave no empty folders behind
+                    (self.path / LOCK).unlink(missing_ok=True)
+                    for folder in made:
+                        folder.rmdir()
 
     # ---- manifest
 
