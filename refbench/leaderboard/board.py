@@ -17,7 +17,7 @@ from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.leaderboard import entry as e
 from refbench.leaderboard.columns import COLUMNS, Column, Row
-from refbench.leaderboard.pool import ENTRIES, BoardEntry, differences, read_entries, refuse
+from refbench.leaderboard.pool import BoardEntry, differences, read_entries, refuse
 from refbench.leaderboard.safety import opened
 from refbench.leaderboard.sheet import FOLDER, Sheet, read_sheet, write_sheet
 from refbench.leaderboard.submission import board_copy, submit
@@ -57,7 +57,7 @@ def gather(board: str | os.PathLike[str], columns: Sequence[Column] = COLUMNS) -
     sheet = read_sheet(root)
     entries = read_entries(root, sheet)
     if not entries:
-        raise RefbenchError(f"Expected entries under {root / ENTRIES}, but there are none; add one first.")
+        raise RefbenchError(f"Expected entries under {root / e.ENTRIES}, but there are none; add one first.")
     cards = sheet.head.cards
     runs = {one.entry.name: one.scores for one in entries}
     ranking = rank(runs, sheet.answers, sheet.metas, cards)
@@ -165,7 +165,7 @@ def add(
             facts = (entry.suite_hash, entry.metric_cards, tuple(sheet.metas["sample"]))
             head = (sheet.head.suite_hash, sheet.head.metric_cards, tuple(sheet.metas["sample"]))
             refuse(differences({entry.name: facts}, head), "the board")
-            target = root / ENTRIES / entry.name
+            target = root / e.ENTRIES / entry.name
             if target.exists():
                 if not replace:
                     raise RefbenchError(

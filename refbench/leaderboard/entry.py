@@ -31,6 +31,8 @@ MANIFEST = "manifest.json"
 RECORDS = "records.jsonl"
 SCORES = "scores.parquet"
 VERDICT = "verdict.json"
+ENTRIES = "entries"
+"""The board's folder of entries."""
 BOARD_BYTES = 300 * 1024
 """Largest size of an entry on the board, in bytes, outputs not counted."""
 MAX_JSON = 2 * 1024 * 1024

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from refbench.tasks.suite import Suite
 
-ENTRIES = "entries"
-
 
 @dataclass(frozen=True, slots=True)
 class BoardEntry:
@@ -88,7 +86,7 @@ def read_entries(board: Path, sheet: Sheet) -> list[BoardEntry]:
     Raises:
         RefbenchError: with the list of what differs.
     """
-    root = board / ENTRIES
+    root = board / e.ENTRIES
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     entries = [read_entry(folder, len(sheet.metas)) for folder in folders]
     faults = differences(

@@ -89,6 +89,12 @@ def verify(
             files = stack.enter_context(opened(Path(entry), also))
             content = entry_of(files)
             name, seal, suite_hash = content.name, content.seal, content.suite_hash
+            if Path(entry).parent.name == e.ENTRIES and Path(entry).name != name:
+                raise RefusedError(
+                    "wrong-name",
+                    f"Expected the entry '{printable(Path(entry).name, 64)}', but it calls itself '{name}'; rename the "
+                    "folder.",
+                )
             if outputs is not None:
                 files = {**files, **only_outputs(stack.enter_context(opened(Path(outputs))), files)}
             whole = suite_of(suite, content)
