@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from refbench.cli import options as o
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-class Stage(str, Enum):
+class Stage(StrEnum):
     """What to train; each stage starts from the one before."""
 
     autoencoder = "autoencoder"

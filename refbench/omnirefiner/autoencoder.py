@@ -25,9 +25,6 @@ from torch import Tensor, nn
 
 from refbench.images import Image
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
 
 @dataclass(frozen=True, slots=True)
 class _Distribution:
@@ -56,15 +53,19 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     deviation: half-way to white, so that fine detail counts in the loss without ruling it.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self, patch: int = 4, latent_channels: int = 16, scaling_factor: float = 1.0, shift_factor: float = 0.0
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         numbers = 3 * patch * patch
         self.mean = nn.Parameter(torch.zeros(numbers), requires_grad=False)
         self.analysis = nn.Parameter(torch.eye(numbers)[:latent_channels], requires_grad=False)
         self.synthesis = nn.Parameter(torch.eye(numbers)[:, :latent_channels], requires_grad=False)
+
+    if TYPE_CHECKING:
+        config: Any
+        register_to_config: Any
 
     def fit(self, pixels: Tensor) -> PatchAutoencoder:
         """Fit to pictures (B, 3, H, W) in [-1, 1]; afterwards latents of such pictures have unit variance overall."""
@@ -100,7 +101,7 @@ def scale_factor(vae: Any) -> int:
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
-def build_autoencoder(config: dict[str, Any]) -> AutoencoderKL | PatchAutoencoder:
+def build_autoencoder(config: dict[str, Any]) -> Any:
     """A fresh autoencoder; `config` gives the constructor's arguments, with `patch` those of the linear one.
 
     For ``AutoencoderKL`` the block types follow from the widths.
@@ -110,7 +111,8 @@ def build_autoencoder(config: dict[str, Any]) -> AutoencoderKL | PatchAutoencode
     if "patch" in config:
         return PatchAutoencoder(**config)
     levels = len(config["block_out_channels"])
-    return AutoencoderKL(
+    build: Any = AutoencoderKL
+    return build(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         **config,
@@ -120,7 +122,8 @@ def build_autoencoder(config: dict[str, Any]) -> AutoencoderKL | PatchAutoencode
 def encode(vae: Any, pixels: Tensor) -> Tensor:
     """Pixels (B, 3, H, W) in [-1, 1] -> normalised latents (B, C, H/f, W/f): ``(mode - shift) * scale``."""
     latents = vae.encode(pixels).latent_dist.mode()
-    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    found: Tensor = (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    return found
 
 
 def decode(vae: Any, latents: Tensor) -> Tensor:
@@ -145,7 +148,7 @@ def crops(images: Sequence[Image], count: int, size: int, generator: torch.Gener
     return out
 
 
-def autoencoder_loss(vae: AutoencoderKL, pixels: Tensor, generator: torch.Generator, noise: float = 0.03) -> Tensor:
+def autoencoder_loss(vae: Any, pixels: Tensor, generator: torch.Generator, noise: float = 0.03) -> Tensor:
     """L1 and squared error of pixels, L1 of their differences, and a light pull of the latents to N(0, 1).
 
     The latents are decoded with a little noise, so that the decoder bears what a sampler leaves; the predicted
@@ -158,7 +161,8 @@ def autoencoder_loss(vae: AutoencoderKL, pixels: Tensor, generator: torch.Genera
     for axis in (-1, -2):
         loss = loss + 0.5 * F.l1_loss(output.diff(dim=axis), pixels.diff(dim=axis))
     spread = latents.square().mean()
-    return loss + 1e-3 * (spread - 1).abs()
+    total: Tensor = loss + 1e-3 * (spread - 1).abs()
+    return total
 
 
 @torch.no_grad()
@@ -170,14 +174,14 @@ def reconstruction_psnr(vae: Any, pixels: Tensor) -> float:
 
 
 @torch.no_grad()
-def normalise(vae: AutoencoderKL, pixels: Tensor) -> None:
+def normalise(vae: Any, pixels: Tensor) -> None:
     """Set the config's shift and scale so that latents of `pixels` have mean 0 and standard deviation 1."""
     mode = vae.encode(pixels).latent_dist.mode()
     vae.register_to_config(shift_factor=round(float(mode.mean()), 4), scaling_factor=round(1 / float(mode.std()), 4))
 
 
 def train_autoencoder(
-    vae: AutoencoderKL,
+    vae: Any,
     images: Sequence[Image],
     held_out: Sequence[Image],
     out: Path,

@@ -144,8 +144,8 @@ def load_config(name_or_path: str | Path) -> Config:
         path = Path(__file__).parent / "configs" / f"{name_or_path}.yaml"
     if not path.is_file():
         raise RefbenchError(
-            f"Expected a training configuration, one of {', '.join(shipped())} or a YAML file, but got '{name_or_path}'; "
-            "check the name."
+            f"Expected a training configuration, one of {', '.join(shipped())} or a YAML file, "
+            f"but got '{name_or_path}'; check the name."
         )
     try:
         return Config.model_validate(yaml.safe_load(path.read_text()))

@@ -49,8 +49,11 @@ def draw_curves(log: str | Path, out: str | Path) -> Path:
     panels: dict[str, list[str]] = {}
     for name in names:
         head, _, tail = name.partition("/")
-        joint = tail in ("draft", "bound", "none", "right", "shuffled", "one_step")
-        panels.setdefault(f"PSNR inside the mask, {head} (dB)" if joint else name.replace("_", " "), []).append(name)
+        mode = tail.removesuffix("_recovery")
+        title = name.replace("_", " ")
+        if mode in ("draft", "bound", "none", "right", "shuffled", "one_step"):
+            title = f"{'recovery' if mode != tail else 'PSNR, dB,'} inside the mask, {head}"
+        panels.setdefault(title, []).append(name)
     columns = 3
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.9 * lines), layout="constrained")
@@ -58,7 +61,8 @@ def draw_curves(log: str | Path, out: str | Path) -> Path:
         axes = figure.add_subplot(lines, columns, number + 1)
         for name in members:
             x, y = series(rows, name)
-            axes.plot(x, y, label=name.rpartition("/")[2], linewidth=1.3, marker="." if len(x) < 40 else None)
+            label = name.rpartition("/")[2].removesuffix("_recovery")
+            axes.plot(x, y, label=label, linewidth=1.3, marker="." if len(x) < 40 else None)
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)

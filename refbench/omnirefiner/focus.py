@@ -9,7 +9,7 @@ better it lies, the less the model must search: a reference that is only slightl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def crop_box(mask: Mask, margin: float = MARGIN) -> Box:
     side = int(np.ceil(max(width, height, 8) * (1 + 2 * margin)))
     corner = []
     for start, length, limit in ((x, width, mask.shape[1]), (y, height, mask.shape[0])):
-        first = int(round(start + length / 2 - side / 2))
+        first = round(start + length / 2 - side / 2)
         corner.append(int(np.clip(first, 0, limit - side)) if side <= limit else (limit - side) // 2)
     return corner[0], corner[1], side, side
 
@@ -104,7 +104,8 @@ def match_keypoints(draft: Image, reference: Image, box: Box, reference_box: Box
         grow = max(w, h) // 2
         allowed = np.zeros(reference.shape[:2], np.uint8)
         allowed[max(v - grow, 0) : v + h + grow, max(u - grow, 0) : u + w + grow] = 255
-    sift = cv2.SIFT_create(nfeatures=1500, contrastThreshold=0.02)
+    vision: Any = cv2  # its stubs lack SIFT
+    sift = vision.SIFT_create(nfeatures=1500, contrastThreshold=0.02)
     here, described = sift.detectAndCompute(cv2.cvtColor(draft, cv2.COLOR_RGB2GRAY), area)
     there, known = sift.detectAndCompute(cv2.cvtColor(reference, cv2.COLOR_RGB2GRAY), allowed)
     if described is None or known is None or len(here) < 4 or len(there) < 4:
@@ -116,13 +117,11 @@ def match_keypoints(draft: Image, reference: Image, box: Box, reference_box: Box
     source = np.array([here[m.queryIdx].pt for m in good], np.float64)
     target = np.array([there[m.trainIdx].pt for m in good], np.float64)
     tolerance = 0.02 * side * _scale_of(source, target) + 1.5
-    homography, inside = cv2.findHomography(source, target, cv2.RANSAC, tolerance, maxIters=2000, confidence=0.995)
-    if (
-        homography is not None
-        and int(inside.sum()) >= 2 * LEAST_INLIERS
-        and _sane(homography, box, reference, reference_box)
-    ):
-        return np.asarray(homography, np.float64)
+    homography, inside = vision.findHomography(source, target, cv2.RANSAC, tolerance, maxIters=2000, confidence=0.995)
+    if homography is not None and int(inside.sum()) >= 2 * LEAST_INLIERS:
+        full = np.asarray(homography, np.float64)
+        if _sane(full, box, reference, reference_box):
+            return full
     similarity, inside = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=tolerance, maxIters=2000)
     if similarity is None or int(inside.sum()) < LEAST_INLIERS:
         return None
@@ -201,7 +200,7 @@ def sample_reference(reference: Image, matrix: Matrix, box: Box, size: int) -> I
     picture = reference
     if shrink > 1.05:
         height, width = (max(2, round(v / shrink)) for v in reference.shape[:2])
-        picture = cv2.resize(reference, (width, height), interpolation=cv2.INTER_AREA)
+        picture = np.asarray(cv2.resize(reference, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         sx, sy = width / reference.shape[1], height / reference.shape[0]
         full = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]], np.float64) @ full
     warped = cv2.warpPerspective(

@@ -99,7 +99,8 @@ def combine(
     parts: dict[str, Tensor], groups: int, weights: dict[str, float], floor: float, cap: float
 ) -> tuple[Tensor, dict[str, float]]:
     """Advantages (B,) from parts (B,), each normalised inside its groups and then weighted and added."""
-    total, facts = torch.zeros_like(next(iter(parts.values()))), {}
+    total = torch.zeros_like(next(iter(parts.values())))
+    facts: dict[str, float] = {}
     for name, values in parts.items():
         grouped = values.view(groups, -1)
         advantage, spread = group_advantages(grouped, floor, cap)
@@ -121,7 +122,7 @@ def evaluate(
     for name, batch in batches.items():
         conditions, _ = encode_batch(pipeline, batch, prompts(len(batch.mask)), reference=True)
         noise = pipeline.noise(conditions, torch.Generator().manual_seed(1234))
-        pictures = pipeline.pictures(pipeline.denoise(noise, conditions, config.steps), conditions.size)
+        pictures = pipeline.pictures(pipeline.denoise(noise, conditions, config.steps), conditions, batch.draft)
         out[f"{name}/psnr"] = masked_psnr(pictures, batch)
         for judge, similarity in judges.items():
             parts = rewards_of(pictures, batch, config, similarity)
@@ -243,22 +244,19 @@ def grpo_iteration(
     def policy(rows: Conditions) -> Velocity:
         return lambda x, sigma: pipeline.velocity(x, sigma, rows)
 
-    results = [
-        rollout(
-            policy(many.rows(part)),
-            noise[part],
-            sigmas,
-            name=config.sampler,
-            eta=config.eta,
-            window=window,
-            generator=generator,
+    results = []
+    for part in parts:
+        results.append(
+            rollout(
+                policy(many.rows(part)), noise[part], sigmas, name=config.sampler, eta=config.eta, window=window,
+                generator=generator,
+            )
         )  # fmt: skip
-        for part in parts
-    ]
-    pictures = torch.cat([pipeline.pictures(x, conditions.size) for x, _ in results])
     repeated = Quadruplets(
         *(v.repeat_interleave(size, 0) for v in (batch.draft, batch.reference, batch.target, batch.mask))
     )
+    clean_tokens = torch.cat([x for x, _ in results])
+    pictures = pipeline.pictures(clean_tokens, many, repeated.draft)
     advantages, facts = combine(
         rewards_of(pictures, repeated, config, similarity), groups, weights, config.std_floor, config.advantage_cap
     )
@@ -268,7 +266,8 @@ def grpo_iteration(
     share = -(-len(parts) // config.updates)
     logged: dict[str, list[Tensor]] = {"ratio": [], "kl": [], "clip_share": [], "velocity_norm": []}
     gradient = 0.0
-    for chunk in order.split(share):
+    for start in range(0, len(order), share):
+        chunk = order[start : start + share]
         optimiser.zero_grad(set_to_none=True)
         total = sum(parts[int(p)].stop - parts[int(p)].start for p in chunk)
         for p in chunk.tolist():

@@ -35,12 +35,14 @@ def load_kontext(
 
     assert model.pretrained is not None
     try:
-        stock: Any = FluxKontextPipeline.from_pretrained(model.pretrained, torch_dtype=dtype)
+        stock: Any = FluxKontextPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+            model.pretrained, torch_dtype=dtype
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RefbenchError(
-            f"Expected a FLUX.1-Kontext pipeline at '{model.pretrained}', but it cannot be loaded ({reason}); accept its "
-            "licence on the hub and log in, or give a local folder."
+            f"Expected a FLUX.1-Kontext pipeline at '{model.pretrained}', but it cannot be loaded ({reason}); accept "
+            "its licence on the hub and log in, or give a local folder."
         ) from None
     pipeline = OmniRefinerPipeline(
         stock.scheduler, stock.vae, stock.transformer, stock.text_encoder, stock.tokenizer, stock.text_encoder_2,
@@ -51,7 +53,7 @@ def load_kontext(
         pipeline.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=f"stage{number}")
     if adapters:
         pipeline.fuse_lora(components=["transformer"])
-        pipeline.unload_lora_weights()
+        pipeline.unload_lora_weights()  # type: ignore[no-untyped-call]
     return pipeline
 
 

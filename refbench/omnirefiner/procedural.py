@@ -65,4 +65,5 @@ def _texture(rng: Generator, height: int, width: int) -> Image:
         cell = int(rng.integers(2, 9))
         grain = rng.normal(0, rng.uniform(5, 40), (height // cell + 2, width // cell + 2, 1))
         values = values + grain.repeat(cell, 0).repeat(cell, 1)[:height, :width]
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    texture: Image = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return texture

@@ -133,7 +133,8 @@ def side_by_side(draft: Image, reference: Image, mask: Mask, refined: Image) -> 
 def refine_file(
     draft: Path, reference: Path, out: Path, *, mask: Path | None = None, box: Box | None = None,
     reference_box: Box | None = None, prompt: str | None = None, variant: str = "omnirefiner",
-    checkpoint: Path | None = None, steps: int | None = None, seed: int = 0, device: str = "cpu", show: Path | None = None,
+    checkpoint: Path | None = None, steps: int | None = None, seed: int = 0, device: str = "cpu",
+    show: Path | None = None,
 ) -> Image:  # fmt: skip
     """:func:`refine` from files to a PNG file, and with `show` a side-by-side picture.
 

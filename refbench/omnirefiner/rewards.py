@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,12 +73,13 @@ def perceptual(name: str, device: str) -> Perceptual:
         folder = _dreamsim_folder()
         if folder is None or not find_spec("dreamsim"):
             raise UnavailableError(
-                "Expected DreamSim and its weights for the perceptual reward, but they are not here; install `dreamsim`, "
-                "run it once with network access, or set `perceptual: squeezenet` in the configuration."
+                "Expected DreamSim and its weights for the perceptual reward, but they are not here; install "
+                "`dreamsim`, run it once with network access, or set `perceptual: squeezenet` in the configuration."
             )
-        from dreamsim import dreamsim
+        import dreamsim
 
-        model, _ = dreamsim(pretrained=True, device=device, cache_dir=str(folder))
+        build: Any = dreamsim.dreamsim
+        model, _ = build(pretrained=True, device=device, cache_dir=str(folder))
         resized = lambda x: F.interpolate(x, (224, 224), mode="bicubic", antialias=True)  # noqa: E731
         return lambda patches, targets: 1 - model(resized(patches), resized(targets))
     raise RefbenchError(

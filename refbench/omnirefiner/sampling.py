@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import torch
@@ -115,7 +116,7 @@ def rollout(
     """
     x, taken = noise.float(), []
     levels = [float(s) for s in sigmas]
-    for i, (sigma, following) in enumerate(zip(levels, levels[1:], strict=False)):
+    for i, (sigma, following) in enumerate(pairwise(levels)):
         v = velocity(x, torch.full((x.shape[0],), sigma, device=x.device)).float()
         if i not in window or eta == 0:
             x = euler_step(x, v, sigma, following)

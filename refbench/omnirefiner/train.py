@@ -37,7 +37,8 @@ def hardware(device: str) -> str:
 def _card(stage: str, device: str, seed: int, facts: dict[str, Any], assets: Path) -> dict[str, Any]:
     note = assets / "README.md"
     return {
-        "stage": stage, "paper": "arXiv 2511.19990", "licence": "Apache-2.0", "hardware": hardware(device), "seed": seed,
+        "stage": stage, "paper": "arXiv 2511.19990", "licence": "Apache-2.0",
+        "hardware": hardware(device), "seed": seed,
         "data": note.read_text().strip().splitlines()[-1] if note.is_file() else assets.name,
         "command": shlex.join(["refbench", *sys.argv[1:]]), "torch": torch.__version__, **facts,
     }  # fmt: skip

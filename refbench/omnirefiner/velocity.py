@@ -47,7 +47,7 @@ def velocity(
     sequence, ids = assemble(noisy, conditions, mode)
     dtype = conditions.prompt_embeds.dtype
     guidance = conditions.guidance
-    output = transformer(
+    output: Tensor = transformer(
         hidden_states=sequence.to(dtype),
         timestep=sigma.to(dtype),
         guidance=None if guidance is None else torch.full((noisy.shape[0],), guidance, device=noisy.device),
@@ -60,4 +60,5 @@ def velocity(
     if prediction == "velocity":
         return output
     clean = conditions.draft.float() + output
-    return (noisy.float() - clean) / sigma.float().view(-1, 1, 1)
+    found: Tensor = (noisy.float() - clean) / sigma.float().view(-1, 1, 1)
+    return found

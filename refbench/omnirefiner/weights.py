@@ -109,7 +109,7 @@ def load_pipeline(
         pipeline.set_adapters(list(adapters))
         if fuse:
             pipeline.fuse_lora(components=["transformer"], adapter_names=list(adapters))
-            pipeline.unload_lora_weights()
+            pipeline.unload_lora_weights()  # type: ignore[no-untyped-call]
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

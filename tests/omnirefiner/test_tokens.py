@@ -27,7 +27,8 @@ def _conditions(batch: int = 1) -> Conditions:
     mask = torch.zeros(batch, 1, 4, 4)
     mask[..., :2, :2] = 1
     return Conditions(
-        draft=torch.ones(batch, 4, 8), size=(4, 4), prompt_embeds=torch.zeros(batch, 1, 4), pooled=torch.zeros(batch, 4),
+        draft=torch.ones(batch, 4, 8), size=(4, 4), prompt_embeds=torch.zeros(batch, 1, 4),
+        pooled=torch.zeros(batch, 4),
         reference=2 * torch.ones(batch, 9, 8), reference_size=(6, 6), mask=mask,
     )  # fmt: skip
 
