@@ -242,15 +242,19 @@ def encode_png(image: Image | Mask, compress_level: int = 3) -> bytes:
     return buffer.getvalue()
 
 
-def encode_webp(image: Image, quality: int | None) -> bytes:
-    """Encode as WebP at `quality` (0-100), or lossless with exact pixels when it is None."""
+def encode_webp(image: Image, quality: int | None, *, method: int = 6) -> bytes:
+    """Encode as WebP at `quality` (0-100), or lossless with exact pixels when it is None.
+
+    `method` 0 is fast, 6 small; it never changes lossless pixels.
+    """
     from PIL import Image as PILImage
 
     buffer = io.BytesIO()
     if quality is None:
-        PILImage.fromarray(image).save(buffer, "WEBP", lossless=True, quality=100, method=6, exact=True)
+        effort = 100 if method == 6 else 10 * method
+        PILImage.fromarray(image).save(buffer, "WEBP", lossless=True, quality=effort, method=method, exact=True)
     else:
-        PILImage.fromarray(image).save(buffer, "WEBP", quality=quality, method=6)
+        PILImage.fromarray(image).save(buffer, "WEBP", quality=quality, method=method)
     return buffer.getvalue()
 
 

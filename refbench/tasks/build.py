@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,9 @@ def load_recipes(path: Path | None = None) -> list[dict[str, Any]]:
             if recipe["task"] not in TASKS or not str(recipe["id"]).startswith(recipe["task"] + "-"):
                 raise ValueError(f"task {recipe['task']}")
         except (ValueError, KeyError, TypeError) as error:
-            raise RefbenchError(f"Expected a recipe (JSON with id and task) in {path}, line {number}, but {error}.") from None
+            raise RefbenchError(
+                f"Expected a recipe (JSON with id and task) in {path}, line {number}, but {error}."
+            ) from None
         found.append(recipe)
     return found
 
@@ -52,6 +56,7 @@ def build_core(
     *,
     recipes: Path | None = None,
     sheets: bool = True,
+    workers: int = 2,
 ) -> str:
     """Make every sample of `core` from its recipe and write `core` and `mini`.
 
@@ -61,6 +66,7 @@ def build_core(
         progress: called with a task's name, samples done and samples in all.
         recipes: another recipes.jsonl than the embedded one.
         sheets: also draw the contact sheets.
+        workers: processes; the result does not depend on it.
 
     Returns:
         The hash of `core`.
@@ -68,24 +74,21 @@ def build_core(
     Raises:
         RefbenchError: sources or recipes are missing or wrong, or the folder cannot be written.
     """
-    store = Sources(sources)
+    Sources(sources)  # a clear error now rather than from a worker
     plan = load_recipes(recipes)
     base = check_writable(out if out is not None else data_folder())
     folder = base / "core"
     listed: list[tuple[str, list[tuple[str, str]]]] = []
     files: dict[str, tuple[int, str]] = {}
-    done = 0
-    for task in TASKS:
-        mine = [recipe for recipe in plan if recipe["task"] == task]
-        if not mine:
-            continue
-        questions: list[Question] = []
-        for recipe in mine:
-            questions.append(make_sample(recipe, store))
-            done += 1
-            if progress:
-                progress(task, done, len(plan))
-        rows = [row_of(question) for question in questions]
+    tasks = [task for task in TASKS if any(recipe["task"] == task for recipe in plan)]
+    ordered = [recipe for task in tasks for recipe in plan if recipe["task"] == task]
+    made: dict[str, list[tuple[Question, dict[str, Any]]]] = {task: [] for task in tasks}
+    for done, (question, row) in enumerate(_make_all(ordered, sources, workers), 1):
+        made[question.meta.task].append((question, row))
+        if progress:
+            progress(question.meta.task, done, len(plan))
+    for task in tasks:
+        questions, rows = [q for q, _ in made[task]], [row for _, row in made[task]]
         data = parquet_bytes(rows)
         images.write_atomic(folder / task / "data.parquet", data)
         images.write_atomic(folder / task / "README.md", task_card("core", task, questions).encode())
@@ -96,6 +99,25 @@ def build_core(
     found = write_header(folder, "core", VERSION, listed, files)
     _write_mini(base / "mini", plan, listed)
     return found
+
+
+def _make_one(job: tuple[dict[str, Any], str]) -> tuple[Question, dict[str, Any]]:
+    import torch
+
+    torch.set_num_threads(1)
+    question = make_sample(job[0], Sources(job[1]))
+    return question, row_of(question)
+
+
+def _make_all(
+    plan: list[dict[str, Any]], sources: str | Path, workers: int
+) -> Iterator[tuple[Question, dict[str, Any]]]:
+    jobs = [(recipe, str(sources)) for recipe in plan]
+    if workers <= 1:
+        yield from map(_make_one, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_make_one, jobs)
 
 
 def _write_mini(folder: Path, plan: Iterable[dict[str, Any]], listed: list[tuple[str, list[tuple[str, str]]]]) -> None:

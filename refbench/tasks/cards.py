@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from refbench.tasks.recipes import Question
 
-_READ = '''```python
+_READ = """```python
 import refbench
 suite = refbench.load_suite("core").select(tasks=["{task}"])
 for sample in suite:                      # .id .draft .reference .mask .prompt .reference_box .meta
@@ -28,7 +28,7 @@ x, y, w, h = row["draft_box"]
 inside = mask[y:y+h, x:x+w]
 draft[y:y+h, x:x+w][inside] = np.array(row["draft_patch"])[inside]
 ```
-'''
+"""
 
 _INTRO = {
     "text": "Printed words whose letters are wrong in the draft.",
@@ -42,7 +42,7 @@ _INTRO = {
 def task_card(suite: str, task: str, questions: Sequence[Question]) -> str:
     """The README.md of a task folder, with YAML front matter for the hub."""
     category, _, mode = task.partition("-")
-    counts = {
+    counts: dict[str, Counter[str]] = {
         "view": Counter(q.meta.view for q in questions),
         "degradation": Counter(q.meta.degradation for q in questions),
         "mask": Counter(q.meta.mask_kind for q in questions),
@@ -54,16 +54,16 @@ def task_card(suite: str, task: str, questions: Sequence[Question]) -> str:
         f"# {task}", "", _INTRO[category],
         "Mode *refine*: the right thing is there, badly drawn." if mode == "refine"
         else "Mode *replace*: something else stands in its place.", "",
-        "Given draft, reference, mask and prompt, put the masked detail right as the reference shows it. Outside the mask",
-        "the draft equals the target exactly. The decoded pixels of the stored pictures are the truth by definition.", "",
+        "Given draft, reference, mask and prompt, put the masked detail right as the reference shows it. Outside the",
+        "mask the draft equals the target exactly. The decoded pixels of the stored pictures are the truth.", "",
         _READ.format(task=task, path=f"tasks/{suite}/{task}/data.parquet"),
     ]  # fmt: skip
     for name, counter in counts.items():
         lines.append(f"- {name}: " + ", ".join(f"{key} {number}" for key, number in counter.most_common()))
     lines += [
         "", "## Licence, source and author of every sample", "",
-        "All assets may be redistributed with attribution. Logos remain trademarks of their owners and are shown to test",
-        "restoration only; no endorsement is implied. Clips and stills of the comfyui-workflow-templates packages are",
+        "All assets may be redistributed with attribution. Logos remain trademarks of their owners and are shown to",
+        "test restoration only; no endorsement is implied. Clips and stills of comfyui-workflow-templates are",
         "AI-generated; the people in them do not exist.", "",
         "| sample | licence | author | source |", "|---|---|---|---|",
     ]  # fmt: skip

@@ -177,7 +177,10 @@ def drift(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tenso
     """Colour and light drift: channel gains, gamma, saturation and a smooth light field that was not there."""
     level = _per_sample(strength, images)
     batch = images.shape[0]
-    sign = lambda: (_rand(images, batch, 1, 1, 1, generator=generator) < 0.5).to(images) * 2 - 1  # noqa: E731
+
+    def sign() -> Tensor:
+        return (_rand(images, batch, 1, 1, 1, generator=generator) < 0.5).to(images) * 2 - 1
+
     gamma = torch.exp(sign() * (0.3 + 0.3 * _rand(images, batch, 1, 1, 1, generator=generator)) * level)
     tint = 1 + _randn(images, batch, 3, 1, 1, generator=generator).clamp(-1.5, 1.5) * 0.16 * level
     light = 1 + smooth_noise(images, 1, 2, generator).clamp(-2, 2) * 0.16 * level
@@ -188,7 +191,7 @@ def drift(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tenso
 
 
 def erase(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Erased parts: blobs, 15 to 60 % of the area, are filled from their smooth surroundings, as a weak inpainter does."""
+    """Erased parts: blobs, up to 60 % of the area, are filled from their surroundings, as a weak inpainter does."""
     level = _per_sample(strength, images)
     noise = smooth_noise(images, 1, 5, generator)
     share = (level * 0.6).view(-1)
@@ -217,9 +220,7 @@ def jpeg(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor
     del generator
     level = _per_sample(strength, images)
     table = torch.tensor(_LUMA, device=images.device, dtype=images.dtype) / 255
-    forward = images.new_tensor(
-        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
-    )
+    forward = images.new_tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
     inverse = images.new_tensor([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
     ycc = torch.einsum("ij,bjhw->bihw", forward, images)
     tiles, tall, wide = _blocks(ycc, 8)

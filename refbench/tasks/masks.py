@@ -93,4 +93,5 @@ def soft_inside(mask: Mask, sigma: float = 1.6) -> NDArray[np.float64]:
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(mask.astype(np.float64), sigma)
-    return np.clip(2 * smooth - 1, 0, 1) * mask
+    weight: NDArray[np.float64] = np.clip(2 * smooth - 1, 0, 1) * mask
+    return weight

@@ -31,7 +31,9 @@ def wrong_text(text: str, strength: float, rng: np.random.Generator) -> str:
     letters = list(text)
     for place in rng.choice(places, size=min(count, len(places)), replace=False):
         old = letters[place]
-        pool = "0123456789" if old.isdigit() else ("ABCDEFGHIKLMNOPRSTUVXZ" if old.isupper() else "abcdeghiklmnoprstuvxz")
+        pool = (
+            "0123456789" if old.isdigit() else ("ABCDEFGHIKLMNOPRSTUVXZ" if old.isupper() else "abcdeghiklmnoprstuvxz")
+        )
         letters[place] = str(rng.choice([new for new in pool if new != old]))
     return "".join(letters)
 
@@ -137,17 +139,34 @@ def _palette(rng: np.random.Generator) -> list[Colour]:
     hue = rng.random()
     shift = float(rng.choice([0.08, 0.33, 0.5, 0.58]))
     dark = bool(rng.random() < 0.5)
-    ground = colorsys.hsv_to_rgb(hue, rng.uniform(0.25, 0.75), rng.uniform(0.2, 0.4) if dark else rng.uniform(0.82, 0.97))
-    first = colorsys.hsv_to_rgb((hue + shift) % 1, rng.uniform(0.4, 0.9), rng.uniform(0.8, 1) if dark else rng.uniform(0.3, 0.6))
+    ground = colorsys.hsv_to_rgb(
+        hue, rng.uniform(0.25, 0.75), rng.uniform(0.2, 0.4) if dark else rng.uniform(0.82, 0.97)
+    )
+    first = colorsys.hsv_to_rgb(
+        (hue + shift) % 1, rng.uniform(0.4, 0.9), rng.uniform(0.8, 1) if dark else rng.uniform(0.3, 0.6)
+    )
     second = colorsys.hsv_to_rgb((hue + 2 * shift) % 1, rng.uniform(0.3, 0.8), rng.uniform(0.6, 0.95))
     return [tuple(round(c * 255) for c in colour) for colour in (ground, first, second)]  # type: ignore[misc]
 
 
-PATTERNS = ("stripes", "checks", "dots", "zigzag", "waves", "scales", "triangles", "argyle", "rings", "weave", "leaves", "terrazzo")
+PATTERNS = (
+    "stripes",
+    "checks",
+    "dots",
+    "zigzag",
+    "waves",
+    "scales",
+    "triangles",
+    "argyle",
+    "rings",
+    "weave",
+    "leaves",
+    "terrazzo",
+)
 
 
 def pattern_print(kind: str, seed: int, size: int = 384, cells: int = 6, colours: list[str] | None = None) -> Print:
-    """A procedural pattern of one of the :data:`PATTERNS`, opaque, (size, size, 4); the seed draws colours and shape."""
+    """A procedural pattern of one of the :data:`PATTERNS`, opaque, (size, size, 4); `seed` draws colours and shape."""
     rng = np.random.default_rng(seed)
     ground, first, second = [hex_colour(c) for c in colours] if colours else _palette(rng)
     big = size * 2
@@ -187,7 +206,15 @@ def pattern_print(kind: str, seed: int, size: int = 384, cells: int = 6, colours
                 draw.polygon([(x, y), (x + step, y), (x + (0 if odd else step), y + step)], fill=main)
             elif kind == "argyle":
                 if odd:
-                    draw.polygon([(x + step / 2, y - step * 0.3), (x + step * 1.1, y + step / 2), (x + step / 2, y + step * 1.3), (x - step * 0.1, y + step / 2)], fill=first)
+                    draw.polygon(
+                        [
+                            (x + step / 2, y - step * 0.3),
+                            (x + step * 1.1, y + step / 2),
+                            (x + step / 2, y + step * 1.3),
+                            (x - step * 0.1, y + step / 2),
+                        ],
+                        fill=first,
+                    )
                 draw.line([(x, y), (x + step, y + step)], fill=second, width=max(2, round(step * 0.05)))
                 draw.line([(x + step, y), (x, y + step)], fill=second, width=max(2, round(step * 0.05)))
             elif kind == "rings":
@@ -208,7 +235,10 @@ def pattern_print(kind: str, seed: int, size: int = 384, cells: int = 6, colours
                     cx, cy = x + float(rng.uniform(0, step)), y + float(rng.uniform(0, step))
                     r = step * float(rng.uniform(0.08, 0.3))
                     corners = sorted(float(a) for a in rng.uniform(0, 2 * math.pi, 6))
-                    draw.polygon([(cx + r * math.cos(a), cy + r * math.sin(a)) for a in corners], fill=first if rng.random() < 0.5 else second)
+                    draw.polygon(
+                        [(cx + r * math.cos(a), cy + r * math.sin(a)) for a in corners],
+                        fill=first if rng.random() < 0.5 else second,
+                    )
     small = picture.resize((size, size), Image.Resampling.BOX)
     out = np.full((size, size, 4), 255, np.uint8)
     out[..., :3] = np.asarray(small)
@@ -220,7 +250,11 @@ def _leaf(draw: ImageDraw.ImageDraw, x: float, y: float, size: float, angle: flo
     outline = side + [(a, -b) for a, b in reversed(side)]
     cos, sin = math.cos(angle), math.sin(angle)
     draw.polygon([(x + size * (a * cos - b * sin), y + size * (a * sin + b * cos)) for a, b in outline], fill=fill)
-    draw.line([(x - size * cos * 0.8, y - size * sin * 0.8), (x + size * cos * 0.8, y + size * sin * 0.8)], fill=vein, width=max(1, round(size * 0.07)))
+    draw.line(
+        [(x - size * cos * 0.8, y - size * sin * 0.8), (x + size * cos * 0.8, y + size * sin * 0.8)],
+        fill=vein,
+        width=max(1, round(size * 0.07)),
+    )
 
 
 def with_panel(mark: Print, panel: str, margin: float = 0.22, radius: float = 0.16) -> Print:
@@ -229,7 +263,9 @@ def with_panel(mark: Print, panel: str, margin: float = 0.22, radius: float = 0.
     pad = round(margin * max(height, width))
     out = np.zeros((height + 2 * pad, width + 2 * pad, 4), np.uint8)
     plate = Image.new("L", (out.shape[1], out.shape[0]), 0)
-    ImageDraw.Draw(plate).rounded_rectangle((0, 0, out.shape[1] - 1, out.shape[0] - 1), round(radius * min(out.shape[:2])), fill=255)
+    ImageDraw.Draw(plate).rounded_rectangle(
+        (0, 0, out.shape[1] - 1, out.shape[0] - 1), round(radius * min(out.shape[:2])), fill=255
+    )
     out[..., :3] = hex_colour(panel)
     out[..., 3] = np.asarray(plate)
     inner = out[pad : pad + height, pad : pad + width]

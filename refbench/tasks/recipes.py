@@ -58,7 +58,10 @@ def frame_of(view: dict[str, Any], sources: Sources) -> Image:
     if "crop" in view:
         x, y, width, height = view["crop"]
         if x < 0 or y < 0 or y + height > picture.shape[0] or x + width > picture.shape[1]:
-            raise RefbenchError(f"Expected a crop inside {view['asset']} ({picture.shape[1]} x {picture.shape[0]} px), got {view['crop']}.")
+            raise RefbenchError(
+                f"Expected a crop inside {view['asset']} ({picture.shape[1]} x {picture.shape[0]} px), "
+                f"got {view['crop']}."
+            )
         picture = np.ascontiguousarray(picture[y : y + height, x : x + width])
     if "size" in view:
         width, height = view["size"]
@@ -67,7 +70,9 @@ def frame_of(view: dict[str, Any], sources: Sources) -> Image:
         picture = images.resize(picture, (height, width))
     gain = view.get("light")
     if gain:
-        lit = to_tensor(picture) ** float(gain.get("gamma", 1.0)) * torch.tensor(gain.get("tint", [1, 1, 1])).view(1, 3, 1, 1)
+        lit = to_tensor(picture) ** float(gain.get("gamma", 1.0)) * torch.tensor(gain.get("tint", [1, 1, 1])).view(
+            1, 3, 1, 1
+        )
         picture = to_image(lit.clamp(0, 1))
     return picture
 
@@ -85,7 +90,9 @@ def make_print(spec: dict[str, Any], sources: Sources, rng: np.random.Generator)
         mark = sources.logo(name, 320) if asset == "logo" else sources.emoji(name)
         return prints.with_panel(mark, spec["panel"]) if spec.get("panel") else mark
     if kind == "pattern":
-        pattern = prints.pattern_print(spec["pattern"], spec["seed"], cells=spec.get("cells", 6), colours=spec.get("colours"))
+        pattern = prints.pattern_print(
+            spec["pattern"], spec["seed"], cells=spec.get("cells", 6), colours=spec.get("colours")
+        )
         aspect = float(spec.get("aspect", 1.0))
         if aspect < 1:
             return np.ascontiguousarray(pattern[:, : max(16, round(pattern.shape[1] * aspect))])
@@ -94,7 +101,7 @@ def make_print(spec: dict[str, Any], sources: Sources, rng: np.random.Generator)
 
 
 def fit_quad(quad: NDArray[np.float64], shape: tuple[int, int], fill: bool, size: tuple[int, int]) -> torch.Tensor:
-    """Corners (1, 4, 2) in [-1, 1] of a print of (height, width) px fitted into a quad given in px, keeping its aspect."""
+    """Corners (1, 4, 2) in [-1, 1] of a print of (height, width) px fitted into a quad in px, keeping its aspect."""
     height, width = size
     corners = torch.from_numpy(quad / np.array([width, height]) * 2 - 1).unsqueeze(0)
     if fill:
@@ -107,7 +114,9 @@ def fit_quad(quad: NDArray[np.float64], shape: tuple[int, int], fill: bool, size
     return warp_points(inner, square_to_quad(corners))[0]
 
 
-def put(view: dict[str, Any], surface: Image, prints_: list[prints.Print], fill: bool, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def put(
+    view: dict[str, Any], surface: Image, prints_: list[prints.Print], fill: bool, seed: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Lay each of the prints on the same surface in the same place: (picture, cover) for each."""
     ground = to_tensor(surface)
     size = (surface.shape[0], surface.shape[1])
@@ -116,7 +125,9 @@ def put(view: dict[str, Any], surface: Image, prints_: list[prints.Print], fill:
     out = []
     first = fit_quad(np.array(view["quad"], np.float64), prints_[0].shape[:2], fill, size)
     for layer in prints_:
-        own = first if view.get("same_box") else fit_quad(np.array(view["quad"], np.float64), layer.shape[:2], fill, size)
+        own = (
+            first if view.get("same_box") else fit_quad(np.array(view["quad"], np.float64), layer.shape[:2], fill, size)
+        )
         # a print much larger than its place is first scaled down, so that warping does not alias
         span = (own[0].amax(dim=0) - own[0].amin(dim=0)).numpy() * np.array([size[1], size[0]]) / 2
         scale = min(1.0, 2.2 * float(span.max()) / max(layer.shape[:2]))
@@ -126,7 +137,8 @@ def put(view: dict[str, Any], surface: Image, prints_: list[prints.Print], fill:
         out.append(
             compose(
                 ground, to_tensor(layer), own,
-                wrap=one * view.get("wrap", 0.0), bow=one * view.get("bow", 0.0), cloth=one * view.get("cloth", 0.0), folds=folds,
+                wrap=one * view.get("wrap", 0.0), bow=one * view.get("bow", 0.0),
+                cloth=one * view.get("cloth", 0.0), folds=folds,
                 supersample=2, opacity=view.get("opacity", 0.95), shading=view.get("shading", 0.9),
                 grain=view.get("grain", 1.0), softness=view.get("softness", 0.45),
             )
@@ -170,7 +182,6 @@ def make_sample(recipe: dict[str, Any], sources: Sources) -> Question:
         reference, seen = put(reference_view, other, [right], fill, seed + 2)[0]
         reference_image = to_image(reference)
         box = _box_of((seen[0, 0] > 0.2).numpy(), 4)
-        view = "composed"
     else:
         target, reference_image = surface, other
         size = (target.shape[0], target.shape[1])
@@ -181,15 +192,16 @@ def make_sample(recipe: dict[str, Any], sources: Sources) -> Question:
             layer = make_print(recipe["wrong"], sources, np.random.default_rng(seed + 1))
             fill = recipe["wrong"]["type"] == "pattern" or bool(target_view.get("fill"))
             wrong = put(target_view, surface, [layer], fill, seed)[0][0]
-        box = tuple(recipe["reference_box"]) if recipe.get("reference_box") else None  # type: ignore[assignment]
-        view = "true"
+        box = tuple(recipe["reference_box"]) if recipe.get("reference_box") else None
     kind: masks.MaskKind = recipe["mask"]
     mask = masks.draw_mask(shape, kind, np.random.default_rng(seed + 3))
     if recipe["kind"] == "views" and kind == "tight":
         mask = shape
     share = float(mask.mean())
     if not masks.SHARES[0] <= share <= masks.SHARES[1]:
-        raise RefbenchError(f"Expected a mask of 2 to 35 % in {recipe['id']}, but it covers {share:.1%}; change its recipe.")
+        raise RefbenchError(
+            f"Expected a mask of 2 to 35 % in {recipe['id']}, but it covers {share:.1%}; change its recipe."
+        )
     target_webp = images.encode_webp(target, TARGET_QUALITY)
     reference_webp = images.encode_webp(reference_image, REFERENCE_QUALITY)
     target, reference_image = images.decode_image(target_webp), images.decode_image(reference_webp)
@@ -199,8 +211,9 @@ def make_sample(recipe: dict[str, Any], sources: Sources) -> Question:
     spoilt = recipe.get("degradation")
     names = [n for n in (recipe.get("fault"), spoilt["name"] if spoilt else None) if n]
     meta = SampleMeta(
-        id=recipe["id"], task=recipe["task"], category=recipe["task"].partition("-")[0], mode=recipe["task"].partition("-")[2],
-        source_id=group_of(target_view["asset"]), view=view, degradation="+".join(names),
+        id=recipe["id"], task=recipe["task"], category=recipe["task"].partition("-")[0],
+        mode=recipe["task"].partition("-")[2], source_id=group_of(target_view["asset"]),
+        view="composed" if recipe["kind"] == "print" else "true", degradation="+".join(names),
         strength=float(recipe["strength"]), mask_kind=kind, mask_share=round(share, 6), text=text,
         licence=licence, attribution=attribution, source=source, seed=seed,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def _unpack(arrays: dict[str, NDArray[np.uint8]], name: str, mode: str) -> Tenso
 
     data, ends = arrays[f"{name}_data"], arrays[f"{name}_ends"]
     out = []
-    for start, stop in zip(ends, ends[1:], strict=False):
+    for start, stop in pairwise(ends):
         with Image.open(io.BytesIO(data[start:stop].tobytes())) as picture:
             out.append(np.asarray(picture.convert(mode)))
     return torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).contiguous()
@@ -46,6 +47,9 @@ class QuadrupletSampler:
         device: where the assets live and the batches are made.
         generator: of the same device; its state decides every batch.
         prints: share of composed prints, the rest are clip pairs.
+        reach: smallest and largest half side of what is masked, as a share of the frame's. The default is
+            a focus crop, in which the mask fills much of the frame; suites want less.
+        most: largest masked share of the frame.
 
     Raises:
         RefbenchError: the folder holds no prepared assets.
@@ -59,6 +63,8 @@ class QuadrupletSampler:
         generator: torch.Generator | None = None,
         *,
         prints: float = 0.5,
+        reach: tuple[float, float] = (0.5, 0.88),
+        most: float = 0.8,
     ) -> None:
         path = Path(assets_dir) / "assets.npz"
         if not path.is_file():
@@ -71,6 +77,8 @@ class QuadrupletSampler:
         self.device = torch.device(device)
         self.generator = generator if generator is not None else torch.Generator(self.device).manual_seed(0)
         self.share = prints
+        self.reach, self.most = reach, most
+        self._details: dict[str, list[Tensor]] = {}
         self.glyphs = (torch.from_numpy(arrays["glyphs"]).float() / 255).to(self.device)
         self.advances = torch.from_numpy(arrays["advances"]).to(self.device)
         self.prints = _unpack(arrays, "prints", "RGBA").to(self.device)
@@ -90,25 +98,35 @@ class QuadrupletSampler:
         return torch.randint(0, max(high, 1), (batch,), generator=self.generator, device=self.device)
 
     @torch.no_grad()
-    def batch(self, count: int, misalignment: float | Tensor = 1.0) -> dict[str, Tensor]:
+    def batch(self, count: int, misalignment: float | Tensor = 1.0, details: bool = False) -> dict[str, Tensor]:
         """One batch: `draft`, `reference`, `target` (B, 3, S, S) and `mask` (B, 1, S, S), floats in [0, 1].
 
         Draft equals target outside the mask. `misalignment` in [0, 1], one number or (B,): at 0 the
         reference is the target, at 1 it is another view under another light and scale, on another
         background for prints. The order within a batch is prints first.
+
+        With `details` the batch also says, as (B,) int64 or float tensors, what was made: `kind` (-1 text, 0
+        object print, 1 logo, 2 pattern, 3 clip), `fault` (0 none, 1 the print is wrong), `degradation` (index
+        in :data:`REFINE` or -1), `strength`, `mask_kind` (0 tight, 1 box, 2 scribble), `source` (surface or clip).
         """
+        self._details = {}
         level = torch.as_tensor(misalignment, device=self.device, dtype=torch.float32).expand(count)
-        prints = int(round(count * self.share))
-        if 0 < prints < count:
-            pass
-        elif count == 1:
+        prints = round(count * self.share)
+        if count == 1:
             prints = int(self._uniform(1).item() < self.share)
         parts = []
         if prints:
             parts.append(self._print_batch(level[:prints]))
         if count - prints:
             parts.append(self._clip_batch(level[prints:]))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        out = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if details:
+            out |= {name: torch.cat(values) for name, values in self._details.items()}
+        return out
+
+    def _note(self, **values: Tensor) -> None:
+        for name, value in values.items():
+            self._details.setdefault(name, []).append(value)
 
     __call__ = batch
 
@@ -130,7 +148,9 @@ class QuadrupletSampler:
         panel = grey + (panel - grey) * 0.8
         ink = self._uniform(batch, 3, 1, 1)
         dark = grey > 0.5
-        away = torch.where(dark, grey - 0.35 - 0.3 * self._uniform(batch, 1, 1, 1), grey + 0.35 + 0.3 * self._uniform(batch, 1, 1, 1))
+        away = torch.where(
+            dark, grey - 0.35 - 0.3 * self._uniform(batch, 1, 1, 1), grey + 0.35 + 0.3 * self._uniform(batch, 1, 1, 1)
+        )
         ink = (ink - ink.mean(dim=1, keepdim=True)) * 0.6 + away
         return panel.clamp(0, 1), ink.clamp(0, 1)
 
@@ -157,7 +177,9 @@ class QuadrupletSampler:
         batch = len(index)
         side = max(64, self.size)
         if marks.shape[-1] != side:
-            marks = torch.nn.functional.interpolate(marks, (side, side), mode="bilinear", align_corners=False, antialias=True)
+            marks = torch.nn.functional.interpolate(
+                marks, (side, side), mode="bilinear", align_corners=False, antialias=True
+            )
         panel, _ = self._colours(batch)
         plain = (self._uniform(batch, 1, 1, 1) < 0.5).float()
         flat = (self.kinds[index] == 2).view(-1, 1, 1, 1)
@@ -177,19 +199,22 @@ class QuadrupletSampler:
         batch = len(level)
         texts = (batch + 1) // 2
         right, wrong, aspect = self._text_prints(texts)
+        what = torch.full((texts,), -1, dtype=torch.int64, device=self.device)
         if batch > texts:
             index = self._index(len(self.prints), batch - texts)
             marks = self._mark_prints(index)
             others = self._mark_prints(self._other(index), like=marks)
             right, wrong = torch.cat([right, marks]), torch.cat([wrong, others])
             aspect = torch.cat([aspect, self._uniform(batch - texts, low=0.85, high=1.2)])
+            what = torch.cat([what, self.kinds[index]])
         order = torch.randperm(batch, generator=self.generator, device=self.device)
         right, wrong, aspect = right[order], wrong[order], aspect[order]
         target, cover, draft_print, reference = self._print_views(right, wrong, aspect, level)
-        mask = self._masks(cover)
+        mask = self._masks(cover, batch)
         kind = self._uniform(batch)
         # 45 %: the print is wrong; 20 %: wrong and degraded; 35 %: only degraded
         base = torch.where((kind < 0.65).view(-1, 1, 1, 1), draft_print, target)
+        self._note(kind=what[order], fault=(kind < 0.65).long())
         return self._finish(base, target, reference, mask, kind >= 0.45)
 
     def _other(self, index: Tensor) -> Tensor:
@@ -202,9 +227,12 @@ class QuadrupletSampler:
 
     def _pose(self, aspect: Tensor) -> dict[str, Tensor]:
         batch = len(aspect)
-        reach = self._uniform(batch, low=0.55, high=0.9)
+        reach = self._uniform(batch, low=self.reach[0] * 1.1, high=self.reach[1] * 1.02)
         wide = reach * (aspect / 1.0).clamp(max=1).clamp(min=0.45)
-        half = torch.stack([torch.where(aspect >= 1, reach, wide), torch.where(aspect >= 1, reach / aspect.clamp(max=3.5), reach)], dim=1)
+        half = torch.stack(
+            [torch.where(aspect >= 1, reach, wide), torch.where(aspect >= 1, reach / aspect.clamp(max=3.5), reach)],
+            dim=1,
+        )
         centre = self._uniform(batch, 2, low=-1, high=1) * (0.95 - half).clamp(min=0)
         angle = self._normal(batch).clamp(-2, 2) * 0.17
         tilt = self._uniform(batch, 2, low=-0.35, high=0.35)
@@ -223,20 +251,21 @@ class QuadrupletSampler:
         """Target, its cover, the target with the wrong print, and the reference."""
         batch = len(aspect)
         ground = self._index(len(self.surfaces), batch)
+        self._note(source=ground)
         surface = self._surface(ground)
         pose, other = self._pose(aspect), self._pose(aspect)
         folds = smooth_noise(surface, 2, 3, self.generator)
         moved = {k: v + (other[k] - v) * level.view(-1, *[1] * (v.dim() - 1)) for k, v in pose.items()}
         right, wrong = _legible(right, wrong, surface)
         opacity = self._uniform(batch, low=0.85, high=1.0)
-        target, cover = compose(surface, right, **_kinds(pose), folds=folds, opacity=opacity)
-        spoilt, spoilt_cover = compose(surface, wrong, **_kinds(pose), folds=folds, opacity=opacity)
+        target, cover = _lay(surface, right, pose, folds, opacity)
+        spoilt, spoilt_cover = _lay(surface, wrong, pose, folds, opacity)
         elsewhere = self._surface(self._index(len(self.surfaces), batch))
         change = (self._uniform(batch) < level).view(-1, 1, 1, 1)
         beneath = torch.where(change, elsewhere, surface)
         more = smooth_noise(surface, 2, 3, self.generator)
         column = level.view(-1, 1, 1, 1)
-        reference, _ = compose(beneath, right, **_kinds(moved), folds=folds + (more - folds) * column, opacity=opacity)
+        reference, _ = _lay(beneath, right, moved, folds + (more - folds) * column, opacity)
         reference = drift(reference, level * self._uniform(batch) * 0.45, self.generator)
         return target, torch.maximum(cover, spoilt_cover), spoilt, reference
 
@@ -270,6 +299,8 @@ class QuadrupletSampler:
         reference = sample(self.clips[clip, second].float() / 255, _window(place, zoom_r, angle, self.size, flip))
         reference = drift(reference, level * self._uniform(batch) * 0.35, self.generator)
         mask = self._masks(None, batch)
+        nothing = torch.zeros_like(clip)
+        self._note(kind=nothing + 3, fault=nothing, source=clip)
         return self._finish(target, target, reference, mask, torch.ones(batch, dtype=torch.bool, device=self.device))
 
     def _busy_centre(self, clip: Tensor, frame: Tensor, zoom: Tensor) -> Tensor:
@@ -300,13 +331,10 @@ class QuadrupletSampler:
 
     # ------------------------------------------------------- masks and drafts
 
-    def _masks(self, cover: Tensor | None, batch: int | None = None) -> Tensor:
+    def _masks(self, cover: Tensor | None, batch: int) -> Tensor:
         """(B, 1, S, S) masks: the print's shape widened, its box, or a scribble over it; for clips free boxes,
         ellipses and scribbles."""
         size = self.size
-        if cover is not None:
-            batch = len(cover)
-        assert batch is not None
         like = torch.empty((batch, 1, size, size), device=self.device)
         rows = (torch.arange(size, device=self.device) + 0.5) / size * 2 - 1
         if cover is not None:
@@ -320,7 +348,7 @@ class QuadrupletSampler:
             half = torch.stack([(high[0] - low[0]) / 2, (high[1] - low[1]) / 2], dim=1) + 0.04
         else:
             shape = None
-            half = self._uniform(batch, 2, low=0.4, high=0.82)
+            half = self._uniform(batch, 2, low=self.reach[0] * 0.8, high=self.reach[1] * 0.93)
             centre = self._uniform(batch, 2, low=-1, high=1) * (0.9 - half).clamp(min=0)
         half = half.clamp(0.15, 0.88)
         dx = (rows.view(1, 1, 1, -1) - centre[:, 0].view(-1, 1, 1, 1)) / half[:, 0].view(-1, 1, 1, 1)
@@ -332,13 +360,23 @@ class QuadrupletSampler:
         scribble = ((stroke > 0.45) & (dx.abs() <= 1) & (dy.abs() <= 1)).float()
         tight = shape if shape is not None else blob
         choice = self._uniform(batch, 1, 1, 1)
-        mask = torch.where(choice < 0.4, tight, torch.where(choice < 0.8, box, torch.where(choice < 0.9, blob, scribble)))
+        mask = torch.where(
+            choice < 0.4, tight, torch.where(choice < 0.8, box, torch.where(choice < 0.9, blob, scribble))
+        )
+        order = choice.flatten()
+        self._note(mask_kind=torch.where(order >= 0.9, 2, torch.where((order >= 0.4) & (order < 0.8), 1, 0)))
         edge = max(1, size // 32)
         frame = torch.zeros_like(mask)
         frame[..., edge:-edge, edge:-edge] = 1
         mask = mask * frame
         empty = mask.sum(dim=(1, 2, 3), keepdim=True) < 0.01 * size * size
-        return torch.where(empty, box * frame, mask)
+        mask = torch.where(empty, box * frame, mask)
+        full = mask.mean(dim=(1, 2, 3), keepdim=True) > self.most
+        small = (self.most**0.5) * 0.98
+        core = (
+            (dx.abs() * half[:, 0].view(-1, 1, 1, 1) <= small) & (dy.abs() * half[:, 1].view(-1, 1, 1, 1) <= small)
+        ).float()
+        return torch.where(full, mask * core, mask)
 
     def _finish(
         self, base: Tensor, target: Tensor, reference: Tensor, mask: Tensor, spoil: Tensor
@@ -348,6 +386,7 @@ class QuadrupletSampler:
         choice = self._index(len(REFINE), batch)
         strength = self._uniform(batch, low=0.25, high=0.95)
         choice = torch.where(spoil, choice, torch.full_like(choice, -1))
+        self._note(degradation=choice, strength=strength)
         spoilt = degrade_mixed(REFINE, choice, base, strength, self.generator)
         inner = (blur(mask, self.size / 64) * 2 - 1).clamp(0, 1) * mask
         draft = target + (spoilt - target) * inner
@@ -357,15 +396,30 @@ class QuadrupletSampler:
 def _legible(right: Tensor, wrong: Tensor, surface: Tensor) -> tuple[Tensor, Tensor]:
     """Move the colours of prints without a panel away from the surface's mean luminance."""
     open_share = 1 - right[:, 3:].mean(dim=(1, 2, 3), keepdim=True)
-    tone = (right[:, :3] * right[:, 3:]).mean(dim=(1, 2, 3), keepdim=True) / right[:, 3:].mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)
+    tone = (right[:, :3] * right[:, 3:]).mean(dim=(1, 2, 3), keepdim=True) / right[:, 3:].mean(
+        dim=(1, 2, 3), keepdim=True
+    ).clamp(min=1e-3)
     ground = surface.mean(dim=(1, 2, 3), keepdim=True)
     near = ((tone - ground).abs() < 0.3) & (open_share > 0.35)
-    push = torch.where(ground > 0.5, (ground - 0.4).clamp(min=0) - tone, (ground + 0.4).clamp(max=1) - tone) * near.to(tone)
+    push = torch.where(ground > 0.5, (ground - 0.4).clamp(min=0) - tone, (ground + 0.4).clamp(max=1) - tone) * near.to(
+        tone
+    )
     return tuple(torch.cat([(p[:, :3] + push).clamp(0, 1), p[:, 3:]], dim=1) for p in (right, wrong))  # type: ignore[return-value]
 
 
-def _kinds(pose: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {"quads": pose["quad"], "wrap": pose["wrap"], "bow": pose["bow"], "cloth": pose["cloth"]}
+def _lay(
+    surface: Tensor, layer: Tensor, pose: dict[str, Tensor], folds: Tensor, opacity: Tensor
+) -> tuple[Tensor, Tensor]:
+    return compose(
+        surface,
+        layer,
+        pose["quad"],
+        wrap=pose["wrap"],
+        bow=pose["bow"],
+        cloth=pose["cloth"],
+        folds=folds,
+        opacity=opacity,
+    )
 
 
 def _window(centre: Tensor, zoom: Tensor, angle: Tensor, size: int, flip: Tensor | None = None) -> Tensor:

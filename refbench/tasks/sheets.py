@@ -34,7 +34,8 @@ def contact_sheet(questions: Sequence[Question], side: int = 150, columns: int =
             tile.thumbnail((side, side))
             sheet.paste(tile, (left + place * (side + 1), top + band))
         meta = question.meta
-        label = f"{meta.id} {meta.view} {meta.degradation} {meta.strength:g} {meta.mask_kind} {meta.mask_share:.0%} {meta.text or ''}"
+        label = f"{meta.id} {meta.view} {meta.degradation} {meta.strength:g} {meta.mask_kind} {meta.mask_share:.0%}"
+        label += f" {meta.text or ''}"
         draw.text((left + 2, top + 1), label[:100], fill="black", font=font)
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=82)

