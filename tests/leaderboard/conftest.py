@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from refbench.tasks.suite import Suite, load_suite
 
@@ -86,3 +83,19 @@ def _nothing_escapes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     assert left == []
     assert not any(path.is_symlink() for path in home.rglob("*"))
     assert os.access(home, os.W_OK)
+
+
+@pytest.fixture(scope="session")
+def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A board of three models."""
+    from refbench.leaderboard.board import add, build
+
+    root = tmp_path_factory.mktemp("board")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("refbench.runs.health.doctor_result", lambda *_: {})
+        for model in ("sharpen", "identity", "reference-paste"):
+            run = world.run if model == "sharpen" else make_run(root / "runs" / model, model, world.spec)
+            verdict = add(root / "board", run, submitter="tests", samples=0, metrics=METRICS)
+            assert verdict.verdict == "verified", verdict
+    build(root / "board")
+    return root / "board"

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import METRICS, World
 from PIL import Image as PILImage
-from spoil import (
+
+from .conftest import METRICS, World
+from .spoil import (
     change_json,
     content,
     drop_output,

@@ -13,8 +13,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import METRICS, World, make_run
-from spoil import change_json, put, reseal
 
 from refbench.errors import RefbenchError
 from refbench.leaderboard import board as b
@@ -24,19 +22,8 @@ from refbench.leaderboard.render import html, latex, markdown, number, render
 from refbench.leaderboard.sheet import difficulty
 from refbench.stats.recovery import Cell
 
-
-@pytest.fixture(scope="module")
-def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A board of three models."""
-    root = tmp_path_factory.mktemp("board")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refbench.runs.health.doctor_result", lambda *_: {})
-        for model in ("sharpen", "identity", "reference-paste"):
-            run = world.run if model == "sharpen" else make_run(root / "runs" / model, model, world.spec)
-            verdict = b.add(root / "board", run, submitter="tests", samples=0, metrics=METRICS)
-            assert verdict.verdict == "verified", verdict
-    b.build(root / "board")
-    return root / "board"
+from .conftest import METRICS, World
+from .spoil import change_json, put, reseal
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import World
 
 from refbench.errors import RefbenchError
 from refbench.images import load_image, save_png
@@ -16,6 +15,8 @@ from refbench.leaderboard.entry import BOARD_BYTES, canonical, parse_entry, seal
 from refbench.leaderboard.refused import RefusedError
 from refbench.leaderboard.submission import THUMB_PX, board_copy, submit, thumbnail
 from refbench.runs.folder import RunFolder
+
+from .conftest import World
 
 
 def test_an_entry_holds_outputs_manifest_claims_and_their_hashes(world: World) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import METRICS, World
-from spoil import change_json, drop_output, put, records, reseal, write_records, zipped
 
 from refbench.leaderboard.regenerate import chosen
 from refbench.leaderboard.submission import board_copy
 from refbench.leaderboard.verify import verify, write_verdict
 from refbench.runs.api import score
+
+from .conftest import METRICS, World
+from .spoil import change_json, drop_output, put, records, reseal, write_records, zipped
 
 
 def test_an_honest_entry_is_verified_and_its_model_answers_the_same_again(

@@ -1,0 +1,121 @@
+"""The board's page in headless Chromium: tabs, sorting, filters with a recomputed pool, nothing asked for elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report import browser
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(browser.missing() is not None, reason=str(browser.missing())),
+]
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    driver = browser.start()
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(autouse=True)
+def _fresh(page: Any, built: Path) -> None:
+    page.get("about:blank")
+    page.get(browser.address(built / "index.html"))
+
+
+VISIBLE = "return [...document.querySelectorAll(arguments[0])].filter(c => c.offsetParent).map(c => c.textContent)"
+
+
+def column(page: Any, key: str) -> list[str]:
+    found: list[str] = page.execute_script(VISIBLE, f"#overall td[data-key='{key}'] > span:first-child")
+    return found
+
+
+def names(page: Any) -> list[str]:
+    found: list[str] = page.execute_script(VISIBLE, "#overall tbody th")
+    return found
+
+
+def choose(page: Any, name: str, value: str) -> None:
+    page.execute_script(
+        "const f = document.forms[0].elements[arguments[0]]; f.value = arguments[1];"
+        "f.dispatchEvent(new Event('input', {bubbles: true}))",
+        name,
+        value,
+    )
+
+
+def test_a_click_on_a_head_sorts_by_it_and_again_the_other_way(page: Any) -> None:
+    head = page.find_elements("css selector", "#overall thead button")[0]
+    head.click()
+    falling = names(page)
+    head.click()
+    assert names(page) == sorted(falling) == falling[::-1]
+
+
+def test_tabs_show_one_table_and_are_linked_to(page: Any, built: Path) -> None:
+    page.find_element("id", "tab-claims").click()
+    shown = page.execute_script(
+        "return [...document.querySelectorAll('section')].filter(s => !s.hidden).map(s => s.id)"
+    )
+    assert shown == ["claims"]
+    assert page.current_url.endswith("#claims")
+
+
+def test_a_filter_leaves_its_pool_and_ranks_it_anew(page: Any) -> None:
+    whole = dict(zip(names(page), column(page, "rating"), strict=True))
+    choose(page, "search", "identity")
+    assert names(page) == ["identity"]
+    assert column(page, "rating") == ["1000"]
+    assert column(page, "place") == ["1"]
+    assert column(page, "duels") == ["0–0–0"]
+    choose(page, "search", "")
+    assert dict(zip(names(page), column(page, "rating"), strict=True)) == whole
+    choose(page, "reference", "no")
+    left = names(page)
+    assert 0 < len(left) < len(whole)
+    ratings = [float(text) for text in column(page, "rating")]
+    assert sum(ratings) / len(ratings) == pytest.approx(1000, abs=1)
+
+
+def test_intervals_are_told_on_hover(page: Any) -> None:
+    title = page.execute_script("return document.querySelector(`#overall td[data-key='mean']`).title")
+    assert title.startswith("95 % interval ")
+
+
+def test_no_model_left_is_said(page: Any) -> None:
+    choose(page, "search", "no such model")
+    assert names(page) == []
+    assert page.find_element("css selector", "#overall .none").is_displayed()
+
+
+def test_the_console_is_silent_and_nothing_is_asked_for(page: Any, built: Path) -> None:
+    browser.requests(page)
+    page.refresh()
+    asked = [url for url in browser.requests(page) if not url.startswith("data:")]
+    assert {url.partition("#")[0] for url in asked} <= {browser.address(built / "index.html")}
+    assert browser.console_errors(page) == []
+
+
+def test_hostile_names_run_nothing(built: Path, tmp_path: Path) -> None:
+    from refbench.leaderboard.board import gather
+    from refbench.leaderboard.render import html
+
+    from .test_board import nasty
+
+    path = tmp_path / "nasty.html"
+    path.write_text(html(nasty(gather(built))))
+    driver = browser.start()
+    try:
+        driver.execute_cdp_cmd("Page.enable", {})
+        driver.get(browser.address(path))
+        assert driver.execute_script("return window.owned") is None
+        assert driver.execute_script("return document.scripts.length") == 1
+        assert browser.console_errors(driver) == []
+    finally:
+        driver.quit()
