@@ -1,0 +1,79 @@
+"""compare, submit, verify and leaderboard from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from refbench.cli.main import main
+
+from .conftest import World
+
+
+@pytest.fixture
+def runs(built: Path, world: World) -> list[Path]:
+    return [world.run, built.parent / "runs" / "identity", built.parent / "runs" / "reference-paste"]
+
+
+def test_compare_says_in_words_what_may_be_concluded(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *map(str, runs[1:])]) == 0
+    out = capsys.readouterr().out
+    assert "identity minus reference-paste" in out
+    assert "identity is better in" in out or "undecided" in out
+    assert "Where they differ most" in out
+
+
+def test_compare_prints_json(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *map(str, runs), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["models"] == ["sharpen", "identity", "reference-paste"]
+    row = data["pairs"][0]["differences"][0]
+    assert {"view", "name", "measure", "value", "low", "high", "effect", "p_holm", "detectable", "better"} <= set(row)
+
+
+def test_compare_refuses_what_is_no_run_in_one_sentence(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in ([str(runs[0])], [str(runs[0]), str(tmp_path / "nothing")], [str(runs[0]), str(runs[0])]):
+        assert main(["compare", *arguments]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("Error: Expected")
+        assert len(err.splitlines()) == 1
+
+
+def test_submit_packs_and_says_what_is_next(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", str(runs[1]), "--to", str(tmp_path), "--by", "me", "--archive"]) == 0
+    done = capsys.readouterr()
+    assert done.out.strip() == str(tmp_path / "identity")
+    assert "refbench verify" in done.err
+    assert (tmp_path / "identity-outputs.zip").is_file()
+
+
+def test_verify_ends_with_two_and_the_findings_name(
+    entry: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tests' entry has five metrics only, and the command asks for all that score."""
+    comment = tmp_path / "comment.md"
+    arguments = ["verify", str(entry), "--suite", world.spec, "--sample", "0"]
+    assert main([*arguments, "--comment", str(comment), "--out", str(tmp_path)]) == 2
+    assert "missing-metric" in capsys.readouterr().out
+    assert "missing-metric" in comment.read_text()
+    assert json.loads((tmp_path / "verdict.json").read_text())["verdict"] == "refused"
+    assert main([*arguments, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["findings"][0]["name"] == "missing-metric"
+
+
+def test_leaderboard_builds_and_checks(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = Path(shutil.copytree(built, tmp_path / "board"))
+    assert main(["leaderboard", "check", "--board", str(board)]) == 0
+    (board / "board.csv").write_text("x")
+    assert main(["leaderboard", "check", "--board", str(board)]) == 1
+    assert "board.csv" in capsys.readouterr().err
+    assert main(["leaderboard", "build", "--board", str(board)]) == 0
+    assert main(["leaderboard", "check", "--board", str(board)]) == 0
+    assert main(["leaderboard", "build", "--board", str(tmp_path / "none")]) == 2
