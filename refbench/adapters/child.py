@@ -28,6 +28,12 @@ def child_environment(environment: Mapping[str, str], private: Path) -> dict[str
     return {**kept, "TMPDIR": str(private), "PYTHONUNBUFFERED": "1"}
 
 
+def thread_environment(threads: int | None) -> dict[str, str]:
+    """Variables that hold the numeric libraries of a child to a number of threads; none when it is None."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+    return {} if threads is None else dict.fromkeys(names, str(threads))
+
+
 def package_root() -> Path:
     """The folder that holds the package ``refbench``, for a child that must import the same one."""
     return Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from refbench.adapters import wire
-from refbench.adapters.child import Child, package_root
+from refbench.adapters.child import Child, package_root, thread_environment
 from refbench.adapters.contract import Contained, one_line
 from refbench.adapters.load import Spec, check_card, load_class, resolve, set_up
 from refbench.adapters.sandbox import can_confine, confine
@@ -61,7 +61,9 @@ class WorkerContained:
         options: Mapping[str, Any],
         hide: Sequence[Path],
         network: bool,
+        threads: int | None,
     ) -> None:
+        self._threads = threads
         self.spec, self.batch_size = spec, batch_size
         self.timeout_s, self.start_timeout_s = timeout_s, start_timeout_s
         target = str(spec.path) + (f":{spec.attribute}" if spec.attribute else "") if spec.path else spec.text
@@ -86,7 +88,7 @@ class WorkerContained:
         Raises:
             RefbenchError: the adapter cannot be loaded or set up.
         """
-        child = Child(self._command, os.environ)
+        child = Child(self._command, os.environ, thread_environment(self._threads))
         try:
             with child.deadline(self.start_timeout_s):
                 wire.send(child.input, self._hello)
@@ -277,6 +279,7 @@ def open_contained(
     options: Mapping[str, Any] | None = None,
     hide: Sequence[Path] = (),
     network: bool = True,
+    threads: int | None = None,
     runner: Runner = "auto",
     in_process: bool = False,
 ) -> Iterator[Contained]:
@@ -292,6 +295,7 @@ def open_contained(
         hide: folders that the adapter must find empty, e.g. the suite's; enforced by the system where it can
             (:func:`refbench.adapters.sandbox.can_confine`), and watched in class adapters everywhere.
         network: False closes the network in the same way.
+        threads: CPU threads of the child's numeric libraries; None leaves them to the environment.
         runner: for scripts: "auto" runs `uv run --script` when the header has dependencies, "uv" always,
             "python" the current interpreter.
         in_process: run a class adapter here, without a wall, for debugging.
@@ -331,6 +335,7 @@ def open_contained(
             options=chosen,
             hide=hide,
             network=network,
+            threads=threads,
             runner=runner,
         )
     elif in_process:
@@ -349,6 +354,7 @@ def open_contained(
             options=chosen,
             hide=hide,
             network=network,
+            threads=threads,
         )
     try:
         yield contained

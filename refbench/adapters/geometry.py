@@ -14,6 +14,7 @@ draft inside the mask, which is right in place if wrong in detail, correlates wi
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class Pose:
     matrix: Matrix
     """(3, 3), draft px -> reference px."""
     source: str
-    """Where it came from: "keypoints", "similarity", "box" or "template"."""
+    """Where it came from: "keypoints", "similarity", "box", "figure", "template" or "placed"."""
     matches: int
     """Keypoint matches near the mask that agree with it."""
     inside: float
@@ -346,32 +347,57 @@ def from_boxes(view: View) -> Matrix:
     return np.array([[p / w, 0, u - x * p / w], [0, q / h, v - y * q / h], [0, 0, 1.0]])
 
 
-def from_shapes(view: View) -> Matrix:
-    """The reference's box laid into the mask without stretching it: the mask's quadrilateral where it is one.
+def from_figures(view: View, here: Mask, there: Mask) -> Matrix:
+    """The reference's figure laid on the draft's: corner on corner where both have four, else by size and turn.
 
-    A tight mask around a print in perspective has four corners; they take the box's corners. Otherwise the box is
-    scaled to fit the mask's box.
+    Args:
+        view: the images.
+        here: (H, W), the figure that stands in the draft now, right or wrong.
+        there: (h, w), the figure in the reference.
     """
     import cv2
 
-    x, y, w, h = view.box
-    u, v, p, q = view.reference_box
-    outlines, _ = cv2.findContours(view.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    hull = cv2.convexHull(np.concatenate(outlines))
-    quad = cv2.approxPolyDP(hull, 0.06 * cv2.arcLength(hull, True), True)
-    area = float(view.mask.sum())
-    if len(quad) == 4 and 0.93 < area / max(cv2.contourArea(quad), 1.0) < 1.1:
-        corners = quad.reshape(4, 2).astype(np.float32)
-        corners = corners[np.argsort(np.arctan2(*(corners - corners.mean(0)).T[::-1]))]  # clockwise from top left
-        sides = np.hypot(*(corners - np.roll(corners, 1, 0)).T)
-        aspect = (sides[1] + sides[3]) / max(float(sides[0] + sides[2]), 1.0)
-        if 0.7 < aspect / (p / q) < 1.4:
-            box = np.array([[u, v], [u + p, v], [u + p, v + q], [u, v + q]], np.float32)
-            matrix = cv2.getPerspectiveTransform(corners, box).astype(np.float64)
-            if plausible(matrix, view):
-                return np.asarray(matrix)
-    scale = 1 / (0.96 * min(w / p, h / q))
-    return np.array([[scale, 0, u + p / 2 - scale * (x + w / 2)], [0, scale, v + q / 2 - scale * (y + h / 2)], [0, 0, 1.0]])
+    (a, a_is_quad), (b, b_is_quad) = _corners(here), _corners(there)
+    wide_a, tall_a, wide_b, tall_b = (
+        float(np.hypot(*(c[i] - c[j])) + np.hypot(*(c[k] - c[m])))
+        for c, i, j, k, m in ((a, 1, 0, 2, 3), (a, 3, 0, 2, 1), (b, 1, 0, 2, 3), (b, 3, 0, 2, 1))
+    )
+    aspect = (wide_a / max(tall_a, 1.0)) / max(wide_b / max(tall_b, 1.0), 1e-3)
+    if not (a_is_quad and b_is_quad and 0.67 < aspect < 1.5):
+        box_a, box_b = (cv2.boxPoints(cv2.minAreaRect(c)) for c in (a, b))
+        a, b = _clockwise(box_a), _clockwise(box_b)
+        if not 0.85 < aspect < 1.18:  # another shape: same middle and turn, equal area, inside the mask's box
+            middle, across, down = a.mean(0), a[1] - a[0], a[3] - a[0]
+            across, down = across / max(float(np.hypot(*across)), 1e-3), down / max(float(np.hypot(*down)), 1e-3)
+            size = np.array([np.hypot(*(b[1] - b[0])), np.hypot(*(b[3] - b[0]))])
+            grow = np.sqrt(cv2.contourArea(a) / max(cv2.contourArea(b), 1.0))
+            grow = min(grow, 1.02 * view.box[2] / size[0], 1.02 * view.box[3] / size[1])
+            half_x, half_y = across * size[0] * grow / 2, down * size[1] * grow / 2
+            a = np.array([middle + i * half_x + j * half_y for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
+    matrix = cv2.getPerspectiveTransform(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
+    return np.asarray(matrix) if plausible(matrix, view) else from_boxes(view)
+
+
+def _clockwise(corners: NDArray[Any]) -> NDArray[Any]:
+    """Four corners in the order top left, top right, bottom right, bottom left."""
+    around = corners[np.argsort(np.arctan2(*(corners - corners.mean(0)).T[::-1]))]
+    return np.roll(around, -int(np.argmin(around.sum(1))), axis=0)
+
+
+def _corners(figure: Mask) -> tuple[NDArray[Any], bool]:
+    """The corners of a figure, clockwise from the top left, and whether it is a quadrilateral; else its box."""
+    import cv2
+
+    outlines, _ = cv2.findContours(figure.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    hull = cv2.convexHull(np.concatenate([o for o in outlines if len(o) * 20 > max(map(len, outlines))]))
+    for epsilon in (0.03, 0.05, 0.07):
+        quad = cv2.approxPolyDP(hull, epsilon * cv2.arcLength(hull, True), True)
+        if len(quad) == 4:
+            break
+    full = cv2.contourArea(hull)
+    if len(quad) == 4 and 0.88 < cv2.contourArea(quad) / max(full, 1.0) < 1.1 and figure.sum() > 0.85 * full:
+        return _clockwise(quad.reshape(4, 2).astype(np.float32)), True
+    return _clockwise(cv2.boxPoints(cv2.minAreaRect(hull))), False
 
 
 def from_template(view: View, count: int = 2) -> list[Matrix]:
@@ -416,7 +442,9 @@ def from_template(view: View, count: int = 2) -> list[Matrix]:
             response[~np.isfinite(response)] = -1
             _, value, _, at = cv2.minMaxLoc(response)
             # patch px -> area px -> image px
-            there = np.diag([1 / reduce, 1 / reduce, 1.0]) @ np.array([[1, 0, at[0]], [0, 1, at[1]], [0, 0, 1.0]]) @ place
+            there = (
+                np.diag([1 / reduce, 1 / reduce, 1.0]) @ np.array([[1, 0, at[0]], [0, 1, at[1]], [0, 0, 1.0]]) @ place
+            )
             there = np.array([[1, 0, origin[0]], [0, 1, origin[1]], [0, 0, 1.0]]) @ there
             there = there @ np.array([[1, 0, -corner[0]], [0, 1, -corner[1]], [0, 0, 1.0]])
             found.append((float(value), np.linalg.inv(there) if view.has_box else there))
@@ -460,10 +488,10 @@ def polish(view: View, pose: Pose) -> Pose:
     return best
 
 
-def find_pose(view: View) -> list[Pose]:
+def find_pose(view: View, extra: Sequence[Matrix] = ()) -> list[Pose]:
     """All hypotheses polished and scored, best first; never empty (the boxes are always one)."""
     start = [view.judge(*found) for found in from_keypoints(view)]
-    start += [view.judge(from_boxes(view), "box"), view.judge(from_shapes(view), "box")]
+    start += [view.judge(from_boxes(view), "box"), *(view.judge(m, "figure") for m in extra)]
     best = max(start, key=lambda p: p.score)
     if best.matches < 15 or best.inside < 0.7:
         start += [view.judge(m, "template") for m in from_template(view)]

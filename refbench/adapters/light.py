@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.images import Image, Mask
+from refbench.images import Image, Mask, mask_box
 
 Float = NDArray[np.float32]
 
@@ -115,43 +115,41 @@ def agreement(draft: Float, content: Float, weight: Float, fine: float, window: 
     return np.asarray(smooth * smooth * (3 - 2 * smooth), np.float32)
 
 
-def figure(reference: Image, box: tuple[int, int, int, int]) -> Float:
-    """What stands in the box apart from the background around it: a matte (h, w), 0 to 1.
+def figure(image: Image, inside: Mask) -> Float:
+    """What stands inside a region apart from the background around it: a matte (h, w), 0 to 1.
 
-    GrabCut (Rother et al., SIGGRAPH 2004) at about 160 px, started from the box. Where it finds next to nothing, or
-    nearly everything, the whole box is the figure.
+    GrabCut (Rother et al., SIGGRAPH 2004) at about 160 px, started from the region. Where it finds next to nothing,
+    or nearly everything, the whole region is the figure.
+
+    Args:
+        image: (h, w, 3) uint8.
+        inside: (h, w) bool, not empty: where the figure can be.
     """
     import cv2
 
-    height, width = reference.shape[:2]
-    x, y, w, h = box
-    x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
-    w, h = min(w, width - x), min(h, height - y)
-    whole = np.zeros((height, width), np.float32)
-    whole[y : y + h, x : x + w] = 1
-    margin = max(4, max(w, h) // 3)
-    left, top, right, bottom = max(x - margin, 0), max(y - margin, 0), min(x + w + margin, width), 0
-    bottom = min(y + h + margin, height)
-    factor = min(1.0, 160 / max(right - left, bottom - top))
-    size = (max(8, round((right - left) * factor)), max(8, round((bottom - top) * factor)))
-    small = cv2.resize(reference[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
-    inside = cv2.resize(whole[top:bottom, left:right], size, interpolation=cv2.INTER_LINEAR) > 0.5
-    if inside.all() or inside.sum() < 30:
+    whole = inside.astype(np.float32)
+    x, y, w, h = mask_box(inside)
+    x, y, w, h = mask_box(inside, max(4, max(w, h) // 3))
+    factor = min(1.0, 160 / max(w, h))
+    size = (max(8, round(w * factor)), max(8, round(h * factor)))
+    small = cv2.resize(image[y : y + h, x : x + w], size, interpolation=cv2.INTER_AREA)
+    region = cv2.resize(whole[y : y + h, x : x + w], size, interpolation=cv2.INTER_LINEAR) > 0.5
+    if region.all() or region.sum() < 30:
         return whole
-    labels = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+    labels = np.where(region, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
     cv2.setRNGSeed(0)
     try:
         labels, _, _ = cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
     except cv2.error:
         return whole
     found = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
-    found = cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    share = float(found.sum()) / float(inside.sum())
-    if not 0.08 < share < 0.97:
+    found = cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    if not 0.08 < float(found.sum()) / float(region.sum()) < 0.97:
         return whole
     soft = cv2.GaussianBlur(found.astype(np.float32), (0, 0), 0.7)
-    matte = np.zeros((height, width), np.float32)
-    matte[top:bottom, left:right] = cv2.resize(soft, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+    matte = np.zeros_like(whole)
+    matte[y : y + h, x : x + w] = cv2.resize(soft, (w, h), interpolation=cv2.INTER_LINEAR)
     return np.asarray(matte * whole, np.float32)
 
 

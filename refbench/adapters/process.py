@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refbench.adapters.child import Child, package_root
+from refbench.adapters.child import Child, package_root, thread_environment
 from refbench.adapters.contained import STARTS, ChildError, Runner, failed
 from refbench.adapters.contract import RefusedError, normalise_output, one_line
 from refbench.adapters.load import Spec, check_card, script_dependencies
@@ -74,6 +74,7 @@ class ScriptContained:
         options: Mapping[str, Any] | None = None,
         hide: Sequence[Path] = (),
         network: bool = True,
+        threads: int | None = None,
         runner: Runner = "auto",
     ) -> None:
         assert spec.path is not None
@@ -84,10 +85,11 @@ class ScriptContained:
         self._rest = bytearray()
         self._failed_starts = 0
         self._count = 0
+        self._threads = threads
         self._start()
 
     def _start(self) -> None:
-        child = Child(self._command, os.environ)
+        child = Child(self._command, os.environ, thread_environment(self._threads))
         self._rest = bytearray()
         try:
             with child.deadline(self.start_timeout_s):

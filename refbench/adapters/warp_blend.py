@@ -60,12 +60,13 @@ class WarpBlend:
             x, y, w, h = (round(v * shrink) for v in inputs.reference_box)
             box = (x, y, max(w, 1), max(h, 1))
         view = View(light.to_lab(draft), light.to_lab(reference), mask, box)
-        pose = geometry.find_pose(view)[0]
+        laid = [] if box is None else [_figure_on_figure(view, draft, reference, other)]
+        pose = geometry.find_pose(view, laid)[0]
         around = pose.same_scene and pose.matches >= 12
         if other and box is not None and not around and (pose.matches < 15 or pose.inside < 0.5):
-            pose = view.judge(geometry.from_shapes(view), "placed")
+            pose = view.judge(laid[0], "placed")
         facts = {"pose": pose.source, "score": round(pose.score, 3), "matches": pose.matches}
-        weak = pose.matches < 8 and pose.inside < 0.65
+        weak = pose.matches < 6 and pose.inside < 0.65
         if (pose.score < CONFIDENT or weak) and pose.source != "placed" and not (other and around):
             return sharpened(inputs.draft, inputs.mask, 0.5), {**facts, "pose": "none"}
         matrix = np.diag([1 / shrink, 1 / shrink, 1.0]) @ pose.matrix @ np.diag([factor, factor, 1.0])
@@ -129,9 +130,22 @@ def blend(inputs: Inputs, matrix: Matrix, pose: Pose, other: bool) -> Image:
     return out
 
 
+def _figure_on_figure(view: View, draft: Image, reference: Image, other: bool) -> Matrix:
+    """The pose that lays the reference's figure on the one that stands in the draft, right or wrong."""
+    box = np.zeros(reference.shape[:2], bool)
+    x, y, w, h = view.reference_box
+    box[max(y, 0) : y + h, max(x, 0) : x + w] = True
+    there, here = light.figure(reference, box) > 0.5, light.figure(draft, view.mask) > 0.5
+    return geometry.from_figures(view, here if here.any() else view.mask, there if there.any() else box)
+
+
 def _layer(reference: Image, box: Box | None) -> NDArray[np.float32]:
     """The reference with its matte as a fourth channel: all of it, or the figure in the box."""
-    matte = np.full(reference.shape[:2], 255, np.float32) if box is None else light.figure(reference, box) * 255
+    inside = np.ones(reference.shape[:2], bool)
+    if box is not None:
+        inside[:] = False
+        inside[max(box[1], 0) : box[1] + box[3], max(box[0], 0) : box[0] + box[2]] = True
+    matte = np.full(reference.shape[:2], 255, np.float32) if box is None else light.figure(reference, inside) * 255
     return np.dstack([reference.astype(np.float32), matte]).astype(np.float32)
 
 
@@ -166,7 +180,7 @@ def _follow(
                 for s in (side / 30, side / 8)
             )
             rough = float(np.median(np.hypot(*np.moveaxis(fine - broad, -1, 0))[inside])) / side
-            trust = float(np.clip((0.0125 - rough) / 0.005, 0, 1))
+            trust = float(np.clip((0.0115 - rough) / 0.004, 0, 1))
         trusted = np.where(mask, 0.05 + 0.95 * trust, 1.0 if same_scene else 0.0).astype(np.float32) * usable
         if trust == 0 and not same_scene:
             break
