@@ -30,6 +30,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "check-adapter": ("check_adapter", "Try an adapter on tiny samples."),
     "doctor": ("doctor", "Check every metric against closed forms and a second library."),
     "audit": ("audit", "Show how each metric answers each kind of failure."),
+    "refine": ("refine", "Put a detail of one picture right from a reference."),
+    "train": ("train", "Train OmniRefiner: base editor, stage 1, stage 2."),
     "tasks": ("tasks", "Build suites, and generate training data."),
 }
 """Verb -> (module of refbench.cli with a Typer `app`, one line of help), in the order of the front page."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from refbench.cli import options as o
+from refbench.errors import RefbenchError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -20,13 +21,14 @@ class Stage(StrEnum):
     base = "base"
     sft = "sft"
     grpo = "grpo"
+    all = "all"
     export = "export"
     curves = "curves"
 
 
 @app.command()
 def train(
-    stage: Annotated[Stage, typer.Argument(help="A stage; export writes out saved state, curves draws a log.")],
+    stage: Annotated[Stage, typer.Argument(help="A stage, or all; export writes out saved state, curves draws a log.")],
     config: Annotated[str, typer.Option("--config", help="tiny, flux-kontext, or a YAML file.")] = "tiny",
     assets: Annotated[Path, typer.Option("--assets", help="Folder made by `refbench tasks prepare`.")] = Path(
         "training_assets"
@@ -56,6 +58,12 @@ def train(
         made = draw_curves(out / of.value / "log.jsonl", out / f"{of.value}.png")
     elif stage is Stage.export:
         made = room.export_state(of.value, config, out)
+    elif stage is Stage.all:
+        if minutes is None:
+            raise RefbenchError("Expected a budget for all stages, but --minutes is missing; add e.g. --minutes 9.")
+        made = room.train_all(
+            config, assets=assets, out=out, minutes=minutes, held_out=held_out, device=device, seed=seed
+        )
     else:
         made = room.train(
             stage.value, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device,

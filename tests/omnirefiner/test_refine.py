@@ -1,0 +1,105 @@
+"""Refining one picture, the shipped checkpoint's promises, and the curves of a log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refbench.errors import RefbenchError
+from refbench.images import load_image, save_png
+from refbench.omnirefiner.curves import draw_curves, read_log, series
+from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.refine import VARIANTS, box_mask, load_refiner, refine, refine_file, side_by_side
+from refbench.omnirefiner.weights import checkpoints, read_card
+
+FACTS = {"stage", "data", "hardware", "seed", "command", "licence"}
+
+
+def _shipped(name: str) -> bool:
+    return all((checkpoints() / "adapters" / a).is_dir() for a in VARIANTS[name])
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    import cv2
+
+    target = plate(np.random.default_rng(3), 120)
+    mask = box_mask((40, 40, 44, 36), (120, 120))
+    draft = target.copy()
+    draft[mask] = cv2.GaussianBlur(target, (0, 0), 2.5)[mask]
+    return draft, target, mask
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if _shipped(v)])
+def test_every_shipped_variant_changes_the_mask_and_nothing_else(variant: str, scene: tuple[np.ndarray, ...]) -> None:
+    draft, reference, mask = scene
+    first = refine(draft, reference, mask, variant=variant)
+    assert np.array_equal(first[~mask], draft[~mask])
+    assert not np.array_equal(first[mask], draft[mask])
+    assert np.array_equal(first, refine(draft, reference, mask, variant=variant))
+
+
+def test_the_base_sees_no_reference_and_stage_one_does(scene: tuple[np.ndarray, ...]) -> None:
+    draft, reference, mask = scene
+    other = plate(np.random.default_rng(9), 120)
+    assert np.array_equal(*(refine(draft, r, mask, variant="omnirefiner-base") for r in (reference, other)))
+    assert not np.array_equal(*(refine(draft, r, mask, variant="omnirefiner-sft") for r in (reference, other)))
+
+
+def test_the_shipped_files_are_small_and_each_has_its_card() -> None:
+    files = list(checkpoints().rglob("*.safetensors"))
+    assert files
+    assert sum(f.stat().st_size for f in files) <= 14e6
+    for file in files:
+        assert set(read_card(file.parent)) >= FACTS, file.parent
+
+
+def test_a_mask_or_a_box_but_not_both(scene: tuple[np.ndarray, ...]) -> None:
+    draft, reference, mask = scene
+    with pytest.raises(RefbenchError, match="either a mask or a box, but got neither"):
+        refine(draft, reference)
+    with pytest.raises(RefbenchError, match="got both"):
+        refine(draft, reference, mask, box=(0, 0, 9, 9))
+    with pytest.raises(RefbenchError, match="inside the draft of 120 x 120"):
+        refine(draft, reference, box=(100, 0, 40, 9))
+    with pytest.raises(RefbenchError, match="all black"):
+        refine(draft, reference, np.zeros((120, 120), bool))
+    with pytest.raises(RefbenchError, match="a variant"):
+        load_refiner("omnirefiner-huge")
+
+
+def test_a_folder_that_is_no_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RefbenchError, match=r"model_index\.json"):
+        load_refiner("omnirefiner-base", checkpoint=tmp_path)
+
+
+def test_files_in_files_out_and_a_picture_side_by_side(tmp_path: Path, scene: tuple[np.ndarray, ...]) -> None:
+    draft, reference, mask = scene
+    save_png(tmp_path / "d.png", draft)
+    save_png(tmp_path / "r.png", reference)
+    refined = refine_file(
+        tmp_path / "d.png", tmp_path / "r.png", tmp_path / "o.png", box=(40, 40, 44, 36), variant="omnirefiner-base",
+        show=tmp_path / "s.png",
+    )  # fmt: skip
+    assert np.array_equal(load_image(tmp_path / "o.png"), refined)
+    shown = load_image(tmp_path / "s.png")
+    assert np.array_equal(shown, side_by_side(draft, reference, mask, refined))
+    assert shown.shape == (120, 3 * 120 + 16, 3)
+
+
+def test_curves_are_drawn_from_a_log_that_a_kill_cut_short(tmp_path: Path) -> None:
+    lines = [json.dumps({"stage": "sft", "step": i, "minutes": i / 10, "loss": 1 / (i + 1)}) for i in range(5)]
+    lines += [
+        json.dumps({"step": 5, "minutes": 0.5, "near/right": 20.0, "near/shuffled": 15.0, "near/right_recovery": 9.0})
+    ]
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(lines) + '\n{"step": 6, "minu')
+    rows = read_log(log)
+    assert len(rows) == 6
+    assert series(rows, "near/right") == ([0.5], [20.0])
+    assert draw_curves(log, tmp_path / "c.png").stat().st_size > 1000
+    with pytest.raises(RefbenchError, match="no such file"):
+        read_log(tmp_path / "none.jsonl")
