@@ -18,7 +18,9 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
     for pair in given or ():
         label, equals, value = pair.partition("=")
         if not equals or not label.strip() or not value.strip():
-            raise RefbenchError(f"Expected {option} LABEL=VALUE, but '{pair}' came; write e.g. {option} SFT=omnirefiner-sft.")
+            raise RefbenchError(
+                f"Expected {option} LABEL=VALUE, but '{pair}' came; write e.g. {option} SFT=omnirefiner-sft."
+            )
         found[label.strip()] = value.strip()
     return found
 
@@ -29,11 +31,17 @@ def figures(
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
     style: Annotated[str, typer.Option("--style", help="neurips, cvpr or slides.")] = "neurips",
     only: Annotated[str | None, typer.Option("--only", help="Only these kinds, with commas.")] = None,
-    focus: Annotated[str | None, typer.Option("--focus", help="Model whose best, median and worst are shown; else the first run.")] = None,
+    focus: Annotated[
+        str | None, typer.Option("--focus", help="Model whose best, median and worst are shown; else the first run.")
+    ] = None,
     samples: Annotated[str | None, typer.Option("--samples", help="Show these samples instead, with commas.")] = None,
     contestants: Annotated[str | None, typer.Option("--contestants", help="Columns of the grid, with commas.")] = None,
-    stage: Annotated[list[str] | None, typer.Option("--stage", help="Stage of the ablation, LABEL=MODEL; repeat in order.")] = None,
-    log: Annotated[list[str] | None, typer.Option("--log", help="Training log of a stage, LABEL=log.jsonl; may be repeated.")] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option("--stage", help="Stage of the ablation, LABEL=MODEL; repeat in order.")
+    ] = None,
+    log: Annotated[
+        list[str] | None, typer.Option("--log", help="Training log of a stage, LABEL=log.jsonl; may be repeated.")
+    ] = None,
     curves: Annotated[str | None, typer.Option("--curves", help="Logged values to draw, with commas.")] = None,
     audit: Annotated[Path | None, typer.Option("--audit", help="audit.csv of 'refbench audit --out'.")] = None,
     as_json: o.Json = False,

@@ -1,6 +1,7 @@
 """(f) What each training stage brings: recovery of base, SFT and GRPO, and the curves they were trained by.
 
-Training logs are JSON lines with a whole number ``step``, a ``stage`` and named values, as refbench.omnirefiner writes them.
+Training logs are JSON lines with a whole number ``step``, a ``stage`` and named values, as refbench.omnirefiner
+writes them.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.report.charts import COLUMNS, cell, interval, limits, row
 from refbench.report.drawn import Drawn
-from refbench.report.style import INK, MUTED, RULE, Style, colours, markers, rc
 from refbench.report.study import Run, Study
+from refbench.report.style import INK, MUTED, RULE, Style, colours, markers, rc
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHARE = 20
 """The drawn line is a centred running mean over a twentieth of the curve; the raw values stand behind it."""
-SHORT = {"texture_fidelity": "Texture", "reference_alignment": "Alignment", "local_consistency": "Consistency", "mean": "Mean"}
+SHORT = {
+    "texture_fidelity": "Texture",
+    "reference_alignment": "Alignment",
+    "local_consistency": "Consistency",
+    "mean": "Mean",
+}
 
 
 def read_log(path: Path) -> pd.DataFrame:
@@ -37,7 +43,9 @@ def read_log(path: Path) -> pd.DataFrame:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RefbenchError(f"Expected a training log (JSON lines) at {path}, but {error}; name a stage's log.jsonl.") from None
+        raise RefbenchError(
+            f"Expected a training log (JSON lines) at {path}, but {error}; name a stage's log.jsonl."
+        ) from None
     rows: dict[int, dict[str, Any]] = {}
     for number, line in enumerate(lines, start=1):
         try:
@@ -48,7 +56,9 @@ def read_log(path: Path) -> pd.DataFrame:
         except (ValueError, TypeError, KeyError):
             if number == len(lines):
                 break
-            raise RefbenchError(f"Expected a JSON object with a whole number 'step' in line {number} of {path}; remove that line.") from None
+            raise RefbenchError(
+                f"Expected a JSON object with a whole number 'step' in line {number} of {path}; remove that line."
+            ) from None
         rows[step] = rows.get(step, {}) | found
     if not rows:
         raise RefbenchError(f"Expected lines with 'step' in {path}, but it has none; train for longer.")
@@ -94,14 +104,17 @@ def ablation_chart(
     runs = {label: study.run(name) for label, name in stages.items()}
     strange = [label for label in logs if label not in stages]
     if strange:
-        raise RefbenchError(f"Expected logs of the stages {', '.join(stages)}, but '{strange[0]}' came; name one of these.")
+        raise RefbenchError(
+            f"Expected logs of the stages {', '.join(stages)}, but '{strange[0]}' came; name one of these."
+        )
     drawn = []
     for label, path in logs.items():
         log = read_log(path)
         names = [c for c in curves if c in log.columns] if curves else curve_names(log)
         if not names:
             raise RefbenchError(
-                f"Expected values to draw in {path}, but it has only {', '.join(map(str, log.columns))}; name some with --curves."
+                f"Expected values to draw in {path}, but it has only {', '.join(map(str, log.columns))}; name "
+                "some with --curves."
             )
         drawn += [(label, name, log[["step", name]].dropna()) for name in names]
     tint = colours(study.names)
@@ -110,7 +123,8 @@ def ablation_chart(
         width = style.text if drawn else style.column
         height = max(1.75 * style.font / 8, 0.95 * lines * style.font / 8)
         figure = plt.figure(figsize=(width, min(height, style.height)), layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1.35)) if drawn else (figure, None)
+        halves: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1.35)) if drawn else (figure, None)
+        left, right = halves
         _stages(left.subplots(), runs, study, style)
         if right is not None:
             across = min(2, len(drawn))
@@ -154,13 +168,21 @@ def _stages(ax: Any, runs: Mapping[str, Run], study: Study, style: Style) -> Non
     for place, axis in enumerate(COLUMNS):
         xs = [place + (k - (len(runs) - 1) / 2) * step for k in range(len(runs))]
         ys = [cell(r, axis).value for r in runs.values()]
-        ax.plot(xs, [np.nan if y is None else max(y, span[0]) for y in ys], color=MUTED, linewidth=0.6 * style.line, zorder=1)
+        ax.plot(
+            xs,
+            [np.nan if y is None else max(y, span[0]) for y in ys],
+            color=MUTED,
+            linewidth=0.6 * style.line,
+            zorder=1,
+        )
         for x, run in zip(xs, runs.values(), strict=True):
             interval(ax, x, cell(run, axis), tint[run.name], shape[run.name], across=False, style=style)
     for label, run in runs.items():
         ax.plot([], [], color=tint[run.name], marker=shape[run.name], linewidth=0, label=label)
     room = 0.38 * style.text * 72 / len(COLUMNS)
-    ax.set_xticks(range(len(COLUMNS)), [SHORT[a] for a in COLUMNS], fontsize=min(style.small, room / (0.5 * len("Consistency"))))
+    ax.set_xticks(
+        range(len(COLUMNS)), [SHORT[a] for a in COLUMNS], fontsize=min(style.small, room / (0.5 * len("Consistency")))
+    )
     ax.tick_params(axis="x", length=0, labelcolor=INK)
     ax.set_xlim(-0.5, len(COLUMNS) - 0.5)
     ax.set_ylim(*span)

@@ -15,8 +15,8 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.report.drawn import Drawn
 from refbench.report.labels import place_labels
-from refbench.report.style import AXIS_TITLES, INK, MUTED, RULE, Style, colours, markers, rc
 from refbench.report.study import Run, Study
+from refbench.report.style import AXIS_TITLES, INK, MUTED, RULE, Style, colours, markers, rc
 from refbench.schema import AXES
 from refbench.stats.compare import TIE
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from refbench.stats.recovery import Cell
 
 FLOOR = -60.0
-"""Recoveries under this are drawn at the edge as a triangle with their number, so that one failure does not flatten the rest."""
+"""Recoveries under this are drawn at the edge as a triangle with their number, so that one failure does not
+flatten the rest."""
 CEILING = 125.0
 """Intervals are cut here: nothing is better than the truth by much, only less certain."""
 
@@ -45,7 +46,9 @@ def interval(ax: Axes, at: float, found: Cell, colour: str, marker: str, *, acro
     if found.value < FLOOR:
         spot = (FLOOR, at) if across else (at, FLOOR)
         ax.plot(*spot, marker="<" if across else "v", color=colour, markersize=style.marker, clip_on=False)
-        offset, align = ((1.1 * style.marker, 0), ("left", "center")) if across else ((0, 1.1 * style.marker), ("center", "bottom"))
+        offset, align = (
+            ((1.1 * style.marker, 0), ("left", "center")) if across else ((0, 1.1 * style.marker), ("center", "bottom"))
+        )
         ax.annotate(
             f"\u2212{-found.value:.0f}", spot, offset, textcoords="offset points", color=colour, fontsize=style.small,
             ha=align[0], va=align[1],
@@ -57,7 +60,15 @@ def interval(ax: Axes, at: float, found: Cell, colour: str, marker: str, *, acro
         xs, ys = (span, [at, at]) if across else ([at, at], span)
         ax.plot(xs, ys, color=colour, linewidth=1.2 * style.line, solid_capstyle="butt", zorder=2)
     spot = (found.value, at) if across else (at, found.value)
-    ax.plot(*spot, marker=marker, color=colour, markersize=style.marker, markeredgecolor="white", markeredgewidth=0.35 * style.line, zorder=3)
+    ax.plot(
+        *spot,
+        marker=marker,
+        color=colour,
+        markersize=style.marker,
+        markeredgecolor="white",
+        markeredgewidth=0.35 * style.line,
+        zorder=3,
+    )
 
 
 def limits(cells: Sequence[Cell]) -> tuple[float, float]:
@@ -98,7 +109,7 @@ def axes_chart(study: Study, style: Style) -> Drawn:
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
             ax.set_xticks([v for v in (-50, 0, 50, 100) if span[0] <= v <= span[1]])
-        figure.get_layout_engine().set(w_pad=0.055)  # type: ignore[union-attr]
+        figure.set_layout_engine("constrained", w_pad=0.055)
         panels[0].set_yticks(range(len(runs)), [r.name for r in runs])
         figure.supxlabel("Recovery (0 = trivial answer, 100 = ground truth)", fontsize=style.small, color=MUTED)
     data = pd.DataFrame([row(r, cell(r, a), axis=a) for r in study.ranked for a in COLUMNS])
@@ -126,7 +137,12 @@ def categories_chart(study: Study, style: Style) -> Drawn:
     step = 0.78 / max(len(study.runs), 1)
     with rc(style):
         figure, panels = plt.subplots(
-            2, 2, figsize=(style.text, min(0.55 * style.text, style.height)), sharex=True, sharey=True, layout="constrained"
+            2,
+            2,
+            figsize=(style.text, min(0.55 * style.text, style.height)),
+            sharex=True,
+            sharey=True,
+            layout="constrained",
         )
         span = limits([r.summary.categories[c][a] for r in study.runs for c in r.summary.categories for a in COLUMNS])
         for ax, axis in zip(panels.flat, COLUMNS, strict=True):
@@ -149,7 +165,12 @@ def categories_chart(study: Study, style: Style) -> Drawn:
             ax.set_ylabel("Recovery")
         _legend(figure, study, style)
     data = pd.DataFrame(
-        [row(r, c, category=n, axis=a) for r in study.ranked for n, by in r.summary.categories.items() for a, c in by.items()]
+        [
+            row(r, c, category=n, axis=a)
+            for r in study.ranked
+            for n, by in r.summary.categories.items()
+            for a, c in by.items()
+        ]
     )
     return Drawn("categories", figure, data, "Recovery by category, with 95 % intervals.", wide=True)
 
@@ -168,7 +189,8 @@ def _legend(figure: Any, study: Study, style: Style) -> None:
 
 
 def wins(study: Study, axis: str = "mean", tie: float = TIE) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """(row model, column model) -> samples won, tied, lost by the row model; a tie is a difference of less than `tie` points."""
+    """(row model, column model) -> samples won, tied, lost by the row model; a tie is a difference of less than
+    `tie` points."""
     scores = study.sample_scores(axis)
     found = {}
     for a in study.names:
@@ -205,8 +227,8 @@ def win_matrix(study: Study, style: Style, axis: str = "mean") -> Drawn:
                 if i == j:
                     ax.text(j, i, "\u2013", ha="center", va="center", color=MUTED)
                 else:
-                    won = 100 * found[names[i], names[j]][0] / max(sum(found[names[i], names[j]]), 1)
-                    ax.text(j, i, f"{won:.0f}", ha="center", va="center", color=INK, fontsize=style.small)
+                    part = 100 * found[names[i], names[j]][0] / max(sum(found[names[i], names[j]]), 1)
+                    ax.text(j, i, f"{part:.0f}", ha="center", va="center", color=INK, fontsize=style.small)
         ax.set_xticks(range(len(names)), names, rotation=40, ha="left", rotation_mode="anchor")
         ax.set_yticks(range(len(names)), names)
         ax.tick_params(length=0, top=True, bottom=False, labeltop=True, labelbottom=False, pad=2)
@@ -216,9 +238,12 @@ def win_matrix(study: Study, style: Style, axis: str = "mean") -> Drawn:
         ax.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
         ax.grid(which="minor", color="white", linewidth=1.2)
         ax.tick_params(which="minor", length=0)
-    data = pd.DataFrame([{"model": a, "against": b, "won": w, "tied": t, "lost": x} for (a, b), (w, t, x) in found.items()])
+    data = pd.DataFrame(
+        [{"model": a, "against": b, "won": w, "tied": t, "lost": x} for (a, b), (w, t, x) in found.items()]
+    )
     caption = (
-        f"Win matrix: share of samples (%) on which the row model scores above the column model ({AXIS_TITLES[axis].lower()}); "
+        f"Win matrix: share of samples (%) on which the row model scores above the column model "
+        f"({AXIS_TITLES[axis].lower()}); "
         f"differences of less than {TIE:g} point are ties, counted half in the colour and not in the number."
     )
     return Drawn("wins", figure, data, caption)
@@ -253,20 +278,26 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
 
     told: dict[str, list[tuple[Run, float]]] = {}
     for kind, (_, ask) in COSTS.items():
-        known = [(run, float(c)) for run in study.ranked if (c := ask(run)) is not None and c > 0 and run.summary.mean.value is not None]
+        known = [
+            (run, float(c))
+            for run in study.ranked
+            if (c := ask(run)) is not None and c > 0 and run.summary.mean.value is not None
+        ]
         if len(known) >= 2:
             told[kind] = known
     if not told:
-        raise RefbenchError("Expected seconds, size or price of at least two runs for the cost figure, but none tell them.")
+        raise RefbenchError(
+            "Expected seconds, size or price of at least two runs for the cost figure, but none tell them."
+        )
     tint, shape = colours(study.names), markers(study.names)
     rows = []
     with rc(style):
         wide = len(told) > 1
         width = style.text if wide else min(style.column, 3.6 * style.font / 8)
+        height = max(width / len(told) * 0.62 if wide else 0.55 * width, 1.9 * style.font / 8)
         figure, panels = plt.subplots(
-            1, len(told), figsize=(width, min(max(width / len(told) * 0.62 if wide else 0.55 * width, 1.9 * style.font / 8), style.height)),
-            sharey=True, squeeze=False, layout="constrained",
-        )  # fmt: skip
+            1, len(told), figsize=(width, min(height, style.height)), sharey=True, squeeze=False, layout="constrained"
+        )
         span = limits([run.summary.mean for known in told.values() for run, _ in known])
         for ax, (kind, known) in zip(panels[0], told.items(), strict=True):
             points = [(cost, float(run.summary.mean.value or 0.0)) for run, cost in known]
@@ -285,7 +316,10 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
                              "on_front": points.index(point) in front})  # fmt: skip
             ax.set_xlabel(COSTS[kind][0])
             ax.yaxis.grid(True)
-            bars = [((c, r.summary.mean.low or y), (c, r.summary.mean.high or y)) for (r, c), (_, y) in zip(known, points, strict=True)]
+            bars = [
+                ((c, r.summary.mean.low or y), (c, r.summary.mean.high or y))
+                for (r, c), (_, y) in zip(known, points, strict=True)
+            ]
             steps = [((xs[k], ys[k]), (xs[k + 1], ys[k])) for k in range(len(xs) - 1)]
             steps += [((xs[k + 1], ys[k]), (xs[k + 1], ys[k + 1])) for k in range(len(xs) - 1)]
             place_labels(
@@ -294,7 +328,8 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
         panels[0][0].set_ylabel("Mean recovery")
     silent = sorted({r.name for r in study.runs} - {r["model"] for r in rows})
     caption = (
-        "Quality against cost, with 95 % intervals; the dashed line is the Pareto front (no other model is both cheaper and better). "
+        "Quality against cost, with 95 % intervals; the dashed line is the Pareto front (no other model is both "
+        "cheaper and better). "
         "Seconds are the median over samples on the machine of the run"
         + (f"; not shown, because they tell no cost: {', '.join(silent)}." if silent else ".")
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.report.drawn import Drawn, save
-from refbench.report.style import style_named
 from refbench.report.study import Study, open_study
+from refbench.report.style import style_named
 
 KINDS: Mapping[str, str] = {
     "qualitative": "draft, reference, contestants, target, with insets; best, median and worst sample",
@@ -119,6 +119,7 @@ def _makers(
     from refbench.report import ablation, charts, grid, metrics_chart
 
     look = style_named(style)
+    shown = partial(grid.grid, study, look, focus=focus, contestants=contestants)
 
     def need(met: bool, why: str, draw: Callable[[], Drawn]) -> Drawn:
         if not met:
@@ -129,12 +130,8 @@ def _makers(
     told = sum(len([r for r in study.runs if ask(r)]) >= 2 for _, ask in charts.COSTS.values())
     many = len(study.metas) * len(study.runs) >= metrics_chart.LEAST
     return {
-        "qualitative": partial(
-            grid.grid, study, look, rule=samples or "spread", focus=focus, contestants=contestants, name="qualitative"
-        ),
-        "qualitative_categories": partial(
-            grid.grid, study, look, rule="categories", focus=focus, contestants=contestants, name="qualitative_categories"
-        ),
+        "qualitative": partial(shown, rule=samples or "spread", name="qualitative"),
+        "qualitative_categories": partial(shown, rule="categories", name="qualitative_categories"),
         "axes": partial(charts.axes_chart, study, look),
         "categories": partial(charts.categories_chart, study, look),
         "wins": lambda: need(
@@ -155,7 +152,7 @@ def _makers(
             partial(metrics_chart.correlation_chart, study, look),
         ),
         "audit": lambda: need(
-            audit is not None, "The audit figure needs the table of 'refbench audit --out'; name its audit.csv with --audit.",
+            audit is not None, "The audit figure needs audit.csv of 'refbench audit --out'; name it with --audit.",
             lambda: metrics_chart.audit_chart(metrics_chart.read_audit(Path(str(audit))), look),
         ),
     }  # fmt: skip

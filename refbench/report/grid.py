@@ -15,8 +15,8 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.images import Image, load_image, mask_box, resize
 from refbench.report.drawn import Drawn
-from refbench.report.style import INK, MUTED, Style, rc
 from refbench.report.study import Run, Study
+from refbench.report.style import INK, MUTED, Style, rc
 from refbench.schema import Box
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ ASPECT = 4 / 3
 """Width to height of every cell."""
 MARK = "#E4003A"
 GAP, JOIN, SCORE, HEAD, SIDE = 0.035, 0.09, 0.125, 0.16, 0.24
-"""Space between columns, between picture and inset, for a score, for the head line, for the row's name; inches at 8 pt."""
+"""Space between columns, between picture and inset, for a score, for the head line, for the row's name; inches
+at 8 pt."""
 MOST = 6
 """Contestants that fit beside draft, reference and target with cells of at least 0.55 in."""
 
@@ -57,7 +58,10 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
     if not isinstance(rule, str):
         unknown = [s for s in rule if s not in study.metas]
         if unknown or not rule:
-            raise RefbenchError(f"Expected ids of planned samples to show, but '{unknown[0] if unknown else ''}' came; see the run's manifest.")
+            raise RefbenchError(
+                f"Expected ids of planned samples to show, but '{unknown[0] if unknown else ''}' came; see the "
+                "run's manifest."
+            )
         return tuple(Choice("chosen", s) for s in rule), "Samples were chosen by hand."
     if not order:
         raise RefbenchError(f"Expected refined and scored samples of {focus} to show, but it has none; run it again.")
@@ -65,7 +69,11 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
         middle = order[(len(order) - 1) // 2]
         picks = {"best": order[-1], "median": middle, "worst": order[0]}
         found = tuple(Choice(k, s) for k, s in picks.items() if list(picks.values()).index(s) == list(picks).index(k))
-        return found, f"Samples are the best, the median and the worst of {focus} by its mean recovery of {len(order)} refined samples."
+        return (
+            found,
+            f"Samples are the best, the median and the worst of {focus} by its mean recovery of {len(order)} "
+            "refined samples.",
+        )
     if rule == "categories":
         found = ()
         for category in dict.fromkeys(m.category for m in study.metas.values()):
@@ -73,7 +81,9 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
             if inside:
                 found += (Choice(category, inside[(len(inside) - 1) // 2]),)
         return found, f"Samples are the median of {focus} in each category by its mean recovery."
-    raise RefbenchError(f"Expected the rule 'spread' or 'categories' or ids of samples, but '{rule}' came; name one of these.")
+    raise RefbenchError(
+        f"Expected the rule 'spread' or 'categories' or ids of samples, but '{rule}' came; name one of these."
+    )
 
 
 def window(size: tuple[int, int], box: Box, aspect: float = ASPECT, *, tight: bool) -> Box:
@@ -96,7 +106,7 @@ def window(size: tuple[int, int], box: Box, aspect: float = ASPECT, *, tight: bo
     left = min(max(x + w / 2 - w2 / 2, 0.0), width - w2)
     top = min(max(y + h / 2 - h2 / 2, 0.0), height - h2)
     wide, tall = max(int(w2), 1), max(int(h2), 1)
-    return min(int(round(left)), width - wide), min(int(round(top)), height - tall), wide, tall
+    return min(round(left), width - wide), min(round(top), height - tall), wide, tall
 
 
 def _cut(image: Image, box: Box) -> Image:
@@ -147,16 +157,25 @@ def grid(
         place = _Place(figure, style, scale, height)
         heads = ["Draft", "Reference", *(r.name for r in shown), "Target"]
         for c, head in enumerate(heads):
-            place.text(_left(c, cell, unit) + cell / 2, HEAD * unit * 0.35, _short(head, cell, style), bold=head == focus)
+            place.text(_left(c, cell, unit) + cell / 2, HEAD * unit * 0.4, head, room=cell, bold=head == focus)
         for r, choice in enumerate(choices):
             top = HEAD * unit + r * (block + 0.05 * unit)
-            place.text(SIDE * unit * 0.28, top + tall + JOIN * unit / 2, choice.label, bold=True, turned=True)
-            place.text(SIDE * unit * 0.72, top + tall + JOIN * unit / 2, choice.sample, small=True, turned=True)
+            middle, room = top + tall + JOIN * unit / 2, 2 * tall + JOIN * unit
+            place.text(SIDE * unit * 0.28, middle, choice.label, room=room, bold=True, turned=True)
+            place.text(SIDE * unit * 0.72, middle, choice.sample, room=room, soft=True, turned=True)
             for c, (image, box, note) in enumerate(_cells(study, choice.sample, shown)):
                 place.cell(image, box, note, _left(c, cell, unit), top, cell, tall, unit)
             for run in study.runs:
-                rows.append({"rule": choice.label, "sample": choice.sample, "model": run.name, "shown": run in shown,
-                             "recovery": run.samples["mean"].get(choice.sample), "failed": run.failed(choice.sample)})  # fmt: skip
+                rows.append(
+                    {
+                        "rule": choice.label,
+                        "sample": choice.sample,
+                        "model": run.name,
+                        "shown": run in shown,
+                        "recovery": run.samples["mean"].get(choice.sample),
+                        "failed": run.failed(choice.sample),
+                    }
+                )
     caption = (
         f"Draft, reference, refinements and target, with the masked region enlarged. {words} "
         "Numbers are the sample's mean recovery (0 trivial, 100 truth, clipped to [-100, 100])."
@@ -167,11 +186,6 @@ def grid(
 
 def _left(column: int, cell: float, unit: float) -> float:
     return SIDE * unit + column * (cell + GAP * unit)
-
-
-def _short(text: str, cell: float, style: Style) -> str:
-    most = max(int(cell * 72 / (0.47 * style.small)), 4)
-    return text if len(text) <= most else text[: most - 1] + "\u2026"
 
 
 def _cells(study: Study, sample: str, shown: Sequence[Run]) -> list[tuple[Image | None, Box | None, str]]:
@@ -201,11 +215,36 @@ class _Place:
     def _rect(self, x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
         return x / self.width, 1 - (y + h) / self.height, w / self.width, h / self.height
 
-    def text(self, x: float, y: float, text: str, *, bold: bool = False, small: bool = False, turned: bool = False) -> None:
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        room: float,
+        bold: bool = False,
+        soft: bool = False,
+        turned: bool = False,
+    ) -> None:
+        """Write centred at (x, y); smaller, and then cut short, where it would be longer than `room` inches."""
+        letter = (0.5 if self.style.family.startswith("STIX") else 0.62) * (1.08 if bold else 1.0)
+        fits = room * self.scale * 72 / (letter * max(len(text), 1))
+        least = 0.7 * self.style.small
+        size = min(self.style.small * max(self.scale, 0.7), max(fits, least))
+        if fits < least:
+            text = text[: max(int(room * self.scale * 72 / (letter * least)) - 1, 1)] + "\u2026"
         self.figure.text(
-            x / self.width, 1 - y / self.height, text, ha="center", va="center", rotation=90 if turned else 0,
-            fontsize=self.style.small, fontweight="bold" if bold else "normal", color=MUTED if small else INK, parse_math=False,
-        )  # fmt: skip
+            x / self.width,
+            1 - y / self.height,
+            text,
+            ha="center",
+            va="center",
+            rotation=90 if turned else 0,
+            fontsize=size,
+            fontweight="bold" if bold else "normal",
+            color=MUTED if soft else INK,
+            parse_math=False,
+        )
 
     def picture(self, image: Image, x: float, y: float, w: float, h: float) -> Any:
         ax = self.figure.add_axes(self._rect(x, y, w, h))
@@ -229,7 +268,9 @@ class _Place:
             ax.set_yticks([])
             for spine in ax.spines.values():
                 spine.set_visible(False)
-            ax.text(0.5, 0.5, note, ha="center", va="center", color=MUTED, fontsize=self.style.small, transform=ax.transAxes)
+            ax.text(
+                0.5, 0.5, note, ha="center", va="center", color=MUTED, fontsize=self.style.small, transform=ax.transAxes
+            )
             return
         if box is None:
             # Nothing is known about where the detail is: the whole picture, as large as the block allows.
@@ -248,13 +289,28 @@ class _Place:
                           linewidth=line, joinstyle="miter")
             )  # fmt: skip
         zoom.add_patch(
-            Rectangle((0, 0), 1, 1, transform=zoom.transAxes, fill=False, edgecolor=MARK, linewidth=2 * thin, joinstyle="miter")
+            Rectangle(
+                (0, 0),
+                1,
+                1,
+                transform=zoom.transAxes,
+                fill=False,
+                edgecolor=MARK,
+                linewidth=2 * thin,
+                joinstyle="miter",
+            )
         )
         bottom = y + (min(top + tall, 1.0)) * h
         for start, end in ((left, 0.0), (left + wide, 1.0)):
             xs, ys = (x + start * w, x + end * w), (bottom, y + h + join)
             self.figure.add_artist(
-                Line2D([v / self.width for v in xs], [1 - v / self.height for v in ys], color=MARK, linewidth=thin, zorder=5)
+                Line2D(
+                    [v / self.width for v in xs],
+                    [1 - v / self.height for v in ys],
+                    color=MARK,
+                    linewidth=thin,
+                    zorder=5,
+                )
             )
         if note:
-            self.text(x + w / 2, y + 2 * h + join + SCORE * unit * 0.5, note)
+            self.text(x + w / 2, y + 2 * h + join + SCORE * unit * 0.5, note, room=w)

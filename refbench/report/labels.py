@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SIDES = (
-    ("left", "center", 1.0, 0.0), ("right", "center", -1.0, 0.0), ("left", "bottom", 0.7, 0.7), ("right", "bottom", -0.7, 0.7),
-    ("left", "top", 0.7, -0.7), ("right", "top", -0.7, -0.7), ("center", "bottom", 0.0, 1.6), ("center", "top", 0.0, -1.6),
+    ("left", "center", 1.0, 0.0), ("right", "center", -1.0, 0.0),
+    ("left", "bottom", 0.7, 0.7), ("right", "bottom", -0.7, 0.7),
+    ("left", "top", 0.7, -0.7), ("right", "top", -0.7, -0.7),
+    ("center", "bottom", 0.0, 1.6), ("center", "top", 0.0, -1.6),
 )  # fmt: skip
 """Horizontal and vertical alignment of the label, and its offset in marker sizes."""
 
@@ -27,7 +29,8 @@ def place_labels(
 ) -> None:
     """Write each text beside its point (data coordinates), at the side that hides least.
 
-    Sides are tried in a fixed order, for the rightmost points first; overlap with labels already placed, with points and
+    Sides are tried in a fixed order, for the rightmost points first; overlap with labels already placed, with points
+    and
     with the frame's edge counts against a side, and so does crossing one of the `lines` (horizontal or vertical, from
     data point to data point). Deterministic.
     """

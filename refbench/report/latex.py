@@ -17,10 +17,17 @@ from refbench.stats.compare import Comparison, View, compare
 if TYPE_CHECKING:
     from refbench.stats.recovery import Cell
 
-HEADS = {"texture_fidelity": "Texture", "reference_alignment": "Alignment", "local_consistency": "Consistency", "mean": "Mean"}
+HEADS = {
+    "texture_fidelity": "Texture",
+    "reference_alignment": "Alignment",
+    "local_consistency": "Consistency",
+    "mean": "Mean",
+}
 
 
-def compare_runs(study: Study, views: tuple[View, ...] = ("overall", "category"), resamples: int = 2000) -> Comparison | None:
+def compare_runs(
+    study: Study, views: tuple[View, ...] = ("overall", "category"), resamples: int = 2000
+) -> Comparison | None:
     """The paired comparison behind bold and underline; None for a single run."""
     if len(study.runs) < 2:
         return None
@@ -30,7 +37,9 @@ def compare_runs(study: Study, views: tuple[View, ...] = ("overall", "category")
     )  # fmt: skip
 
 
-def leaders(study: Study, compared: Comparison | None, cells: dict[str, Cell | None], view: View, name: str, measure: str) -> tuple[str | None, set[str]]:
+def leaders(
+    study: Study, compared: Comparison | None, cells: dict[str, Cell | None], view: View, name: str, measure: str
+) -> tuple[str | None, set[str]]:
     """The best model of a column, and those that the paired test does not tell from it."""
     known = {n: c.value for n, c in cells.items() if c is not None and c.value is not None}
     if not known:
@@ -53,25 +62,37 @@ def _number(found: Cell | None, *, best: bool, alike: bool, interval: bool) -> s
         return "--"
     text = f"{found.value:.1f}"
     text = rf"\mathbf{{{text}}}" if best else rf"\underline{{{text}}}" if alike else text
-    ends = rf"\,{{\scriptscriptstyle[{found.low:.1f},\,{found.high:.1f}]}}" if interval and found.low is not None and found.high is not None else ""
+    ends = (
+        rf"\,{{\scriptscriptstyle[{found.low:.1f},\,{found.high:.1f}]}}"
+        if interval and found.low is not None and found.high is not None
+        else ""
+    )
     return f"${text}{ends}$"
 
 
 def main_table(study: Study, compared: Comparison | None) -> str:
     """Models by the three axes and their mean with 95 % intervals, failed samples and seconds; best first."""
-    marks = {a: leaders(study, compared, {r.name: cell(r, a) for r in study.runs}, "overall", "all", a) for a in COLUMNS}
+    marks = {
+        a: leaders(study, compared, {r.name: cell(r, a) for r in study.runs}, "overall", "all", a) for a in COLUMNS
+    }
     some_failed = any(r.summary.failed for r in study.runs)
     lines = []
     for run in study.ranked:
         numbers = [
-            _number(cell(run, a), best=run.name == marks[a][0], alike=run.name in marks[a][1], interval=True) for a in COLUMNS
+            _number(cell(run, a), best=run.name == marks[a][0], alike=run.name in marks[a][1], interval=True)
+            for a in COLUMNS
         ]
         seconds = f"{run.seconds:.2g}" if run.seconds is not None else "--"
-        lines.append(" & ".join([latex_text(run.name), *numbers, *([str(run.summary.failed)] if some_failed else []), seconds]) + r" \\")
+        lines.append(
+            " & ".join([latex_text(run.name), *numbers, *([str(run.summary.failed)] if some_failed else []), seconds])
+            + r" \\"
+        )
     heads = ["Model", *(HEADS[a] for a in COLUMNS), *(["Failed"] if some_failed else []), "s/image"]
     caption = (
-        f"Recovery on {study.suite.name} {study.suite.version} ({len(study.metas)} samples; 0 is the trivial answer, 100 the ground "
-        f"truth) with 95 % intervals. Best in bold; underlined where it cannot be told from the best (paired, Holm-corrected, 5 %)."
+        f"Recovery on {study.suite.name} {study.suite.version} ({len(study.metas)} samples; 0 is the trivial "
+        "answer, 100 the ground "
+        f"truth) with 95 % intervals. Best in bold; underlined where it cannot be told from the best (paired, "
+        "Holm-corrected, 5 %)."
     )
     return _table(heads, lines, caption, "tab:main", "l" + "c" * (len(heads) - 1))
 
@@ -85,16 +106,28 @@ def category_table(study: Study, compared: Comparison | None, axis: str = "mean"
 
     marks = {n: leaders(study, compared, {r.name: found(r, n) for r in study.runs}, "category", n, axis) for n in names}
     lines = [
-        " & ".join([
-            latex_text(run.name),
-            *(_number(found(run, n), best=run.name == marks[n][0], alike=run.name in marks[n][1], interval=False) for n in names),
-            _number(cell(run, axis), best=False, alike=False, interval=False),
-        ]) + r" \\"
+        " & ".join(
+            [
+                latex_text(run.name),
+                *(
+                    _number(found(run, n), best=run.name == marks[n][0], alike=run.name in marks[n][1], interval=False)
+                    for n in names
+                ),
+                _number(cell(run, axis), best=False, alike=False, interval=False),
+            ]
+        )
+        + r" \\"
         for run in study.ranked
-    ]  # fmt: skip
+    ]
     what = "mean of the axes" if axis == "mean" else axis.replace("_", " ")
     caption = f"Recovery by category ({what}). Best in bold; underlined where it cannot be told from the best."
-    return _table(["Model", *(latex_text(n.capitalize()) for n in names), "All"], lines, caption, f"tab:categories-{axis.replace('_', '-')}", "l" + "c" * (len(names) + 1))
+    return _table(
+        ["Model", *(latex_text(n.capitalize()) for n in names), "All"],
+        lines,
+        caption,
+        f"tab:categories-{axis.replace('_', '-')}",
+        "l" + "c" * (len(names) + 1),
+    )
 
 
 def _table(heads: list[str], lines: list[str], caption: str, label: str, columns: str) -> str:
@@ -111,5 +144,6 @@ def tables(study: Study, resamples: int = 2000) -> dict[str, str]:
     """File name -> LaTeX of every table."""
     compared = compare_runs(study, resamples=resamples)
     return {"table.tex": main_table(study, compared)} | {
-        f"table_categories{'' if axis == 'mean' else '_' + axis}.tex": category_table(study, compared, axis) for axis in ("mean", *AXES)
+        f"table_categories{'' if axis == 'mean' else '_' + axis}.tex": category_table(study, compared, axis)
+        for axis in ("mean", *AXES)
     }

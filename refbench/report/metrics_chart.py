@@ -9,8 +9,8 @@ import numpy as np
 
 from refbench.errors import RefbenchError
 from refbench.report.drawn import Drawn
-from refbench.report.style import INK, MUTED, Style, rc
 from refbench.report.study import Study
+from refbench.report.style import INK, MUTED, Style, rc
 from refbench.schema import AXES
 
 if TYPE_CHECKING:
@@ -62,21 +62,38 @@ def correlation_chart(study: Study, style: Style) -> Drawn:
             for (i, j), value in np.ndenumerate(lower):
                 if np.isfinite(value):
                     text = f"{value:.2f}".replace("0.", ".").replace("-", "\u2212")
-                    ax.text(j, i, "1" if text == "1.00" else text, ha="center", va="center", fontsize=min(style.small, 0.42 * square * 72))
+                    ax.text(
+                        j,
+                        i,
+                        "1" if text == "1.00" else text,
+                        ha="center",
+                        va="center",
+                        fontsize=min(style.small, 0.42 * square * 72),
+                    )
         _ticks(ax, names[:-1], names[1:], [study.cards[n].axis for n in names])
-        bar = figure.colorbar(shown, ax=ax, shrink=0.55, aspect=18, pad=0.02, ticks=[-1, 0, 1], boundaries=np.linspace(-1, 1, 101))
+        bar = figure.colorbar(
+            shown, ax=ax, shrink=0.55, aspect=18, pad=0.02, ticks=[-1, 0, 1], boundaries=np.linspace(-1, 1, 101)
+        )
         bar.outline.set_visible(False)
         bar.set_label("Spearman's \u03c1", fontsize=style.small)
-        for (place, axis) in enumerate(AXES):
+        for place, axis in enumerate(AXES):
             if any(study.cards[n].axis == axis for n in names):
-                ax.text(0.99, 0.98 - place * 1.25 * style.small / 72 / side, axis.replace("_", " "), color=AXIS_INK[axis],
-                        transform=ax.transAxes, ha="right", va="top", fontsize=style.small)  # fmt: skip
-    rows = [
-        {"metric": a, "with": b, "spearman": table.loc[a, b]} for i, a in enumerate(names) for b in names[:i]
-    ]
+                ax.text(
+                    0.99,
+                    0.98 - place * 1.25 * style.small / 72 / side,
+                    axis.replace("_", " "),
+                    color=AXIS_INK[axis],
+                    transform=ax.transAxes,
+                    ha="right",
+                    va="top",
+                    fontsize=style.small,
+                )
+    rows = [{"metric": a, "with": b, "spearman": table.loc[a, b]} for i, a in enumerate(names) for b in names[:i]]
     caption = (
-        f"Spearman rank correlation between metrics over the answers of {len(study.runs)} models to {len(study.metas)} samples "
-        "(recoveries of single samples, higher is better for every metric). Differences between models and between samples both enter."
+        f"Spearman rank correlation between metrics over the answers of {len(study.runs)} models to "
+        f"{len(study.metas)} samples "
+        "(recoveries of single samples, higher is better for every metric). Differences between models and "
+        "between samples both enter."
     )
     return Drawn("correlation", figure, pd.DataFrame(rows), caption, wide=wide)
 
@@ -124,7 +141,9 @@ def read_audit(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise RefbenchError(f"Expected the audit's table at {path}, but {error}; make it with 'refbench audit --out'.") from None
+        raise RefbenchError(
+            f"Expected the audit's table at {path}, but {error}; make it with 'refbench audit --out'."
+        ) from None
     lacking = [name for name in AUDIT_COLUMNS if name not in table.columns]
     if lacking or table.empty or not set(table["verdict"]) <= set(VERDICTS):
         raise RefbenchError(
@@ -135,7 +154,7 @@ def read_audit(path: Path) -> pd.DataFrame:
 
 
 def audit_chart(table: pd.DataFrame, style: Style) -> Drawn:
-    """Draw how each metric answers each failure: colour is the verdict, number the damage seen at the greatest strength.
+    """Draw how each metric answers each failure: colour is the verdict, number the damage at the greatest strength.
 
     Args:
         table: rows of refbench.metrics.audit.judge.
@@ -167,18 +186,29 @@ def audit_chart(table: pd.DataFrame, style: Style) -> Drawn:
                 text = "" if row.verdict == "blind" else _damage(row.step4) + ("~" if row.monotone < 0.8 else "")
                 ax.text(j, i, text, ha="center", va="center", fontsize=min(style.small, 0.8 * tall * 72), color=INK)
         ax.imshow(colour, aspect="auto")
-        ax.set_xticks(range(len(failures)), [f.replace("_", " ") for f in failures], rotation=35, ha="left", rotation_mode="anchor")
+        ax.set_xticks(
+            range(len(failures)),
+            [f.replace("_", " ") for f in failures],
+            rotation=35,
+            ha="left",
+            rotation_mode="anchor",
+        )
         ax.set_yticks(range(len(names)), [n if about[n]["scored"] else f"({n})" for n in names])
         ax.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, pad=2)
         for label, name in zip(ax.get_yticklabels(), names, strict=True):
             label.set_color(AXIS_INK[about[name]["axis"]])
         bare(ax, len(failures), len(names))
-        handles = [Patch(facecolor=tint, edgecolor=MUTED, linewidth=0.3, label=verdict) for verdict, (tint, _) in VERDICTS.items()]
+        handles = [
+            Patch(facecolor=tint, edgecolor=MUTED, linewidth=0.3, label=verdict)
+            for verdict, (tint, _) in VERDICTS.items()
+        ]
         figure.legend(handles=handles, loc="outside lower right", ncols=4)
     meanings = "; ".join(f"{verdict}: {meaning}" for verdict, (_, meaning) in VERDICTS.items())
     caption = (
-        "How each metric answers each failure at its greatest strength: damage in % of the metric's gap between trivial "
-        f"answer and truth, and verdict ({meanings}). ~ marks answers that are not monotone in strength, brackets metrics "
+        "How each metric answers each failure at its greatest strength: damage in % of the metric's gap between "
+        "trivial "
+        f"answer and truth, and verdict ({meanings}). ~ marks answers that are not monotone in strength, brackets "
+        "metrics "
         "that do not enter the score."
     )
     return Drawn("audit", figure, table, caption, wide=size[0] > style.column)

@@ -41,7 +41,8 @@ class Run:
     """Long form: sample, task, metric, axis, region, value, higher_is_better, card."""
     summary: Summary
     recoveries: pd.DataFrame
-    """Sample id (index) x metric: recovery clipped to [-100, 100], NaN where a sample has no gap; failed ones as the draft."""
+    """Sample id (index) x metric: recovery clipped to [-100, 100], NaN where a sample has no gap; failed ones
+    as the draft."""
     samples: pd.DataFrame
     """Sample id (index) x the three axes and `mean`, by refbench.stats.gains.sample_scores."""
 
@@ -54,7 +55,9 @@ class Run:
     @cached_property
     def price(self) -> float | None:
         """US dollars an image: the mean of what the adapter reported, else what its card says; None when unknown."""
-        told = [r.extra["price_usd"] for r in self.records.values() if isinstance(r.extra.get("price_usd"), int | float)]
+        told = [
+            r.extra["price_usd"] for r in self.records.values() if isinstance(r.extra.get("price_usd"), int | float)
+        ]
         return float(np.mean(told)) if told else self.manifest.card.price_per_image_usd
 
     def failed(self, sample: str) -> str | None:
@@ -100,7 +103,9 @@ class Study:
     @cached_property
     def ranked(self) -> tuple[Run, ...]:
         """The runs by mean score, best first."""
-        return tuple(sorted(self.runs, key=lambda r: -(r.summary.mean.value if r.summary.mean.value is not None else -1e9)))
+        return tuple(
+            sorted(self.runs, key=lambda r: -(r.summary.mean.value if r.summary.mean.value is not None else -1e9))
+        )
 
     def sample_scores(self, axis: str = "mean") -> pd.DataFrame:
         """Sample id x run: the score of each sample, NaN where nothing can be scored."""
@@ -146,7 +151,9 @@ def open_study(
     metas = {meta.id: meta for meta in suite.metas}
     unknown = [sample for sample in first.samples if sample not in metas]
     if unknown:
-        raise RefbenchError(f"Expected samples of suite '{suite.name}' in {opened[0].path}, but '{unknown[0]}' is not in it.")
+        raise RefbenchError(
+            f"Expected samples of suite '{suite.name}' in {opened[0].path}, but '{unknown[0]}' is not in it."
+        )
     planned = {sample: metas[sample] for sample in first.samples}
     if cards is None:
         cards = metric_cards(first.metric_cards)
@@ -169,7 +176,9 @@ def metric_cards(names: Iterable[str]) -> dict[str, MetricCard]:
 
 
 def _names(cards: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    names = [card if cards.count(card) == 1 else f"{card} ({path.name})" for card, path in zip(cards, paths, strict=True)]
+    names = [
+        card if cards.count(card) == 1 else f"{card} ({path.name})" for card, path in zip(cards, paths, strict=True)
+    ]
     for number, name in enumerate(names):
         if name in names[:number]:
             names[number] = f"{name} #{names[: number + 1].count(name)}"
@@ -180,7 +189,9 @@ def _refuse_unequal(paths: Sequence[Path], manifests: Sequence[RunManifest]) -> 
     first, differences = manifests[0], []
     for path, other in zip(paths[1:], manifests[1:], strict=True):
         if other.suite_hash != first.suite_hash:
-            differences.append(f"{path} ran suite {other.suite} {other.suite_hash[:12]}, not {first.suite} {first.suite_hash[:12]}")
+            differences.append(
+                f"{path} ran suite {other.suite} {other.suite_hash[:12]}, not {first.suite} {first.suite_hash[:12]}"
+            )
         elif set(other.samples) != set(first.samples):
             odd = len(set(other.samples) ^ set(first.samples))
             differences.append(f"{path} planned {len(other.samples)} samples, {odd} of them not shared")

@@ -101,8 +101,9 @@ def rc(style: Style) -> AbstractContextManager[None]:
     """A context in which matplotlib draws in this style, from its defaults: user settings have no say."""
     import matplotlib as mpl
 
-    values = {
-        **mpl.rcParamsDefault,
+    defaults: Any = mpl.rcParamsDefault
+    values: Any = {
+        **defaults,
         "backend": "agg",
         "font.family": style.family,
         "font.size": style.font,

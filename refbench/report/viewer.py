@@ -1,7 +1,9 @@
 """``refbench report``: a static page that shows every sample of one or more runs, from disk, with no network.
 
-The page is one HTML file with its own style and script inside; data is one JSON block; pictures are WebP files beside it,
-or data URIs in a single file. A refined picture is stored as what differs from the target, with transparency where it does
+The page is one HTML file with its own style and script inside; data is one JSON block; pictures are WebP files
+beside it,
+or data URIs in a single file. A refined picture is stored as what differs from the target, with transparency where
+it does
 not, so that the page is small and its difference map is exactly black where nothing was changed.
 """
 
@@ -22,8 +24,8 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, encode_webp, load_image, mask_box, resize, write_atomic
 from refbench.report.grid import window
-from refbench.report.style import colours
 from refbench.report.study import Run, Study, open_study
+from refbench.report.style import colours
 from refbench.schema import AXES, Sample
 
 QUALITY, THUMB_QUALITY, SINGLE_QUALITY = 90, 72, 80
@@ -67,10 +69,12 @@ class _Store:
             return "data:image/webp;base64," + base64.b64encode(data).decode()
         path = self.out / "images" / name
         try:
-            # Thousands of small files that can be made again: no fsync each, the page itself is written last and atomically.
+            # Thousands of small files that can be made again: no fsync each; the page is written last, atomically.
             path.write_bytes(data)
         except OSError as error:
-            raise RefbenchError(f"Expected to write {path}, but {error.strerror}; choose another folder with --out.") from None
+            raise RefbenchError(
+                f"Expected to write {path}, but {error.strerror}; choose another folder with --out."
+            ) from None
         self.size += len(data)
         return f"images/{name}"
 
@@ -104,7 +108,9 @@ def build_report(
     study = runs if isinstance(runs, Study) else open_study(runs)
     folder = Path(out)
     if folder.is_file():
-        raise RefbenchError(f"Expected a folder for the report at {folder}, but that is a file; name another with --out.")
+        raise RefbenchError(
+            f"Expected a folder for the report at {folder}, but that is a file; name another with --out."
+        )
     store = _Store(folder, single_file)
     samples = []
     raw: list[Values] = []
@@ -141,7 +147,12 @@ def render(data: dict[str, Any]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string((here / "viewer.html.j2").read_text())
     return template.render(
-        title=data["title"], style=style, script=script, data=embed_json(data), style_hash=_csp(style), script_hash=_csp(script)
+        title=data["title"],
+        style=style,
+        script=script,
+        data=embed_json(data),
+        style_hash=_csp(style),
+        script_hash=_csp(script),
     )
 
 
@@ -206,11 +217,20 @@ def _sample(study: Study, store: _Store, raw: Sequence[Values], number: int, sam
     target, meta = study.suite.target(sample_id), held.meta
     near = window(held.mask.shape, mask_box(held.mask), THUMB[1] / THUMB[0], tight=True)
     at = f"{number:05d}"
-    images = {"target": store.image(f"{at}-target.webp", target), "reference": store.image(f"{at}-reference.webp", held.reference)}
-    thumbs = {"target": _thumb(store, f"{at}-t-target.webp", target, near), "reference": _reference_thumb(store, at, held)}
+    images: dict[str, str | None] = {
+        "target": store.image(f"{at}-target.webp", target),
+        "reference": store.image(f"{at}-reference.webp", held.reference),
+    }
+    thumbs = {
+        "target": _thumb(store, f"{at}-t-target.webp", target, near),
+        "reference": _reference_thumb(store, at, held),
+    }
     images["draft"] = _overlay(store, f"{at}-draft.webp", held.draft, target)
     thumbs["draft"] = _thumb(store, f"{at}-t-draft.webp", held.draft, near)
-    outputs, small, failed, values, recoveries, scores, seconds = [], [], [], [], [], [], []
+    outputs: list[str | None] = []
+    small: list[str | None] = []
+    failed: list[str | None] = []
+    values, recoveries, scores, seconds = [], [], [], []
     names = _metrics(study)
     for k, run in enumerate(study.runs):
         image, why = _output(run, held)
@@ -219,20 +239,41 @@ def _sample(study: Study, store: _Store, raw: Sequence[Values], number: int, sam
         failed.append(None if why is None else printable(why))
         mine = raw[k].get(sample_id, {})
         values.append([_value(mine.get(name)) for name in names])
-        recoveries.append([_number(run.recoveries[name].get(sample_id) if name in run.recoveries else None, 4) for name in names])
+        recoveries.append(
+            [_number(run.recoveries[name].get(sample_id) if name in run.recoveries else None, 4) for name in names]
+        )
         scores.append([_number(run.samples.loc[sample_id, a], 4) for a in (*AXES, "mean")])
         record = run.records.get(sample_id)
         seconds.append(_number(record.seconds, 3) if record is not None else None)
     return {
-        "id": sample_id, "task": meta.task, "category": meta.category, "mode": meta.mode, "source": printable(meta.source_id),
-        "view": meta.view, "degradation": printable(meta.degradation), "strength": _number(meta.strength, 3),
-        "share": _number(held.mask.mean(), 3), "prompt": printable(held.prompt), "licence": printable(meta.licence),
-        "attribution": printable(meta.attribution), "text": None if meta.text is None else printable(meta.text),
-        "size": [target.shape[1], target.shape[0]], "referenceSize": [held.reference.shape[1], held.reference.shape[0]],
-        "box": list(mask_box(held.mask)), "referenceBox": list(held.reference_box) if held.reference_box else None,
-        "outline": outline(held.mask), "images": images, "thumbs": thumbs, "outputs": outputs, "small": small, "failed": failed,
-        "values": values, "recoveries": recoveries, "scores": scores, "seconds": seconds,
-    }  # fmt: skip
+        "id": sample_id,
+        "task": meta.task,
+        "category": meta.category,
+        "mode": meta.mode,
+        "source": printable(meta.source_id),
+        "view": meta.view,
+        "degradation": printable(meta.degradation),
+        "strength": _number(meta.strength, 3),
+        "share": _number(held.mask.mean(), 3),
+        "prompt": printable(held.prompt),
+        "licence": printable(meta.licence),
+        "attribution": printable(meta.attribution),
+        "text": None if meta.text is None else printable(meta.text),
+        "size": [target.shape[1], target.shape[0]],
+        "referenceSize": [held.reference.shape[1], held.reference.shape[0]],
+        "box": list(mask_box(held.mask)),
+        "referenceBox": list(held.reference_box) if held.reference_box else None,
+        "outline": outline(held.mask),
+        "images": images,
+        "thumbs": thumbs,
+        "outputs": outputs,
+        "small": small,
+        "failed": failed,
+        "values": values,
+        "recoveries": recoveries,
+        "scores": scores,
+        "seconds": seconds,
+    }
 
 
 def _value(value: Any) -> float | str | None:

@@ -1,4 +1,5 @@
-"""Headless Chromium through its own driver: no download, no network, with what the console said and what was asked for."""
+"""Headless Chromium through its own driver: no download, no network, with what the console said and what was
+asked for."""
 
 from __future__ import annotations
 
@@ -29,8 +30,15 @@ def start(width: int = 1280, height: int = 900, *, phone: bool = False, dark: bo
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking",
-                 "--force-device-scale-factor=1", f"--window-size={width},{height}"):  # fmt: skip
+    for flag in (
+        "--headless=new",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--force-device-scale-factor=1",
+        f"--window-size={width},{height}",
+    ):
         options.add_argument(flag)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # Chromium refuses to sandbox for root, as in containers
@@ -41,7 +49,9 @@ def start(width: int = 1280, height: int = 900, *, phone: bool = False, dark: bo
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     if dark:
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+        driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        )
     driver.set_script_timeout(60)
     return driver
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from refbench.report.study import Study, open_study
 
+from refbench.report.study import Study, open_study
 from report.synthetic import CARDS, SyntheticSuite, make_runs
 
 
 @pytest.fixture(scope="session")
 def suite() -> SyntheticSuite:
     return SyntheticSuite()
+
+
+@pytest.fixture(scope="session")
+def small() -> SyntheticSuite:
+    """Eight small samples, for tests that need a page or a run of their own."""
+    return SyntheticSuite(per_task=1, size=(84, 112))
 
 
 @pytest.fixture(scope="session")

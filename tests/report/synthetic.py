@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,12 +42,23 @@ CARDS = {
 }
 
 
+Parts = tuple[Image, Image, Image, Mask, tuple[int, int, int, int]]
+
+
+@functools.cache
+def photos() -> tuple[Image, ...]:
+    from skimage import data
+
+    return data.astronaut(), data.coffee(), data.chelsea(), data.rocket(), data.stereo_motorcycle()[0]
+
+
 class SyntheticSuite:
     """What the report needs of a suite: names, metas, samples and targets."""
 
     def __init__(self, per_task: int = 2, size: tuple[int, int] = (168, 224), seed: int = 3) -> None:
         self.name, self.version, self.tasks = "synthetic", "1", TASKS
         self._size, self._seed = size, seed
+        self._made: dict[str, Parts] = {}
         self.metas = tuple(self._meta(task, i) for i in range(per_task) for task in TASKS)
         self.metas = tuple(sorted(self.metas, key=lambda m: (TASKS.index(m.task), m.id)))
         self.ids = tuple(m.id for m in self.metas)
@@ -55,11 +67,21 @@ class SyntheticSuite:
     def _meta(self, task: str, number: int) -> SampleMeta:
         category, mode = task.split("-")
         return SampleMeta(
-            id=f"{task}-{number:03d}", task=task, category=category, mode=mode, source_id=f"photo-{number % 7}-{category}",
-            view="composed", degradation="blur", strength=0.5 + 0.04 * (number % 10),
-            mask_kind=("tight", "box", "scribble")[number % 3], mask_share=0.1, licence="CC0-1.0",
-            attribution="scikit-image", source="scikit-image/data", seed=number,
-        )  # fmt: skip
+            id=f"{task}-{number:03d}",
+            task=task,
+            category=category,
+            mode=mode,
+            source_id=f"photo-{number % 7}-{category}",
+            view="composed",
+            degradation="blur",
+            strength=0.5 + 0.04 * (number % 10),
+            mask_kind=("tight", "box", "scribble")[number % 3],
+            mask_share=0.1,
+            licence="CC0-1.0",
+            attribution="scikit-image",
+            source="scikit-image/data",
+            seed=number,
+        )
 
     def __iter__(self) -> Iterator[Sample]:
         return (self.sample(name) for name in self.ids)
@@ -67,12 +89,17 @@ class SyntheticSuite:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def _parts(self, name: str) -> tuple[Image, Image, Image, Mask, tuple[int, int, int, int]]:
-        from skimage import data, filters, transform
+    def _parts(self, name: str) -> Parts:
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> Parts:
+        from skimage import filters, transform
 
         index = self.ids.index(name)
         rng = np.random.default_rng([self._seed, index])
-        photo = (data.astronaut, data.coffee, data.chelsea, data.rocket, lambda: data.stereo_motorcycle()[0])[index % 5]()
+        photo = photos()[index % 5]
         h, w = self._size
         y, x = (int(rng.integers(0, photo.shape[i] - self._size[i])) for i in (0, 1))
         target = np.ascontiguousarray(photo[y : y + h, x : x + w, :3])
@@ -185,11 +212,24 @@ def make_runs(
         )  # fmt: skip
         folder.write_manifest(
             RunManifest(
-                run=f"synthetic-{model}", suite=suite.name, suite_version=suite.version, suite_hash=suite.hash,
-                samples=suite.ids, model=model, card=adapter, arguments={}, isolation="in-process", seed=0, device="cpu",
-                created="2026-11-23T12:00:00Z", versions={}, git_commit=None, git_dirty=None, hardware={},
+                run=f"synthetic-{model}",
+                suite=suite.name,
+                suite_version=suite.version,
+                suite_hash=suite.hash,
+                samples=suite.ids,
+                model=model,
+                card=adapter,
+                arguments={},
+                isolation="in-process",
+                seed=0,
+                device="cpu",
+                created="2026-11-23T12:00:00Z",
+                versions={},
+                git_commit=None,
+                git_dirty=None,
+                hardware={},
                 metric_cards={n: f"{i:012x}" for i, n in enumerate(CARDS)},
-            )  # fmt: skip
+            )
         )
         scores = []
         for sample in suite:
@@ -197,7 +237,11 @@ def make_runs(
             wrong = (failures or {}).get(model) == sample.id
             if wrong:
                 record = SampleRecord(
-                    id=sample.id, task=sample.meta.task, status="failed", error="The child died (signal 9).", seconds=0.1
+                    id=sample.id,
+                    task=sample.meta.task,
+                    status="failed",
+                    error="The child died (signal 9).",
+                    seconds=0.1,
                 )
             else:
                 image = refine(quality, spill, rng, sample, target)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from refbench.errors import RefbenchError
 from refbench.report import ablation, charts, drawn, grid, metrics_chart
 from refbench.report.figures import KINDS, make_figures
-from refbench.report.style import STYLES
 from refbench.report.study import Study
+from refbench.report.style import STYLES
 
 NEURIPS = STYLES["neurips"]
 
@@ -24,8 +24,14 @@ NEURIPS = STYLES["neurips"]
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("logs")
-    sft = [{"stage": "sft", "step": 50 * i, "loss": 1 / i, **({"val/right": 20.0 + i} if i % 5 == 0 else {})} for i in range(1, 60)]
-    grpo = [{"stage": "grpo", "step": i, "reward/pixel": -1 / i, "reward/perceptual": 1 - 1 / i, "lr": 1e-4} for i in range(1, 60)]
+    sft = [
+        {"stage": "sft", "step": 50 * i, "loss": 1 / i, **({"val/right": 20.0 + i} if i % 5 == 0 else {})}
+        for i in range(1, 60)
+    ]
+    grpo = [
+        {"stage": "grpo", "step": i, "reward/pixel": -1 / i, "reward/perceptual": 1 - 1 / i, "lr": 1e-4}
+        for i in range(1, 60)
+    ]
     paths = {}
     for name, rows in (("SFT", sft), ("GRPO", grpo)):
         paths[name] = folder / f"{name}.jsonl"
@@ -142,9 +148,9 @@ def test_windows_stay_inside_and_show_the_region_where_they_can(
 ) -> None:
     box = (int(x * width), int(y * height), max(int(size * (1 - x) * width), 1), max(int(size * (1 - y) * height), 1))
     left, top, w, h = grid.window((height, width), box, tight=tight)
-    assert 0 <= left
+    assert left >= 0
     assert left + w <= width
-    assert 0 <= top
+    assert top >= 0
     assert top + h <= height
     # One px of slack: the window is rounded to whole pixels.
     if box[2] <= w - 1 and box[3] <= h - 1:
@@ -229,7 +235,9 @@ def test_audit_shows_verdicts_and_brackets_what_does_not_score(tmp_path: Path) -
 
 def test_log_lines_of_one_step_are_merged_and_a_cut_line_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 1, "val/right": 20.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    path.write_text(
+        '{"step": 1, "loss": 2.0}\n{"step": 1, "val/right": 20.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
+    )
     table = ablation.read_log(path)
     assert table["step"].tolist() == [1, 2]
     assert table.loc[0, "val/right"] == 20.0

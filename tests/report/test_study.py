@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from report.synthetic import CARDS, SyntheticSuite, make_runs
 
 from refbench.errors import RefbenchError
 from refbench.report.study import Study, open_study
 from refbench.runs.folder import RunFolder
 from refbench.schema import AXES
+from report.synthetic import CARDS, SyntheticSuite, make_runs
 
 
 def copy(folder: Path, to: Path) -> RunFolder:
@@ -81,7 +81,7 @@ def test_an_unmeasured_run_says_what_to_do(tmp_path: Path, folders: list[Path], 
 def test_no_folder_and_no_run_are_told(tmp_path: Path, suite: SyntheticSuite) -> None:
     with pytest.raises(RefbenchError, match="at least one run folder"):
         open_study([], suite=suite)
-    with pytest.raises(RefbenchError, match="no such|there is none"):
+    with pytest.raises(RefbenchError, match="there is none"):
         open_study([tmp_path / "nothing"], suite=suite)
 
 
