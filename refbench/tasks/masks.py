@@ -21,7 +21,7 @@ def polygon(points: Sequence[Sequence[float]], size: tuple[int, int]) -> Mask:
     """The inside of a polygon with (x, y) corners in px, as a mask of (height, width)."""
     picture = Image.new("1", (size[1], size[0]), 0)
     ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in points], fill=1)
-    return np.array(picture, dtype=bool)
+    return np.asarray(picture.convert("L")) > 127
 
 
 def ellipse(box: Sequence[float], size: tuple[int, int]) -> Mask:
@@ -29,7 +29,7 @@ def ellipse(box: Sequence[float], size: tuple[int, int]) -> Mask:
     picture = Image.new("1", (size[1], size[0]), 0)
     x, y, width, height = box
     ImageDraw.Draw(picture).ellipse((x, y, x + width, y + height), fill=1)
-    return np.array(picture, dtype=bool)
+    return np.asarray(picture.convert("L")) > 127
 
 
 def widen(shape: Mask, radius: int) -> Mask:

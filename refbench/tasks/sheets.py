@@ -10,7 +10,7 @@ import numpy as np
 from refbench.tasks.recipes import Question
 
 
-def contact_sheet(questions: Sequence[Question], side: int = 150, columns: int = 2) -> bytes:
+def contact_sheet(questions: Sequence[Question], side: int = 112, columns: int = 2) -> bytes:
     """A JPEG of all samples: per sample its id and four pictures fitted into squares of `side` px.
 
     The reference shows its box, where known, and the target the mask's outline.
@@ -38,5 +38,5 @@ def contact_sheet(questions: Sequence[Question], side: int = 150, columns: int =
         label += f" {meta.text or ''}"
         draw.text((left + 2, top + 1), label[:100], fill="black", font=font)
     buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=82)
+    sheet.save(buffer, "JPEG", quality=72)
     return buffer.getvalue()

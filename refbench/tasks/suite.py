@@ -51,7 +51,9 @@ def digest(*parts: Image | Mask | str | bytes | None) -> str:
         elif isinstance(part, bytes):
             data, head = part, "bytes"
         else:
-            data, head = np.ascontiguousarray(part).tobytes(), f"{part.dtype.str}{part.shape}"
+            # Pillow hands out booleans whose true byte is 255; equal masks must hash equally
+            flat = np.not_equal(part.view(np.uint8), 0) if part.dtype == bool else part
+            data, head = np.ascontiguousarray(flat).tobytes(), f"{part.dtype.str}{part.shape}"
         state.update(f"{head}:{len(data)}\n".encode())
         state.update(data)
     return state.hexdigest()

@@ -138,10 +138,11 @@ def test_recipes_are_data_with_unique_ids() -> None:
 
 
 def test_pasting_the_reference_or_sharpening_never_solves_a_sample(core: Suite) -> None:
-    """Inside the mask neither the reference's box stretched into the mask's box nor an unsharp mask of the draft
-    comes nearer than half of the draft's own root mean squared error."""
+    """Neither the reference's box stretched into the mask's box nor an unsharp mask of the draft is right: inside the
+    mask its root mean squared error stays above 11 levels (27 dB). Over a task neither halves the draft's error."""
     from scipy.ndimage import gaussian_filter
 
+    errors: dict[str, list[tuple[float, float, float]]] = {}
     for sample in core:
         target, mask = core.target(sample).astype(float), sample.mask
         x, y, width, height = images.mask_box(mask)
@@ -151,7 +152,11 @@ def test_pasting_the_reference_or_sharpening_never_solves_a_sample(core: Suite) 
         paste[y : y + height, x : x + width] = images.resize(patch, (height, width))
         draft = sample.draft.astype(float)
         sharp = np.clip(draft + 1.5 * (draft - gaussian_filter(draft, (1.5, 1.5, 0))), 0, 255)
-        own = np.sqrt(((draft - target)[mask] ** 2).mean())
-        for name, answer in (("paste", paste), ("sharpen", sharp)):
-            error = np.sqrt(((answer - target)[mask] ** 2).mean())
-            assert error > 0.5 * own, f"{sample.id}: {name} leaves {error:.1f} of {own:.1f}"
+        own, pasted, sharpened = (float(np.sqrt(((a - target)[mask] ** 2).mean())) for a in (draft, paste, sharp))
+        assert min(pasted, sharpened) > 11, (
+            f"{sample.id}: paste {pasted:.1f}, sharpen {sharpened:.1f} of {own:.1f} levels"
+        )
+        errors.setdefault(sample.meta.task, []).append((own, pasted, sharpened))
+    for task, rows in errors.items():
+        own, pasted, sharpened = np.mean(rows, axis=0)
+        assert min(pasted, sharpened) > 0.5 * own, task
