@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench.adapters.opencv import cv2
 from refbench.images import Image, Mask, mask_box
 
 Float = NDArray[np.float32]
@@ -12,24 +13,18 @@ Float = NDArray[np.float32]
 
 def to_lab(image: Image) -> Float:
     """CIE Lab (L 0 to 100) of (H, W, 3) uint8 sRGB."""
-    import cv2
-
     lab: Float = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
     return lab
 
 
 def to_rgb(lab: Float) -> Image:
     """The reverse of :func:`to_lab`, rounded and clipped."""
-    import cv2
-
     rgb = cv2.cvtColor(np.ascontiguousarray(lab, np.float32), cv2.COLOR_Lab2RGB)
-    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(rgb, 0, 1) * 255), np.uint8)
 
 
 def masked_blur(image: Float, weight: Float, sigma: float) -> Float:
     """Normalised convolution: Gaussian mean (sigma in px) of the pixels that have weight, (H, W, C) or (H, W)."""
-    import cv2
-
     many = image.ndim == 3
     total = cv2.GaussianBlur(weight, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) + 1e-5
     blurred = cv2.GaussianBlur(
@@ -48,7 +43,7 @@ def match_levels(source: Float, to: Float, where: Mask) -> Float:
         return source
     a, b = source[where], to[where]
     gain = np.clip((b.std(0) + 1.0) / (a.std(0) + 1.0), 0.6, 1.6)
-    return ((source - a.mean(0)) * gain + b.mean(0)).astype(np.float32)
+    return np.asarray((source - a.mean(0)) * gain + b.mean(0), np.float32)
 
 
 def membrane(difference: Float, known: Mask) -> Float:
@@ -57,8 +52,6 @@ def membrane(difference: Float, known: Mask) -> Float:
     Solves Laplace's equation, which is what Poisson image editing (Perez et al., SIGGRAPH 2003) adds to pasted
     content. Coarse to fine: each level starts from the one below and is relaxed.
     """
-    import cv2
-
     sureness = known.astype(np.float32)
     levels = [(difference * sureness[..., None], sureness)]
     while min(levels[-1][1].shape) > 4:
@@ -82,8 +75,6 @@ def lost_below(draft: Float, content: Float, where: Mask) -> tuple[float, float]
     It is the first octave in which the draft's contrast under `where` is 80 % of the content's. Also returned is the
     share of contrast that is left in the finest octave.
     """
-    import cv2
-
     shares = []
     for sigma in (0.7, 1.4, 2.8):
         a, b = (cv2.GaussianBlur(i, (0, 0), sigma) - cv2.GaussianBlur(i, (0, 0), 2 * sigma) for i in (draft, content))
@@ -102,8 +93,6 @@ def agreement(draft: Float, content: Float, weight: Float, fine: float, window: 
         fine: sigma in px of the detail that is left out.
         window: sigma in px of the neighbourhood.
     """
-    import cv2
-
     a, b = (cv2.GaussianBlur(i, (0, 0), fine * 1.3) for i in (draft, content))
     mean_a, mean_b = masked_blur(a, weight, window), masked_blur(b, weight, window)
     var_a = masked_blur(a * a, weight, window) - mean_a**2
@@ -125,8 +114,6 @@ def figure(image: Image, inside: Mask) -> Float:
         image: (h, w, 3) uint8.
         inside: (h, w) bool, not empty: where the figure can be.
     """
-    import cv2
-
     whole = inside.astype(np.float32)
     x, y, w, h = mask_box(inside)
     x, y, w, h = mask_box(inside, max(4, max(w, h) // 3))
@@ -155,8 +142,6 @@ def figure(image: Image, inside: Mask) -> Float:
 
 def painted_over(image: Image, mask: Mask) -> Image:
     """The image with the masked part filled from around it (Telea's fast marching), at about 200 px, so smoothly."""
-    import cv2
-
     factor = min(1.0, 200 / max(image.shape[:2]))
     size = (max(4, round(image.shape[1] * factor)), max(4, round(image.shape[0] * factor)))
     hole = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
@@ -169,15 +154,11 @@ def painted_over(image: Image, mask: Mask) -> Image:
 
 def shading(luma: Float, sigma: float) -> Float:
     """The surface's light relative to its mean, (H, W), 0.6 to 1.4: what a print on it is darkened by."""
-    import cv2
-
     low = cv2.GaussianBlur(luma, (0, 0), sigma)
     return np.asarray(np.clip(1 + 0.7 * (low / max(float(low.mean()), 1.0) - 1), 0.6, 1.4), np.float32)
 
 
 def shrink_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     """A mask reduced to (height, width): true where any of its pixels was."""
-    import cv2
-
     small = cv2.resize(mask.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_AREA) > 0
     return np.asarray(small, bool)

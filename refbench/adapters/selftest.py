@@ -49,12 +49,14 @@ def _scene(height: int, width: int, generator: np.random.Generator) -> Image:
 def _mask(kind: str, height: int, width: int) -> Mask:
     y, x = np.mgrid[0:height, 0:width]
     if kind == "box":
-        return (abs(y - height * 0.45) < height * 0.2) & (abs(x - width * 0.5) < width * 0.25)
-    if kind == "tight":
-        return ((y / height - 0.5) / 0.25) ** 2 + ((x / width - 0.45) / 0.3) ** 2 < 1
-    if kind == "scribble":
-        return abs(y - height * (0.5 + 0.2 * np.sin(9 * x / width))) < max(2, height * 0.06)
-    return (y == height // 2) & (x == width // 3)
+        inside = (abs(y - height * 0.45) < height * 0.2) & (abs(x - width * 0.5) < width * 0.25)
+    elif kind == "tight":
+        inside = ((y / height - 0.5) / 0.25) ** 2 + ((x / width - 0.45) / 0.3) ** 2 < 1
+    elif kind == "scribble":
+        inside = abs(y - height * (0.5 + 0.2 * np.sin(9 * x / width))) < max(2, height * 0.06)
+    else:
+        inside = (y == height // 2) & (x == width // 3)
+    return np.asarray(inside, bool)
 
 
 def made_up_samples() -> list[Inputs]:
@@ -208,12 +210,12 @@ def _behaviour_checks(adapter: Contained, first: Sequence[Refinement]) -> Iterat
         yield Check("repeats itself", "skip", "The card says that it is not deterministic.")
     else:
         differing = _same(first, again)
-        yield _row("repeats itself", differing, "The same images in another order of samples.",
-                   "the card says deterministic, but it differs the second time; seed it by inputs.seed or say so")  # fmt: skip
+        bad = "it differs the second time, though the card says deterministic; use inputs.seed, or say so"
+        yield _row("repeats itself", differing, "The same images in another order of samples.", bad)
     renamed = adapter.refine_batch([replace(s, id=f"other-{n}") for n, s in enumerate(samples)])
     if card.deterministic:
-        yield _row("ignores the sample's name", _same(first, renamed), "The same images under other ids.",
-                   "the image depends on the sample's id")  # fmt: skip
+        bad = "the image depends on the sample's id"
+        yield _row("ignores the sample's name", _same(first, renamed), "The same images under other ids.", bad)
     seeded = adapter.refine_batch([replace(s, seed=8) for s in samples])
     uses = bool(_same(first, seeded))
     yield Check("seed", "pass", f"Another seed gives {'another' if uses else 'the same'} image.")

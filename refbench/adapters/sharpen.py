@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench.adapters.opencv import cv2
 from refbench.images import Image, Mask, mask_box
 from refbench.schema import AdapterCard, Inputs
 
@@ -16,8 +17,6 @@ def richardson_lucy(image: Float, sigma: float, rounds: int) -> Float:
 
     W. H. Richardson (JOSA 1972), L. B. Lucy (AJ 1974).
     """
-    import cv2
-
     estimate = image.copy()
     for _ in range(rounds):
         ratio = image / np.maximum(cv2.GaussianBlur(estimate, (0, 0), sigma), 1e-3)
@@ -37,8 +36,6 @@ def sharpened(draft: Image, mask: Mask, strength: float = 1.0) -> Image:
         mask: (H, W) bool.
         strength: 0 to 1, share of the correction that is applied.
     """
-    import cv2
-
     x, y, w, h = mask_box(mask, 16)
     crop = draft[y : y + h, x : x + w].astype(np.float32)
     inside = mask[y : y + h, x : x + w]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench.adapters.light import masked_blur, match_levels, shrink_mask, to_lab, to_rgb
+from refbench.adapters.opencv import cv2
 from refbench.adapters.reference_paste import reference_content
 from refbench.images import Image, Mask, mask_box, resize
 from refbench.schema import AdapterCard, Box, Inputs
@@ -49,8 +50,6 @@ class TextureTransfer:
 
     def refine(self, inputs: Inputs, /) -> Image:
         """The draft with new fine detail inside the mask."""
-        import cv2
-
         x, y, w, h = mask_box(inputs.mask, 2 * PATCH)
         draft, mask = inputs.draft[y : y + h, x : x + w], inputs.mask[y : y + h, x : x + w]
         factor = min(1.0, SIDE / max(w, h))
@@ -88,7 +87,6 @@ def transfer(draft: Float, mask: Mask, reference: Float, coarse: float) -> Float
     Returns:
         (H, W, 3) Lab; equal to the draft where no patch reached.
     """
-    import cv2
 
     def low(image: Float) -> Float:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), coarse), np.float32)
@@ -132,7 +130,7 @@ def _places(mask: Mask) -> NDArray[np.int64]:
     integral = np.pad(mask.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     r, c = grid.T
     touched = integral[r + PATCH, c + PATCH] - integral[r, c + PATCH] - integral[r + PATCH, c] + integral[r, c]
-    return grid[touched > 0]
+    return np.asarray(grid[touched > 0])
 
 
 def _library(size: tuple[int, int]) -> NDArray[np.int64]:

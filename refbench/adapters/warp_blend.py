@@ -1,11 +1,11 @@
 """Contestant `warp-blend`: lay the reference over the draft by geometry, match its light, blend it into the mask.
 
-The strongest classical answer. How the reference lies is found by :mod:`refbench.adapters.geometry` (keypoints,
-boxes, template search, ECC, dense flow); :mod:`refbench.adapters.light` matches light and cuts the figure out of the
-reference's background (GrabCut). The draft's own coarse content is kept as far as it can be trusted, the reference
-gives the detail. Where the prompt asks for other content than the draft shows, the masked part is painted over
-(Telea, JGT 2004) and the reference's figure laid in. Where the reference cannot be laid with confidence, the draft
-stays, mildly sharpened. Deterministic.
+The strongest classical answer. How the reference lies is found by :mod:`refbench.adapters.hypotheses` (keypoints,
+boxes, figures, template search) and :mod:`refbench.adapters.geometry` (ECC, dense flow); :mod:`refbench.adapters.light`
+matches light and cuts the figure out of the reference's background (GrabCut). The draft's own coarse content is kept
+as far as it can be trusted, the reference gives the detail. Where the prompt asks for other content than the draft
+shows, the masked part is painted over (Telea, JGT 2004) and the reference's figure laid in. Where the reference cannot
+be laid with confidence, the draft stays, mildly sharpened. Deterministic.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.adapters import geometry, light
+from refbench.adapters import geometry, hypotheses, light
 from refbench.adapters.geometry import Matrix, Pose, View
+from refbench.adapters.opencv import cv2
 from refbench.adapters.sharpen import sharpened
 from refbench.images import Image, Mask, mask_box, resize
 from refbench.schema import AdapterCard, Box, Inputs
@@ -61,7 +62,7 @@ class WarpBlend:
             box = (x, y, max(w, 1), max(h, 1))
         view = View(light.to_lab(draft), light.to_lab(reference), mask, box)
         laid = [] if box is None else [_figure_on_figure(view, draft, reference, other)]
-        pose = geometry.find_pose(view, laid)[0]
+        pose = hypotheses.find_pose(view, laid)[0]
         around = pose.same_scene and pose.matches >= 12
         if other and box is not None and not around and (pose.matches < 15 or pose.inside < 0.5):
             pose = view.judge(laid[0], "placed")
@@ -89,8 +90,6 @@ def blend(inputs: Inputs, matrix: Matrix, pose: Pose, other: bool) -> Image:
         pose: what is known about it.
         other: the draft's content is to be replaced, so nothing inside the mask can be learned from it.
     """
-    import cv2
-
     side = max(mask_box(inputs.mask)[2:])
     x, y, w, h = mask_box(inputs.mask, max(12, side // 4))
     draft, mask = inputs.draft[y : y + h, x : x + w], inputs.mask[y : y + h, x : x + w]
@@ -101,7 +100,7 @@ def blend(inputs: Inputs, matrix: Matrix, pose: Pose, other: bool) -> Image:
     target, fine = light.to_lab(draft), 0.0
     if not other:
         warped, valid, fine = _follow(layer, local, target, warped, valid, mask, pose.same_scene)
-    matte = np.clip(warped[..., 3].astype(np.float32) / 255, 0, 1) * valid
+    matte = np.asarray(np.clip(warped[..., 3] / 255, 0, 1) * valid, np.float32)
     content = light.to_lab(np.clip(warped[..., :3], 0, 255).astype(np.uint8))
     inside = mask & (matte > 0.5)
     if inside.sum() < 16:
@@ -110,14 +109,15 @@ def blend(inputs: Inputs, matrix: Matrix, pose: Pose, other: bool) -> Image:
         base = light.to_lab(light.painted_over(draft, mask))
         if not pose.same_scene:
             content[..., 0] *= light.shading(base[..., 0], side / 8)
-        sure: Float = matte
+        sure = matte
     else:
         base = light.to_lab(sharpened(inputs.draft, inputs.mask, 0.3)[y : y + h, x : x + w])
         content = light.match_levels(content, target, inside)
         lost, share = light.lost_below(target[..., 0], content[..., 0], inside)
         fine = max(fine, float(np.clip((0.45 - share) / 0.15, 0, 1)))  # blurred, so what is left is in place
         soft = (1 - fine) * max(4.0, side / 16) + fine * lost
-        content = content + light.masked_blur(target - content, matte * mask, soft)
+        known = np.asarray(matte * mask, np.float32)
+        content = content + light.masked_blur(np.asarray(target - content, np.float32), known, soft)
         sure = matte * light.agreement(target[..., 0], content[..., 0], matte, max(1.5, side / 60), max(4.0, side / 10))
     ring = (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~mask & valid
     if pose.same_scene and ring.sum() > 16 and (other or fine < 0.5):
@@ -136,7 +136,7 @@ def _figure_on_figure(view: View, draft: Image, reference: Image, other: bool) -
     x, y, w, h = view.reference_box
     box[max(y, 0) : y + h, max(x, 0) : x + w] = True
     there, here = light.figure(reference, box) > 0.5, light.figure(draft, view.mask) > 0.5
-    return geometry.from_figures(view, here if here.any() else view.mask, there if there.any() else box)
+    return hypotheses.from_figures(view, here if here.any() else view.mask, there if there.any() else box)
 
 
 def _layer(reference: Image, box: Box | None) -> NDArray[np.float32]:
@@ -161,8 +161,6 @@ def _follow(
     Returns:
         The layer warped anew, where it is valid, and the trust in the draft's geometry.
     """
-    import cv2
-
     side = max(mask_box(mask)[2:])
     luma = target[..., 0]
     grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in mask.shape[::-1])), -1)

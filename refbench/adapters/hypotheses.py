@@ -1,0 +1,213 @@
+"""Hypotheses of how the reference lies over the draft, from keypoints, boxes, figures and a template search.
+
+- SIFT keypoints (Lowe, IJCV 2004) as RootSIFT (Arandjelovic and Zisserman, CVPR 2012), ratio test, and MAGSAC++
+  (Barath et al., CVPR 2020), near the mask and anywhere; a similarity besides;
+- the mask's box laid on the reference's box, and the figure in the one on the figure in the other;
+- a search for the detail's coarse content at several scales and turns (normalised cross-correlation).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.adapters.geometry import Float, Matrix, Pose, View, plausible, polish
+from refbench.adapters.opencv import cv2
+from refbench.images import Mask
+
+
+@functools.cache
+def _sift() -> Any:
+    return cv2.SIFT_create(nfeatures=2500, contrastThreshold=0.015, edgeThreshold=12)
+
+
+def _features(luma: Float) -> tuple[NDArray[np.float64], Float]:
+    """Positions (n, 2) and RootSIFT descriptors (n, 128) of a Lab lightness."""
+    found, described = _sift().detectAndCompute(np.clip(luma * 2.55, 0, 255).astype(np.uint8), None)
+    if described is None:
+        return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
+    described = np.sqrt(described / np.maximum(described.sum(1, keepdims=True), 1e-6)).astype(np.float32)
+    return np.array([k.pt for k in found]), described
+
+
+def _matches(similar: Float, rows: Mask, columns: Mask, ratio: float) -> NDArray[np.int64]:
+    """Pairs (n, 2) whose distance is below `ratio` times that of the row's second best column."""
+    a, b = np.flatnonzero(rows), np.flatnonzero(columns)
+    if len(a) < 2 or len(b) < 2:
+        return np.zeros((0, 2), np.int64)
+    table = similar[np.ix_(a, b)]
+    best = table.argmax(1)
+    index = np.arange(len(a))
+    top = table[index, best]
+    table[index, best] = -1
+    good = (top > 0) & (2 - 2 * top < ratio**2 * (2 - 2 * table.max(1)))
+    return np.stack([a[good], b[best[good]]], 1)
+
+
+def from_keypoints(view: View) -> list[tuple[Matrix, str]]:
+    """Hypotheses from keypoints; the matches near the mask are kept in `view.matched`.
+
+    Three sets of candidates: near the mask against the reference's box at a like place in it (which rules most
+    wrong matches out, so that a laxer ratio will do), near the mask against all, and all against all.
+    """
+    points, described = _features(view.draft[..., 0])
+    there, described_there = _features(view.reference[..., 0])
+    left, top, right, bottom = view.window(view.reach)
+    near = (points[:, 0] >= left) & (points[:, 0] < right) & (points[:, 1] >= top) & (points[:, 1] < bottom)
+    x, y, w, h = view.box
+    u, v, p, q = view.reference_box
+    here, place = (points - (x, y)) / (w, h), (there - (u, v)) / (p, q)
+    similar = described @ described_there.T  # RootSIFT rows have unit length: the distance is sqrt(2 - 2 s)
+    sets = [_matches(similar, near, np.ones(len(there), bool), 0.85)]
+    if view.has_box:
+        like = (here[:, None, 0] - place[None, :, 0]) ** 2 + (here[:, None, 1] - place[None, :, 1]) ** 2 < 0.45**2
+        sets.append(_matches(np.where(like, similar, -1), near, np.all(np.abs(place - 0.5) < 0.6, axis=1), 0.92))
+    sets.append(_matches(similar, np.ones(len(points), bool), np.ones(len(there), bool), 0.85))
+    every = np.unique(np.concatenate(sets), axis=0)
+    every = every[near[every[:, 0]]]
+    view.matched = (points[every[:, 0]], there[every[:, 1]])
+    return [fit for pairs in sets for fit in _fits(points[pairs[:, 0]], there[pairs[:, 1]], view)]
+
+
+def _fits(a: NDArray[Any], b: NDArray[Any], view: View) -> list[tuple[Matrix, str]]:
+    found = []
+    for _ in range(2):  # the second round finds another surface than the first
+        if len(a) < 4:
+            break
+        inliers = np.zeros((len(a), 1), np.uint8)
+        if len(a) >= 6:
+            matrix, kept = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 3.0, maxIters=3000, confidence=0.999)
+            if matrix is not None and kept.sum() >= 6 and plausible(matrix, view):
+                found.append((matrix, "keypoints"))
+                inliers |= kept
+        similarity, kept = cv2.estimateAffinePartial2D(a, b, method=cv2.RANSAC, ransacReprojThreshold=5.0)
+        if similarity is not None and kept.sum() >= 4:
+            matrix = np.vstack([similarity, [0, 0, 1]])
+            if plausible(matrix, view):
+                found.append((matrix, "similarity"))
+            inliers |= kept
+        if not inliers.any():
+            break
+        a, b = a[inliers.ravel() == 0], b[inliers.ravel() == 0]
+    return found
+
+
+def from_boxes(view: View) -> Matrix:
+    """The mask's box laid on the reference's box (or on the whole reference)."""
+    x, y, w, h = view.box
+    u, v, p, q = view.reference_box
+    return np.array([[p / w, 0, u - x * p / w], [0, q / h, v - y * q / h], [0, 0, 1.0]])
+
+
+def from_figures(view: View, here: Mask, there: Mask) -> Matrix:
+    """The reference's figure laid on the draft's: corner on corner where both have four, else by size and turn.
+
+    Args:
+        view: the images.
+        here: (H, W), the figure that stands in the draft now, right or wrong.
+        there: (h, w), the figure in the reference.
+    """
+    (a, a_is_quad), (b, b_is_quad) = _corners(here), _corners(there)
+    wide_a, tall_a, wide_b, tall_b = (
+        float(np.hypot(*(c[i] - c[j])) + np.hypot(*(c[k] - c[m])))
+        for c, i, j, k, m in ((a, 1, 0, 2, 3), (a, 3, 0, 2, 1), (b, 1, 0, 2, 3), (b, 3, 0, 2, 1))
+    )
+    aspect = (wide_a / max(tall_a, 1.0)) / max(wide_b / max(tall_b, 1.0), 1e-3)
+    if not (a_is_quad and b_is_quad and 0.67 < aspect < 1.5):
+        box_a, box_b = (cv2.boxPoints(cv2.minAreaRect(c)) for c in (a, b))
+        a, b = _clockwise(box_a), _clockwise(box_b)
+        if not 0.85 < aspect < 1.18:  # another shape: same middle and turn, equal area, inside the mask's box
+            middle, across, down = a.mean(0), a[1] - a[0], a[3] - a[0]
+            across, down = across / max(float(np.hypot(*across)), 1e-3), down / max(float(np.hypot(*down)), 1e-3)
+            size = np.array([np.hypot(*(b[1] - b[0])), np.hypot(*(b[3] - b[0]))])
+            grow = np.sqrt(cv2.contourArea(a) / max(cv2.contourArea(b), 1.0))
+            grow = min(grow, 1.02 * view.box[2] / size[0], 1.02 * view.box[3] / size[1])
+            half_x, half_y = across * size[0] * grow / 2, down * size[1] * grow / 2
+            a = np.array([middle + i * half_x + j * half_y for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
+    matrix = cv2.getPerspectiveTransform(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
+    return np.asarray(matrix) if plausible(matrix, view) else from_boxes(view)
+
+
+def _clockwise(corners: NDArray[Any]) -> NDArray[Any]:
+    """Four corners in the order top left, top right, bottom right, bottom left."""
+    around = corners[np.argsort(np.arctan2(*(corners - corners.mean(0)).T[::-1]))]
+    return np.roll(around, -int(np.argmin(around.sum(1))), axis=0)
+
+
+def _corners(figure: Mask) -> tuple[NDArray[Any], bool]:
+    """The corners of a figure, clockwise from the top left, and whether it is a quadrilateral; else its box."""
+    outlines, _ = cv2.findContours(figure.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    hull = cv2.convexHull(np.concatenate([o for o in outlines if len(o) * 20 > max(map(len, outlines))]))
+    for epsilon in (0.03, 0.05, 0.07):
+        quad = cv2.approxPolyDP(hull, epsilon * cv2.arcLength(hull, True), True)
+        if len(quad) == 4:
+            break
+    full = cv2.contourArea(hull)
+    if len(quad) == 4 and 0.88 < cv2.contourArea(quad) / max(full, 1.0) < 1.1 and figure.sum() > 0.85 * full:
+        return _clockwise(quad.reshape(4, 2).astype(np.float32)), True
+    return _clockwise(cv2.boxPoints(cv2.minAreaRect(hull))), False
+
+
+def from_template(view: View, count: int = 2) -> list[Matrix]:
+    """The best places, scales and turns at which the detail's coarse content is found in the other image.
+
+    With a reference box its content is looked for around the mask; without, the content under the mask's box is
+    looked for in the reference. Normalised cross-correlation over the Lab channels, at about 64 px.
+    """
+    x, y, w, h = view.box
+    if view.has_box:
+        u, v, p, q = view.reference_box
+        left, top, right, bottom = view.window(view.reach)
+        area, patch = view.draft[top:bottom, left:right], view.reference[v : v + q, u : u + p]
+        scales = min(w / p, h / q) * np.array([0.7, 0.82, 0.95, 1.1])
+        origin, corner, turns = (left, top), (u, v), np.deg2rad(np.arange(-36, 37, 9))
+    else:
+        area, patch = view.reference, view.draft[y : y + h, x : x + w]
+        scales = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.12, 1.25, 1.4, 1.6, 1.9])
+        origin, corner, turns = (0, 0), (x, y), np.deg2rad([-20.0, 0.0, 20.0])
+    reduce = min(1.0, 64 / max(area.shape[:2])) if view.has_box else min(1.0, 40 / max(w, h))
+    small = cv2.resize(area, None, fx=reduce, fy=reduce, interpolation=cv2.INTER_AREA)
+    found: list[tuple[float, Matrix]] = []
+    tall, wide = patch.shape[:2]
+    for scale in scales:
+        factor = float(scale) * reduce
+        shrunk = cv2.GaussianBlur(patch, (0, 0), 0.4 / factor) if factor < 0.7 else patch
+        for turn in turns:
+            cos, sin = factor * np.cos(turn), factor * np.sin(turn)
+            size = np.ceil([abs(cos) * wide + abs(sin) * tall, abs(sin) * wide + abs(cos) * tall]).astype(int)
+            if np.any(size < 6) or size[0] > small.shape[1] or size[1] > small.shape[0]:
+                continue
+            place = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+            place[:2, 2] = (size - 1) / 2 - place[:2, :2] @ ((wide - 1) / 2, (tall - 1) / 2)
+            template = cv2.warpAffine(shrunk, place[:2], size.tolist(), flags=cv2.INTER_LINEAR)
+            cover = cv2.warpAffine(np.ones((tall, wide), np.float32), place[:2], size.tolist(), flags=cv2.INTER_LINEAR)
+            cover = (cover > 0.9).astype(np.float32)
+            if cover.sum() < 40:
+                continue
+            response = cv2.matchTemplate(small, template, cv2.TM_CCOEFF_NORMED, mask=cover[..., None].repeat(3, 2))
+            response[~np.isfinite(response)] = -1
+            _, value, _, at = cv2.minMaxLoc(response)
+            # patch px -> area px -> image px
+            there = (
+                np.diag([1 / reduce, 1 / reduce, 1.0]) @ np.array([[1, 0, at[0]], [0, 1, at[1]], [0, 0, 1.0]]) @ place
+            )
+            there = np.array([[1, 0, origin[0]], [0, 1, origin[1]], [0, 0, 1.0]]) @ there
+            there = there @ np.array([[1, 0, -corner[0]], [0, 1, -corner[1]], [0, 0, 1.0]])
+            found.append((float(value), np.linalg.inv(there) if view.has_box else there))
+    found.sort(key=lambda item: -item[0])
+    return [matrix for _, matrix in found[:count]]
+
+
+def find_pose(view: View, extra: Sequence[Matrix] = ()) -> list[Pose]:
+    """All hypotheses polished and scored, best first; never empty (the boxes are always one)."""
+    start = [view.judge(*found) for found in from_keypoints(view)]
+    start += [view.judge(from_boxes(view), "box"), *(view.judge(m, "figure") for m in extra)]
+    best = max(start, key=lambda p: p.score)
+    if best.matches < 15 or best.inside < 0.7:
+        start += [view.judge(m, "template") for m in from_template(view)]
+    start.sort(key=lambda p: -p.score)
+    return sorted((polish(view, p) for p in start[:3]), key=lambda p: -p.score)
