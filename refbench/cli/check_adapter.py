@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from refbench.cli import options as o
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def check_adapter(
+    path: Annotated[str, typer.Argument(help="Name, file.py, file.py:Class or folder of PNGs.")],
+    device: o.Device = "cpu",
+    timeout: o.Timeout = 300.0,
+    option: o.AdapterOptions = None,
+    as_json: o.Json = False,
+) -> None:
+    """Try an adapter on small samples: what passes, is skipped, fails. Exit code 1 where something fails."""
+    import dataclasses
+
+    from refbench.adapters.load import resolve
+    from refbench.adapters.selftest import check_adapter as check
+    from refbench.cli import show
+
+    resolve(path)  # nothing there is wrong input, not a failed check
+    checks = check(path, device=device, options=o.adapter_options(option), timeout_s=timeout)
+    failed = sum(one.status == "fail" for one in checks)
+    if as_json:
+        show.json_out({"adapter": path, "failed": failed, "checks": [dataclasses.asdict(one) for one in checks]})
+    else:
+        show.table(
+            f"Self-test of {path}", ["", "check", "what was seen"], [[c.status, c.name, c.detail] for c in checks]
+        )
+        print(f"{len(checks) - failed} of {len(checks)} without a fault" if failed else "Ready to be evaluated.")
+    raise typer.Exit(1 if failed else 0)

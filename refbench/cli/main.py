@@ -110,6 +110,8 @@ def _dispatch(given: list[str]) -> int:
         code: Any = command.main(given[1:], prog_name=f"refbench {verb}", standalone_mode=False)
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except SystemExit:  # typer's own answer to a reader that has gone
+        raise BrokenPipeError from None
     if code == 130:
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0

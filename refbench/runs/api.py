@@ -319,6 +319,7 @@ def _generate(
                 batch_size=batch_size,
                 timeout_s=timeout_s,
                 options=request.options or {},
+                threads=max(1, environment.cores() // workers) if workers > 1 else None,
             )
 
         with contextlib.ExitStack() as stack:

@@ -1,0 +1,147 @@
+"""What a run costs beyond its model and metrics: `python benchmarks/bench_runs.py`; exit code 1 over a limit.
+
+- Overhead: marginal time of a sample in a whole evaluation of the no-op model `identity` (the difference between a
+  long and a short run, so that start-up cancels), less decoding, encoding and measuring, timed by themselves.
+- Memory: peak of the evaluating process with 2,000 samples over that with 200.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+METRICS = ("psnr", "ssim", "squeeze", "palette", "background_mse", "seam", "illumination")
+"""On all axes, with and without a network."""
+
+
+def procedural(folder: Path, samples: int, size: int) -> Path:
+    """A suite of made-up pictures of `size` px, written as suites are."""
+    import numpy as np
+
+    from refbench import images
+    from refbench.schema import SampleMeta
+    from refbench.tasks.writing import file_entry, parquet_bytes, row_of, write_header
+
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size] / size
+    rows = []
+    for number in range(samples):
+        waves = np.sin(2 * np.pi * (rng.uniform(2, 9, 3) * x[..., None] + rng.uniform(2, 9, 3) * y[..., None]))
+        target_webp = images.encode_webp(np.uint8(127 + 90 * waves), 90, method=0)
+        target = images.decode_image(target_webp)
+        mask = np.zeros((size, size), bool)
+        mask[size // 4 : size * 5 // 8, size // 4 : size * 5 // 8] = True
+        draft = np.where(mask[..., None], np.uint8(255) - target, target)
+        reference_webp = images.encode_webp(np.ascontiguousarray(target[:, ::-1]), 90, method=0)
+        meta = SampleMeta(
+            id=f"pattern-refine-{number:05d}", task="pattern-refine", category="pattern", mode="refine",
+            source_id=f"s{number // 4}", view="composed", degradation="inverted", strength=1.0, mask_kind="box",
+            mask_share=float(mask.mean()), licence="CC0-1.0", attribution="", source="procedural", seed=number,
+        )  # fmt: skip
+        question = SimpleNamespace(
+            meta=meta, prompt="Restore the pattern", draft=draft, target=target, mask=mask, reference_box=None,
+            reference=images.decode_image(reference_webp), target_webp=target_webp, reference_webp=reference_webp,
+        )  # fmt: skip
+        rows.append(row_of(question, method=0))  # type: ignore[arg-type]
+    data = parquet_bytes(rows)
+    images.write_atomic(folder / "pattern-refine" / "data.parquet", data)
+    entries = [("pattern-refine", [(row["id"], row["sha256"]) for row in rows])]
+    write_header(folder, "procedural", "1", entries, {"pattern-refine/data.parquet": file_entry(data)})
+    return folder
+
+
+def fewer_metrics() -> None:
+    from refbench.metrics import registry
+    from refbench.registry import Registry
+
+    registry.METRICS = Registry("metric", {name: registry.METRICS[name] for name in METRICS})
+
+
+def evaluated(suite: Path, limit: int | None = None, out: Path | None = None) -> float:
+    """Seconds of a whole evaluation of `identity`, with the answers in the cache already."""
+    from refbench.runs.api import evaluate
+
+    start = time.perf_counter()
+    evaluate("identity", suite, limit=limit, out=out)
+    return time.perf_counter() - start
+
+
+def overhead(folder: Path, size: int) -> float:
+    """Milliseconds a sample."""
+    from refbench import images, load_suite
+    from refbench.metrics.measurer import Measurer
+
+    suite = procedural(folder / "overhead", 128, size)
+    evaluated(suite, out=folder / "warm")
+    long = min(evaluated(suite, out=folder / f"long{n}") for n in range(3))
+    short = min(evaluated(suite, 16, folder / f"short{n}") for n in range(3))
+    marginal = (long - short) / (128 - 16)
+    loaded, measurer = load_suite(suite), Measurer(METRICS)
+    chunks = [loaded.ids[at : at + 8] for at in range(0, 128, 8)]
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        for chunk in chunks:  # decoded once for the model, once for the metrics; the output encoded and decoded once
+            encoded = [images.encode_png(loaded.sample(name).draft) for name in chunk]
+            truths = [loaded.truth(name) for name in chunk]
+            measurer.measure(truths, [images.decode_image(data) for data in encoded])
+        best = min(best, (time.perf_counter() - start) / 128)
+    # `truth` above finds the last sample decoded; all others are decoded twice, as in a run.
+    return 1000 * (marginal - best)
+
+
+def peak_mb(suite: Path, folder: Path) -> float:
+    """Peak memory of a process that evaluates the suite, in MB."""
+    code = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'benchmarks')!r}]\n"
+        "import bench_runs, resource\nfrom pathlib import Path\nbench_runs.fewer_metrics()\n"
+        f"bench_runs.evaluated(Path({str(suite)!r}), out=Path({str(folder)!r}))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def suite_of(folder: Path, samples: int, size: int, assets: str | None) -> Path:
+    """Generated by `refbench tasks generate` where there are prepared assets, else made up."""
+    if assets is None:
+        return procedural(folder, samples, size)
+    from refbench.tasks.generate import generate
+
+    generate(samples, folder, size=size, workers=2, assets=assets)
+    return folder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--assets", help="folder of `refbench tasks assets`; without it pictures are made up")
+    parser.add_argument("--size", type=int, default=96, help="side of the pictures of the memory benchmark, px")
+    chosen = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["REFBENCH_CACHE"] = f"{name}/cache"
+        fewer_metrics()
+        from bench_cli import line
+
+        passed = [line("harness overhead of a sample, 384 px", overhead(folder, 384), 10, "ms")]
+        few, many = (
+            peak_mb(suite_of(folder / f"suite{n}", n, chosen.size, chosen.assets), folder / f"run{n}")
+            for n in (200, 2000)
+        )
+        print(f"peak memory: {few:.0f} MB with 200 samples, {many:.0f} MB with 2,000")
+        passed.append(line("peak memory, 2,000 over 200 samples", many / few, 1.10, "x"))
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
