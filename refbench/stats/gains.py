@@ -6,6 +6,9 @@ sign that makes better positive. What a missing value counts as is decided here,
 - a sample with no row at all *failed*: every metric takes the draft's value;
 - a sample that was measured but lacks a metric that its truth has (say, no face was found in the output)
   takes the draft's value or the trivial answer's, whichever is worse, so that nothing missing raises a score;
+- a value better than the truth's counts as the truth's: a pasted reference is nearer to the reference than the
+  ground truth is, and that must not raise an alignment above 100 (nor, where a sample's truth is no better than its
+  trivial answer, above 0);
 - a metric without any row in the run was not measured there and is left out, with that reason.
 """
 
@@ -161,8 +164,8 @@ def gains(
         lacks = is_defined & ~failed & np.isnan(own)
         of_draft = sign * (draft - trivial)
         got = np.where(failed, of_draft, np.where(lacks, np.minimum(of_draft, 0.0), sign * (own - trivial)))
-        gain[:, m] = np.where(is_defined, got, 0.0)
         gap[:, m] = np.where(is_defined, sign * (truth - trivial), 0.0)
+        gain[:, m] = np.where(is_defined, np.minimum(got, np.maximum(gap[:, m], 0.0)), 0.0)
         worse = np.where(of_draft <= 0, kinds["draft"][:, m], kinds[card.trivial][:, m])
         counted = np.where(failed, kinds["draft"][:, m], np.where(lacks, worse, value[:, m]))
         raw[:, m] = np.where(is_defined, counted, np.nan)

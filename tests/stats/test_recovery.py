@@ -74,6 +74,22 @@ def test_the_trivial_answer_of_the_card_scores_zero_and_the_truth_a_hundred() ->
                 assert cell.value == pytest.approx(0.0, abs=1e-9)
 
 
+def test_nothing_scores_above_the_truth_so_a_pasted_reference_cannot_buy_alignment() -> None:
+    cards = {"m": card("m", axis="reference_alignment")}
+    samples = ["a", "b", "c"]
+    truth = {("a", "m"): 0.6, ("b", "m"): 0.5, ("c", "m"): 0.3}
+    draft = {("a", "m"): 0.2, ("b", "m"): 0.3, ("c", "m"): 0.4}  # in c the draft happens to be nearer than the truth
+    pasted = summarise(
+        frame({(s, "m"): 1.0 for s in samples}), answers(draft=draft, target=truth), metas(samples), cards
+    )
+    # gains 0.4, 0.2 and 0 over gaps 0.4 + 0.2 - 0.1; without the rule it would be 100 * 2.1 / 0.5 = 420
+    assert pasted.metrics["m"].value == pytest.approx(100 * 0.6 / 0.5)
+    same = summarise(frame(draft), answers(draft=draft, target=truth), metas(samples), cards)
+    assert same.metrics["m"].value == pytest.approx(0.0)
+    exact = summarise(frame(truth), answers(draft=draft, target=truth), metas(samples), cards)
+    assert exact.metrics["m"].value == pytest.approx(100.0)
+
+
 def test_psnr_enters_as_root_mean_squared_error_and_may_be_infinite() -> None:
     cards = {"psnr": card("psnr", recovery_of="root_mse")}
     samples = ["a", "b"]
