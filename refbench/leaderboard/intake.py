@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 COPIES = 0.03
 """Share of samples that may follow their target by chance; more is refused."""
+TYPICAL = 0.7
+"""Median correlation with the target's finest band, over the samples whose draft has lost it; more is refused."""
 UNRELATED = 0.1
 """Share of samples that may show something else than their draft; more is refused."""
 
@@ -224,7 +227,7 @@ def image_of(package: Package, suite: Suite, sample: str) -> Image:
 
 def look_at_outputs(package: Package, suite: Suite) -> list[str]:
     """Decode every output and refuse copies of the target and unrelated pictures; returns notes."""
-    copies, unrelated, unchanged, count = [], [], 0, 0
+    copies, unrelated, fine, unchanged, count = [], [], [], 0, 0
     for sample, record in package.records.items():
         if record.status != "ok":
             continue
@@ -236,12 +239,20 @@ def look_at_outputs(package: Package, suite: Suite) -> list[str]:
         unchanged += int(seen.unchanged)
         copies += [sample] if seen.copy else []
         unrelated += [sample] if seen.unrelated else []
+        fine += [seen.fine] if seen.judged else []
     if len(copies) > COPIES * count:
         raise RefusedError(
             "target-copies",
-            f"Expected answers made from draft and reference, but {len(copies)} of {count} "
-            "follow the target where no model "
-            f"could know it ({', '.join(copies[:3])}); see docs/submitting.md on how to challenge this.",
+            f"Expected answers made from draft and reference, but {len(copies)} of {count} follow the target where no "
+            f"model could know it ({', '.join(copies[:3])}); see docs/submitting.md on how to challenge this.",
+        )
+    if fine and statistics.median(fine) > TYPICAL:
+        raise RefusedError(
+            "target-copies",
+            "Expected answers made from draft and reference, but their finest detail follows "
+            "the target's with a median "
+            f"correlation of {statistics.median(fine):.2f} over {len(fine)} samples whose drafts have lost it; see "
+            "docs/submitting.md on how to challenge this.",
         )
     if len(unrelated) > UNRELATED * count:
         raise RefusedError(

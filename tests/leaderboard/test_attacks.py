@@ -378,6 +378,12 @@ def near(kind: str, target: np.ndarray, draft: np.ndarray, number: int) -> np.nd
         return np.clip(target.astype(int) + rng.integers(-1, 2, target.shape), 0, 255).astype(np.uint8)
     if kind == "blended with the draft":
         return np.rint(0.8 * target + 0.2 * draft).astype(np.uint8)
+    if kind == "half target, half draft":
+        return np.rint(0.5 * target + 0.5 * draft).astype(np.uint8)
+    if kind == "noise of four levels":
+        return np.clip(np.rint(target + rng.normal(0, 4, target.shape)), 0, 255).astype(np.uint8)
+    if kind == "recompressed hard":
+        return jpeg(target, 80)
     if kind == "recompressed":
         return jpeg(target, 97)
     if kind == "brightened":
@@ -389,7 +395,18 @@ def near(kind: str, target: np.ndarray, draft: np.ndarray, number: int) -> np.nd
 
 
 @pytest.mark.parametrize(
-    "kind", ["exact", "one level off", "blended with the draft", "recompressed", "brightened", "most of the mask"]
+    "kind",
+    [
+        "exact",
+        "one level off",
+        "blended with the draft",
+        "recompressed",
+        "brightened",
+        "most of the mask",
+        "half target, half draft",
+        "noise of four levels",
+        "recompressed hard",
+    ],
 )
 def test_targets_and_near_copies_are_refused_even_with_true_scores(
     kind: str, entry: Path, world: World, check: Any
