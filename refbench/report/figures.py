@@ -78,6 +78,9 @@ def make_figures(
 
         raise unknown_name("figure", unknown[0], KINDS)
     study = runs if isinstance(runs, Study) else open_study(runs)
+    # Wrong input is told before the first figure is drawn, not after a minute of drawing.
+    for name in [*([focus] if focus else []), *(contestants or ()), *(stages or {}).values()]:
+        study.run(name)
     folder = Path(out)
     makers = _makers(study, style, focus, samples, contestants, stages, logs, curves, audit)
     files: list[Path] = []
@@ -126,6 +129,7 @@ def _makers(
             raise Skip(why)
         return draw()
 
+    table = metrics_chart.read_audit(Path(audit)) if audit is not None else None
     several = len(study.runs) > 1
     told = sum(len([r for r in study.runs if ask(r)]) >= 2 for _, ask in charts.COSTS.values())
     many = len(study.metas) * len(study.runs) >= metrics_chart.LEAST
@@ -152,7 +156,7 @@ def _makers(
             partial(metrics_chart.correlation_chart, study, look),
         ),
         "audit": lambda: need(
-            audit is not None, "The audit figure needs audit.csv of 'refbench audit --out'; name it with --audit.",
-            lambda: metrics_chart.audit_chart(metrics_chart.read_audit(Path(str(audit))), look),
+            table is not None, "The audit figure needs audit.csv of 'refbench audit --out'; name it with --audit.",
+            lambda: metrics_chart.audit_chart(table, look),
         ),
     }  # fmt: skip

@@ -200,9 +200,14 @@ def _cells(study: Study, sample: str, shown: Sequence[Run]) -> list[tuple[Image 
         if run.failed(sample) is not None:
             cells.append((None, None, "failed"))
         else:
-            note = f"{value:.0f}".replace("-", "\u2212") if np.isfinite(value) else "not scored"
+            note = whole(value) if np.isfinite(value) else "not scored"
             cells.append((load_image(run.output(held.meta)), box, note))
     return [*cells, (study.suite.target(sample), box, "")]
+
+
+def whole(value: float) -> str:
+    """A number without decimals, with a minus sign for print and no minus zero."""
+    return f"{round(value)}".replace("-", "\u2212")
 
 
 class _Place:

@@ -61,7 +61,7 @@ def correlation_chart(study: Study, style: Style) -> Drawn:
         if square >= 1.7 * unit:
             for (i, j), value in np.ndenumerate(lower):
                 if np.isfinite(value):
-                    text = f"{value:.2f}".replace("0.", ".").replace("-", "\u2212")
+                    text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".").replace("-", "\u2212")
                     ax.text(
                         j,
                         i,

@@ -65,7 +65,11 @@ function difference(sample) {
   const [a, b] = [score(sample, Number(state.a)), score(sample, Number(state.b))];
   return a === null || b === null ? null : a - b;
 }
-const points = (value, digits = 0) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−"));
+function points(value, digits = 0) {
+  if (value === null || value === undefined) return "–";
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
+}
 const signed = (value) => (value === null ? "–" : (value > 0 ? "+" : "") + points(value, 1));
 function short(value) {
   if (value === "inf") return "∞";

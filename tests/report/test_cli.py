@@ -1,0 +1,69 @@
+"""The two verbs as a user has them: a real suite, real runs, real metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import write_tiny
+
+from refbench.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two models on two samples, measured by one metric an axis."""
+    from refbench.runs.api import generate_only, score
+
+    root = tmp_path_factory.mktemp("cli")
+    suite = write_tiny(root / "tiny", 2)
+    folders = []
+    for model in ("identity", "reference-paste"):
+        folder = root / model
+        generate_only(model, suite, out=folder)
+        score(folder, metrics=["psnr", "palette", "seam"])
+        folders.append(str(folder))
+    return folders
+
+
+def test_figures_writes_what_it_prints(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "figures"
+    assert main(["figures", *runs, "--out", str(out), "--only", "qualitative,axes,tables", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["skipped"] == {}
+    assert {Path(name).name for name in printed["files"]} == {path.name for path in out.iterdir()}
+    assert "reference-paste" in (out / "axes.csv").read_text()
+
+
+def test_report_writes_a_page(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *runs, "--out", str(tmp_path / "page"), "--single-file"]) == 0
+    page = tmp_path / "page" / "index.html"
+    assert str(page) in capsys.readouterr().out
+    assert "reference-paste" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["--style", "neurip"], "neurips"),
+        (["--only", "pareto"], "Unknown figure 'pareto'"),
+        (["--focus", "nobody"], "'nobody'"),
+        (["--samples", "no-such-sample"], "no-such-sample"),
+        (["--stage", "base"], "--stage LABEL=VALUE"),
+        (["--audit", "nothing.csv"], "nothing.csv"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(
+    runs: list[str], wrong: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["figures", *runs, "--out", str(tmp_path / "figures"), *wrong]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("Error: ") == 1
+    assert "Traceback" not in said
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "nothing"), "--out", str(tmp_path / "page")]) == 2
+    assert "Expected a run folder" in capsys.readouterr().err
