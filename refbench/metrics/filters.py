@@ -1,9 +1,9 @@
-"""The few filters and colour conversions that metrics share, in float64 on OpenCV and numpy."""
+"""The few filters and colour conversions that metrics share, on OpenCV and numpy, in the precision of their input."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from refbench.images import Image
 
 Floats: TypeAlias = NDArray[np.float64]
+Singles: TypeAlias = NDArray[np.float32]
+Real = TypeVar("Real", np.float32, np.float64)
 
 WHITE = (0.95047, 1.0, 1.08883)
 """D65, 2 degree observer, as in scikit-image."""
@@ -23,6 +25,11 @@ TO_XYZ = np.array(
 def unit(image: Image) -> Floats:
     """uint8 to float64 in [0, 1]."""
     return np.multiply(image, 1.0 / 255.0, dtype=np.float64)
+
+
+def single(image: Image) -> Singles:
+    """uint8 to float32 in [0, 1]."""
+    return np.multiply(image, np.float32(1.0 / 255.0), dtype=np.float32)
 
 
 def luma(rgb: Floats) -> Floats:
@@ -58,13 +65,13 @@ def gaussian(size: int, sigma: float) -> Floats:
     return out
 
 
-def blur(image: Floats, size: int, sigma: float) -> Floats:
+def blur(image: NDArray[Real], size: int, sigma: float) -> NDArray[Real]:
     """Separable Gaussian of `size` taps over (h, w) or (h, w, c), borders reflected (d c b | a b c d)."""
     import cv2
 
     kernel = gaussian(size, sigma)
-    out = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(out, dtype=np.float64).reshape(image.shape)
+    out = cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(out, dtype=image.dtype).reshape(image.shape)
 
 
 @lru_cache(maxsize=64)
@@ -85,7 +92,7 @@ def wide_blur(image: Floats, size: int, sigma: float) -> Floats:
     return across.reshape(width, height, channels).swapaxes(0, 1)
 
 
-def valid(image: Floats, size: int, sigma: float) -> Floats:
+def valid(image: NDArray[Real], size: int, sigma: float) -> NDArray[Real]:
     """:func:`blur` where the whole kernel lies in the image: (h - size + 1, w - size + 1, ...)."""
     reach = size // 2
     return blur(image, size, sigma)[reach : image.shape[0] - reach, reach : image.shape[1] - reach]

@@ -29,11 +29,11 @@ class Measurer:
         names: metrics to measure, all of them when None. Metrics whose weights or modules are missing are listed in
             :attr:`unavailable`, and are an error where they were named.
         device: where the networks run, as torch names it.
-        batch_size: outputs that pass through a network together.
+        batch_size: outputs that are held at once, and that pass through a network together on a GPU.
         features: keeps what depends on the truth alone; in memory only when None.
-        threads: samples measured at once by the metrics without a network; half the work of such a metric is in
-            OpenCV and numpy, which leave the interpreter free. None takes the cores there are, at most 4. OpenCV and
-            torch are set to one thread each while measuring on a CPU: two pools on two cores disturb each other.
+        threads: samples measured at once; most of the work is in OpenCV, numpy and torch, which leave the interpreter
+            free. None takes the cores there are, at most 4. OpenCV and torch are set to one thread each while measuring
+            on a CPU: two pools on two cores disturb each other.
         any_category: measure a metric also on samples of categories that its card does not name.
 
     Raises:
@@ -109,15 +109,17 @@ class Measurer:
         wanted = [set(self._metrics) - set(self.lacking(truth)) for truth in truths]
 
         def one(at: int) -> None:
-            for name, metric in self._metrics.items():
-                if name in wanted[at] and not metric.batched:
-                    _put(values[at], name, metric.value(views[at]), views[at])
+            for name in self._metrics:
+                if name in wanted[at] and name not in apart:
+                    _put(values[at], name, self._metrics[name].values([views[at]])[0], views[at])
 
-        # Networks first: what is left over is spread evenly over the threads.
-        for name, metric in self._metrics.items():
+        # A network on a GPU takes the batch at once; on a CPU each thread takes its sample through all metrics, whose
+        # crops and activations then stay in its cache.
+        apart = [name for name, metric in self._metrics.items() if metric.batched and self._device != "cpu"]
+        for name in apart:
             chosen = [at for at in range(len(views)) if name in wanted[at]]
-            if metric.batched and chosen:
-                for at, value in zip(chosen, metric.values([views[at] for at in chosen]), strict=True):
+            if chosen:
+                for at, value in zip(chosen, self._metrics[name].values([views[at] for at in chosen]), strict=True):
                     _put(values[at], name, value, views[at])
         if self.threads == 1 or len(views) == 1:
             for at in range(len(views)):

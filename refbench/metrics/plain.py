@@ -171,7 +171,7 @@ def squeeze(truth: Truth, output: Image) -> float:
             for index, layer in enumerate(features):
                 x = layer(x)
                 if index in TAPS:
-                    stages.append(F.normalize(x, dim=1))
+                    stages.append(F.normalize(x, dim=1).half().float())
             found.append(stages)
         return float(np.mean([float((a - b).square().sum(1).mean()) for a, b in zip(*found, strict=True)]))
 
@@ -329,7 +329,7 @@ def illumination(truth: Truth, output: Image) -> float:
     from skimage.color import rgb2lab
 
     mask = _mask(truth)
-    sigma = max(math.sqrt(mask.sum()) / 8.0, 4.0)
+    sigma = max(math.sqrt(mask.sum()) / 4.0, 4.0)
     radius = int(3.0 * sigma + 0.5)
 
     def low(plane: Floats) -> Floats:
@@ -342,14 +342,18 @@ def illumination(truth: Truth, output: Image) -> float:
 
 
 def shape(truth: Truth, output: Image) -> float:
-    """scipy, whole frame."""
+    """scipy."""
     from scipy.ndimage import gaussian_filter
 
-    mask = _mask(truth)
+    whole = _mask(truth)
+    mask = cut(whole, region_box(truth.mask, truth.target.shape[:2]))
+    sigma = max(math.sqrt(whole.sum()) / 16.0, 3.0)
+    radius = int(3.0 * sigma + 0.5)
     fields = []
-    for image in (_inside(truth, output), truth.target):
+    for image in _boxes(truth, output):
         luma = (image / 255.0) @ np.array([0.299, 0.587, 0.114])
-        fields.append(np.stack(np.gradient(gaussian_filter(luma, 3.0, mode="mirror", radius=9)))[:, mask])
+        soft, weight = (gaussian_filter(p, sigma, mode="constant", radius=radius) for p in (luma, np.ones_like(luma)))
+        fields.append(np.stack(np.gradient(soft / weight))[:, mask])
     agree = np.maximum((fields[0] * fields[1]).sum(axis=0), 0.0).sum()
     noise = 1e-4 / 255.0**2 * mask.sum()
     return float((2.0 * agree + noise) / ((fields[0] ** 2).sum() + (fields[1] ** 2).sum() + noise))

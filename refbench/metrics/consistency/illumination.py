@@ -10,8 +10,9 @@ from refbench.metrics.filters import Floats, wide_blur
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
-SHARE = 0.125
-"""Sigma of the low pass, as a share of the square root of the masked area."""
+SHARE = 0.25
+"""Sigma of the low pass, as a share of the square root of the masked area: prints and textures have structure almost as
+large as the region, and what is left above that scale is its light and overall colour."""
 LEAST = 4.0
 
 
@@ -42,7 +43,7 @@ class Illumination(Metric):
         return MetricCard(
             name="illumination",
             definition="mean CIELAB distance between output and target after a Gaussian low pass over the masked "
-            "pixels alone, sigma one eighth of the square root of the masked area, at least 4 px, cut at 3 sigma",
+            "pixels alone, sigma a quarter of the square root of the masked area, at least 4 px, cut at 3 sigma",
             paper="this project; the low pass as an estimate of illumination follows Jobson, Rahman, Woodell 1997, "
             "doi 10.1109/83.557356",
             axis="local_consistency",

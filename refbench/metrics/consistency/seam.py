@@ -6,7 +6,7 @@ import numpy as np
 
 from refbench.images import Mask
 from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.filters import Floats, gaussian, lab
+from refbench.metrics.filters import Floats, gaussian
 from refbench.metrics.regions import cut
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
@@ -87,6 +87,6 @@ class Seam(Metric):
         if not edge.any():
             return None
         known = view.known.feature("seam.jumps", self.hash, lambda: {"length": jumps(view.known.lab, view.mask, edge)})
-        untouched = not cut(view.changed, view.box).any()
-        output = view.lab if untouched else lab(np.ascontiguousarray(cut(view.output, view.box)))
+        untouched = not (cut(view.changed, view.box) & view.known.near).any()
+        output = view.lab if untouched else view.known.lab_of(np.ascontiguousarray(cut(view.output, view.box)))
         return seam(output, known["length"].astype(np.float64), view.mask, edge)

@@ -14,8 +14,8 @@ from refbench.schema import MetricCard
 def mean_squared_error(view: View) -> float:
     """Mean over masked pixels and RGB of (output - target)^2, images in [0, 1]; exact in integers."""
     inside = view.mask
-    difference = view.image[inside].astype(np.int64) - view.known.target[inside]
-    return float((difference * difference).sum()) / (difference.size * 255.0**2)
+    difference = view.image[inside].astype(np.int32) - view.known.target[inside]
+    return float((difference * difference).sum(dtype=np.int64)) / (difference.size * 255.0**2)
 
 
 class MSE(Metric):

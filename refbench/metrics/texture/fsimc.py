@@ -31,10 +31,12 @@ YIQ = np.array(
 
 @dataclass(frozen=True)
 class Bank:
-    """Log-Gabor filters for one image size, and what the noise estimate needs of them."""
+    """Log-Gabor filters for one image size as radial times angular parts, and what the noise estimate needs."""
 
-    filters: Singles
-    """(orientations, scales, h, w), frequency zero at the corner."""
+    radial: Singles
+    """(scales, h, w), frequency zero at the corner."""
+    angular: Singles
+    """(orientations, h, w)."""
     energy: Floats
     """(orientations,) summed square of each orientation's finest filter."""
     spread: Floats
@@ -47,7 +49,7 @@ def _grid(size: int) -> Floats:
     return np.arange(-size / 2.0, size / 2.0) / size
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def bank(height: int, width: int) -> Bank:
     """The 4 x 4 log-Gabor filters of P. Kovesi's phase congruency, as FSIM sets them."""
     rows, columns = np.meshgrid(_grid(height), _grid(width), indexing="ij")
@@ -69,17 +71,16 @@ def bank(height: int, width: int) -> Bank:
         sine = np.sin(theta) * math.cos(angle) - np.cos(theta) * math.sin(angle)
         cosine = np.cos(theta) * math.cos(angle) + np.sin(theta) * math.sin(angle)
         angular.append(np.exp(-(np.arctan2(sine, cosine) ** 2) / (2.0 * sigma**2)))
-    filters = np.stack(angular)[:, None] * np.stack(radial)[None]
-    spatial = np.fft.ifft2(filters).real * math.sqrt(height * width)
-    squares = (spatial**2).sum(axis=(1, 2, 3))
-    products = np.zeros(ORIENTATIONS)
-    for scale in range(SCALES - 1):
-        products += (spatial[:, scale : scale + 1] * spatial[:, scale + 1 :]).sum(axis=(1, 2, 3))
-    return Bank(
-        filters=filters.astype(np.float32),
-        energy=(filters[:, 0] ** 2).sum(axis=(1, 2)),
-        spread=2.0 * squares + 4.0 * products,
-    )
+    radials, angulars = np.stack(radial).astype(np.float32), np.stack(angular).astype(np.float32)
+    energy, spread = np.zeros(ORIENTATIONS), np.zeros(ORIENTATIONS)
+    for orientation in range(ORIENTATIONS):
+        filters = angulars[orientation] * radials
+        energy[orientation] = float(np.vdot(filters[0], filters[0]))
+        # Sums over space of products of the filters' real parts, by Parseval: those of their even spectra.
+        even = (0.5 * (filters + np.roll(filters[:, ::-1, ::-1], (1, 1), (1, 2)))).reshape(SCALES, -1)
+        products = even @ even.T
+        spread[orientation] = 2.0 * np.trace(products) + 4.0 * np.triu(products, 1).sum()
+    return Bank(radials, angulars, energy, spread)
 
 
 def phase_congruency(luma: Floats) -> Floats:
@@ -93,8 +94,8 @@ def phase_congruency(luma: Floats) -> Floats:
     total_energy = np.zeros((height, width), dtype=np.float32)
     total_amplitude = np.zeros((height, width), dtype=np.float32)
     for orientation in range(ORIENTATIONS):
-        response = fft.ifft2(spectrum * gabor.filters[orientation])
-        amplitude = np.abs(response)
+        response = fft.ifft2(spectrum * gabor.angular[orientation] * gabor.radial, overwrite_x=True)
+        amplitude = np.sqrt(response.real**2 + response.imag**2)
         total = response.sum(axis=0)
         direction = total / (np.abs(total) + eps)
         # Components along and across the mean direction: A (cos d - |sin d|), summed over scales.

@@ -78,7 +78,7 @@ class CharacterErrorRate(Metric):
             region_rule="lines are found in the target, on the mask's box with 16 px margin, kept where 30 % of a "
             "line is masked (the mask's own box as one line where there is none), and the same quadrilaterals are "
             "read in the output composited over the target outside the mask",
-            resize_rule="detector: long side 480 px; each line straightened by perspective, 48 px tall, padded to a "
+            resize_rule="detector: long side 384 px; each line straightened by perspective, 48 px tall, padded to a "
             "multiple of 80 px and at least 320",
             backend=f"{library('onnxruntime')}, {opencv()}",
             weights="PP-OCRv4 Chinese-English detector and recogniser, ONNX files of rapidocr-onnxruntime 1.4.4",

@@ -32,7 +32,7 @@ SHA256 = {
 }
 FETCH = "uv pip install onnxruntime && uv pip install --no-deps rapidocr-onnxruntime==1.4.4"
 
-LONG_SIDE = 480
+LONG_SIDE = 384
 """The detector sees crops scaled to this long side."""
 LINE_HEIGHT, LINE_STEP, LINE_SHORTEST = 48, 80, 320
 """The recogniser sees lines of 48 px, padded to a multiple of 80 px and at least 320 px wide."""

@@ -65,8 +65,9 @@ class Spectrum(Metric):
             "the target outside the mask",
             border_rule="Hann window",
             backend=library("numpy"),
-            note="blind to where things are: a shift, or other glyphs of the same weight, hardly move it; blind to "
-            "colour",
+            scored=False,
+            note="not scored, by the audit: blind to where things are, so that a shift or melted geometry hardly move it "
+            "while other texture of the right energy (the pasted reference, a sharpened draft) recovers; blind to colour",
         )
 
     def value(self, view: View) -> float:

@@ -26,30 +26,19 @@ def to_batch(images: Sequence[Image], device: str) -> Tensor:
     return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float().div_(255.0)
 
 
-def stage_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Mean over the seven taps of the spatial mean of the squared distance of unit-length feature vectors.
-
-    Args:
-        x, y: (n, 3, h, w) RGB in [0, 1].
-
-    Returns:
-        (n,) in [0, 2] for non-negative features; differentiable in both.
-    """
-    import torch
-
+def stages(images: Tensor) -> list[Tensor]:
+    """Features of RGB images (n, 3, h, w) in [0, 1] at the four depths, each position's vector of unit length."""
     from refbench.metrics.backbones import load_squeezenet
 
-    network = load_squeezenet(str(x.device))
-    total = torch.zeros(len(x), device=x.device)
-    stages = network.stages(torch.cat([x, y]))
-    for stage in stages:
-        # |a/s - b/t|^2 written out, with s = |a| + eps and t = |b| + eps: no normalised copies are made.
-        a, b = stage[: len(x)], stage[len(x) :]
-        aa, bb, ab = a.square().sum(dim=1), b.square().sum(dim=1), (a * b).sum(dim=1)
-        s, t = aa.sqrt() + EPS, bb.sqrt() + EPS
-        distance = aa / s**2 + bb / t**2 - 2.0 * ab / (s * t)
-        total = total + distance.clamp_min(0.0).mean(dim=(1, 2))
-    return total / len(stages)
+    found = load_squeezenet(str(images.device)).stages(images)
+    return [stage / (stage.square().sum(dim=1, keepdim=True).sqrt() + EPS) for stage in found]
+
+
+def distances(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Mean over depths of the spatial mean of the squared distance of two lists of :func:`stages`: (n,) in [0, 2]."""
+    import torch
+
+    return torch.stack([(x - y).square().sum(dim=1).mean(dim=(1, 2)) for x, y in zip(a, b, strict=True)]).mean(dim=0)
 
 
 class Squeeze(Metric):
@@ -62,7 +51,7 @@ class Squeeze(Metric):
         """The whole definition."""
         return MetricCard(
             name="squeeze",
-            definition="features of SqueezeNet 1.1 at seven depths, each position's vector scaled to unit length; "
+            definition="features of SqueezeNet 1.1 at four depths, each position's vector scaled to unit length; "
             "squared distance, mean over positions, mean over depths; no learned weights, hence not LPIPS",
             paper="after Zhang et al. 2018, arXiv 1801.03924 (baseline without linear heads); SqueezeNet: arXiv "
             "1602.07360",
@@ -92,8 +81,26 @@ class Squeeze(Metric):
         found: list[float | None] = [0.0] * len(views)
         with torch.inference_mode():
             for group in groups.values():
-                x = to_batch([views[at].image for at in group], self.device)
-                y = to_batch([views[at].known.target for at in group], self.device)
-                for at, value in zip(group, stage_distances(x, y).double().cpu().tolist(), strict=True):
+                chosen = [views[at] for at in group]
+                outputs = [stage.half() for stage in stages(to_batch([view.image for view in chosen], self.device))]
+                targets = self._targets(chosen)
+                values = distances([stage.float() for stage in outputs], [stage.float() for stage in targets])
+                for at, value in zip(group, values.double().cpu().tolist(), strict=True):
                     found[at] = value
         return found
+
+    def _targets(self, views: Sequence[View]) -> list[Tensor]:
+        """Features of the targets, in half precision as they are stored, those that are new in one pass."""
+        import torch
+
+        new = {id(v.known): v.known for v in views if not v.known.has("squeeze.target", self.hash)}
+        if new:
+            made = [stage.half().cpu() for stage in stages(to_batch([k.target for k in new.values()], self.device))]
+            for at, known in enumerate(new.values()):
+                arrays = {str(depth): stage[at].permute(1, 2, 0).numpy() for depth, stage in enumerate(made)}
+                known.feature("squeeze.target", self.hash, lambda arrays=arrays: arrays)  # type: ignore[misc]
+        stored = [view.known.feature("squeeze.target", self.hash, dict) for view in views]
+        return [
+            torch.from_numpy(np.stack([arrays[str(depth)] for arrays in stored])).to(self.device).permute(0, 3, 1, 2)
+            for depth in range(len(stored[0]))
+        ]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.filters import Floats, blur
-from refbench.metrics.texture.ssim import mean_ssim
+from refbench.metrics.filters import Singles, blur
+from refbench.metrics.texture.ssim import mean_ssim, ssim_maps
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
 SIZE, SIGMA = 17, 2.0
 
 
-def high_pass(image: Floats) -> Floats:
+def high_pass(image: Singles) -> Singles:
     """The image (h, w, c) minus its Gaussian blur of sigma 2 px (17 taps, borders reflected), in [-1, 1]."""
     return image - blur(image, SIZE, SIGMA)
 
@@ -39,4 +39,4 @@ class HighPassSSIM(Metric):
 
     def value(self, view: View) -> float | None:
         """The number for one output."""
-        return mean_ssim(high_pass(view.rgb), high_pass(view.known.rgb), view.mask)
+        return mean_ssim(lambda: ssim_maps(high_pass(view.single), high_pass(view.known.single)), view.mask)
