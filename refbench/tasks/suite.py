@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 META_COLUMNS = tuple(SampleMeta.model_fields)
+_READING = threading.Lock()  # one Parquet handle must not be read by two threads at once
+
 VERIFY_BYTES = 64_000_000
 """Suites up to this size are checked against their recorded file hashes when loaded; larger ones by size."""
 
@@ -117,6 +120,10 @@ class Suite:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without open files and the last picture, so that a suite can be sent to another process."""
+        return {**self.__dict__, "_open": {}, "_last": None}
+
     def __iter__(self) -> Iterator[Sample]:
         return (self.sample(name) for name in self.ids)
 
@@ -131,8 +138,9 @@ class Suite:
         return tuple(self._facts[name] for name in self.ids)
 
     def _row(self, name: str) -> _Row:
-        if self._last is not None and self._last[0] == name:
-            return self._last[1]
+        last = self._last
+        if last is not None and last[0] == name:
+            return last[1]
         if name not in self._places:
             raise unknown_name("sample", name, self._places)
         place = self._places[name]
@@ -231,12 +239,13 @@ def _read_row(opened: dict[Path, pyarrow.parquet.ParquetFile], place: Place) -> 
     import pyarrow.parquet as pq
 
     try:
-        if place.file not in opened:
-            if len(opened) >= 16:
-                opened.pop(next(iter(opened))).close()
-            opened[place.file] = pq.ParquetFile(place.file)
-        table = opened[place.file].read_row_group(place.group)
-        row: dict[str, Any] = table.slice(place.row, 1).to_pylist()[0]
+        with _READING:
+            if place.file not in opened:
+                if len(opened) >= 16:
+                    opened.pop(next(iter(opened))).close()
+                opened[place.file] = pq.ParquetFile(place.file)
+            table = opened[place.file].read_row_group(place.group)
+            row: dict[str, Any] = table.slice(place.row, 1).to_pylist()[0]
     except (OSError, pyarrow.ArrowException, IndexError) as error:
         raise RefbenchError(
             f"Expected a readable Parquet file at {place.file}, but {error}; the suite is damaged, "

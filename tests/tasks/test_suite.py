@@ -152,3 +152,15 @@ def test_datasets_reads_a_task_with_pictures_and_composes_the_draft(tiny_suite: 
     assert np.array_equal(draft, made.draft)
     assert row["prompt"] == made.prompt
     assert list(row["reference_box"]) == [1, 2, 30, 31]
+
+
+def test_a_suite_is_read_by_several_threads_and_sent_to_other_processes(tiny_suite: Path) -> None:
+    import pickle
+    from concurrent.futures import ThreadPoolExecutor
+
+    suite = load_suite(tiny_suite)
+    expected = [suite.truth(name).key for name in suite.ids]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda name: suite.truth(name).key, suite.ids * 5)) == expected * 5
+    again = pickle.loads(pickle.dumps(suite))
+    assert [again.truth(name).key for name in again.ids] == expected
