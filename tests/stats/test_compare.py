@@ -15,7 +15,7 @@ from refbench.stats.recovery import summarise
 
 @pytest.fixture(scope="module")
 def made() -> MadeUp:
-    return made_up_suite(np.random.default_rng(0), clusters=40, recoveries=(0.7, 0.3, 0.3))
+    return made_up_suite(np.random.default_rng(0), clusters=40, recoveries=(0.5, 0.1, 0.1))
 
 
 @pytest.fixture(scope="module")
