@@ -82,8 +82,8 @@ class FaceIdentity(Metric):
             colour="8-bit sRGB",
             region_rule="the largest frontal face in the target (on the mask's box with half its longer side around "
             "it), of which a tenth is masked, says where to look; the same place is embedded in the output, composited "
-            "over the target outside the mask, so that an output with no face left has a large distance; the reference's largest face in its box "
-            "widened alike, else in all of it; undefined where target or reference show no face",
+            "over the target outside the mask, so that an output with no face left has a large distance; the "
+            "reference's largest face in its box widened alike, else in all of it; undefined where target or reference show no face",
             resize_rule="aligned by five landmarks to 150 x 150 px",
             backend=library("dlib", "dlib-bin", "dlib"),
             weights="dlib_face_recognition_resnet_model_v1, shape_predictor_5_face_landmarks, of "

@@ -24,7 +24,8 @@ def coarse_gradient(luma: Floats, mask: Mask, sigma: float) -> Floats:
     """
     planes = np.stack([luma, np.ones_like(luma)], axis=2)
     smooth = wide_blur(planes, 2 * int(3.0 * sigma + 0.5) + 1, sigma)
-    slope = np.stack(np.gradient(smooth[..., 0] / smooth[..., 1]), axis=2)
+    down, across = np.gradient(np.asarray(smooth[..., 0] / smooth[..., 1]))
+    slope = np.stack([down, across], axis=2)
     out: Floats = slope[mask]
     return out
 

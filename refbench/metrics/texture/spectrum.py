@@ -66,8 +66,9 @@ class Spectrum(Metric):
             border_rule="Hann window",
             backend=library("numpy"),
             scored=False,
-            note="not scored, by the audit: blind to where things are, so that a shift or melted geometry hardly move it "
-            "while other texture of the right energy (the pasted reference, a sharpened draft) recovers; blind to colour",
+            note="not scored, by the audit: blind to where things are, so that a shift or melted geometry hardly move "
+            "it while other texture of the right energy (the pasted reference, a sharpened draft) recovers; blind to "
+            "colour",
         )
 
     def value(self, view: View) -> float:
