@@ -57,7 +57,7 @@ def train(
 
         made = draw_curves(out / of.value / "log.jsonl", out / f"{of.value}.png")
     elif stage is Stage.export:
-        made = room.export_state(of.value, config, out)
+        made = room.export_state(of.value, config, out, assets, device=device, seed=seed)
     elif stage is Stage.all:
         if minutes is None:
             raise RefbenchError("Expected a budget for all stages, but --minutes is missing; add e.g. --minutes 9.")

@@ -114,6 +114,10 @@ class GRPOConfig(Record):
     different_noise: bool = True
     """Each sample of a group starts from its own noise."""
     micro_batch: int = 16
+    lora_rank: int = 8
+    validate_every: int = 20
+    validate_samples: int = 24
+    """Of each validation batch."""
 
 
 class Config(Record):

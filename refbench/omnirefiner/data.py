@@ -31,6 +31,11 @@ class Quadruplets:
     target: Tensor
     mask: Tensor
 
+    def first(self, count: int) -> Quadruplets:
+        """Every so manieth sample, `count` of them, so that all kinds stay in."""
+        rows = torch.linspace(0, len(self.mask) - 1, min(count, len(self.mask))).round().long()
+        return Quadruplets(self.draft[rows], self.reference[rows], self.target[rows], self.mask[rows])
+
 
 def open_sampler(assets: Path, size: int, device: str, seed: int) -> Sampler:
     """The suite's sampler over a folder of prepared training assets."""

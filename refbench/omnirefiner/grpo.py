@@ -156,7 +156,6 @@ def train_grpo(
     device: str = "cpu",
     resume: bool = False,
     seed: int = 0,
-    rank: int = 8,
 ) -> dict[str, Any]:
     """Train a fresh LoRA adapter over the stage 1 policy (merged into `pipeline`'s weights).
 
@@ -168,7 +167,7 @@ def train_grpo(
     transformer = pipeline.transformer
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        add_lora(transformer, rank)
+        add_lora(transformer, config.lora_rank)
     pipeline.to(device)
     pipeline.vae.eval().requires_grad_(False)
     transformer.train()
@@ -186,9 +185,10 @@ def train_grpo(
         optimiser.load_state_dict(state["optimiser"])
         iteration, spent_before, start = state["step"], state["minutes"], state["progress"]
     generator = torch.Generator(device).manual_seed(seed + 17 + iteration)
-    budget = Budget(config.iterations, minutes, start if start < 1 else 0.0)
+    held_out = {name: batch.first(config.validate_samples) for name, batch in held_out.items()}
     first = last = evaluate(pipeline, held_out, prompts, config, judges)
     append_log(out / "log.jsonl", stage="grpo", step=iteration, minutes=spent_before, **first)
+    budget = Budget(config.iterations, minutes, start if start < 1 else 0.0)
     while (progress := budget.progress(iteration)) < 1.0:
         rate = learning_rate(iteration, progress, config.lr, config.warmup)
         for group in optimiser.param_groups:
@@ -204,9 +204,10 @@ def train_grpo(
             out / "log.jsonl", stage="grpo", step=iteration, minutes=spent_before + budget.spent, lr=rate,
             backbone=backbone, **facts,
         )  # fmt: skip
-        if iteration % 10 == 0:
+        if iteration % config.validate_every == 0:
             last = evaluate(pipeline, held_out, prompts, config, judges)
             append_log(out / "log.jsonl", stage="grpo", step=iteration, minutes=spent_before + budget.spent, **last)
+        if iteration % 5 == 0:
             save_state(out / "state.pt", {
                 "weights": {k: p.detach().cpu() for k, p in names.items()}, "optimiser": optimiser.state_dict(),
                 "average": {k: p.detach().cpu() for k, p in names.items()},

@@ -21,7 +21,8 @@ from refbench.errors import RefbenchError, UnavailableError
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(patches, target patches), both (P, 3, p, p) in [0, 1] -> similarity (P,), 1 for equal."""
 
-EMBED_SIDE = 64
+LEAST_SIDES = {"squeezenet": 32, "efficientnet": 64}
+"""Smaller patches are enlarged to this many px before they are embedded."""
 
 
 def choose_backbone(name: str) -> str:
@@ -57,7 +58,7 @@ def perceptual(name: str, device: str) -> Perceptual:
         def staged(patches: Tensor, targets: Tensor) -> Tensor:
             """1 minus the mean squared distance of unit-normalised features over four stages (unweighted)."""
             total = torch.zeros(len(patches), device=patches.device)
-            stages = zip(squeeze.stages(_sized(patches)), squeeze.stages(_sized(targets)), strict=True)
+            stages = zip(squeeze.stages(_sized(patches, name)), squeeze.stages(_sized(targets, name)), strict=True)
             for number, (a, b) in enumerate(stages):
                 if number < 4:
                     total += (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean((1, 2))
@@ -68,7 +69,9 @@ def perceptual(name: str, device: str) -> Perceptual:
         from refbench.metrics.backbones import load_efficientnet
 
         network = load_efficientnet(device)
-        return lambda patches, targets: F.cosine_similarity(network(_sized(patches)), network(_sized(targets)))
+        return lambda patches, targets: F.cosine_similarity(
+            network(_sized(patches, name)), network(_sized(targets, name))
+        )
     if name == "dreamsim":
         folder = _dreamsim_folder()
         if folder is None or not find_spec("dreamsim"):
@@ -87,10 +90,11 @@ def perceptual(name: str, device: str) -> Perceptual:
     )
 
 
-def _sized(patches: Tensor) -> Tensor:
-    if patches.shape[-1] >= EMBED_SIDE:
+def _sized(patches: Tensor, name: str) -> Tensor:
+    side = LEAST_SIDES[name]
+    if patches.shape[-1] >= side:
         return patches
-    return F.interpolate(patches, (EMBED_SIDE, EMBED_SIDE), mode="bilinear", align_corners=False)
+    return F.interpolate(patches, (side, side), mode="bilinear", align_corners=False)
 
 
 def patch_grid(mask: Tensor, patch: int) -> Tensor:

@@ -246,7 +246,15 @@ def _start(stage: str, config: Config, out: Path, init: str | Path | None, seed:
     )
 
 
-def export_state(stage: str, config: str | Path | Config, out: str | Path) -> Path:
+def export_state(
+    stage: str,
+    config: str | Path | Config,
+    out: str | Path,
+    assets: str | Path = "",
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Path:
     """Export a stage's last saved moving average while it still trains, or after a kill."""
     from refbench.omnirefiner.trainer import add_lora, copy_into
 
@@ -256,15 +264,16 @@ def export_state(stage: str, config: str | Path | Config, out: str | Path) -> Pa
     if state is None:
         raise RefbenchError(f"Expected training state at {out / stage / 'state.pt'}, but there is none; train first.")
     pipeline = _start(stage, config, out, None, 0)
-    facts = {k: state[k] for k in ("step", "samples", "minutes", "progress")} | {"note": "exported from saved state"}
+    facts = {k: state[k] for k in ("step", "samples", "minutes", "progress")}
+    card = _card(stage, device, seed, facts | {"note": "exported from saved state"}, Path(assets))
     if stage == "base":
         copy_into(dict(pipeline.transformer.named_parameters()), state["average"])
-        save_base(pipeline, out / "model", facts)
+        save_base(pipeline, out / "model", card)
     else:
-        settings = config.sft
-        assert settings.lora_rank is not None
-        add_lora(pipeline.transformer, settings.lora_rank, settings.lora_alpha)
+        rank = config.sft.lora_rank if stage == "sft" else config.grpo.lora_rank
+        assert rank is not None
+        add_lora(pipeline.transformer, rank, config.sft.lora_alpha if stage == "sft" else None)
         copy_into(trainable(pipeline.transformer), state["average"])
         folder = out / "model" / "adapters" / stage
-        save_adapter(_adapter_state(pipeline), pipeline.transformer, "default", folder, facts)
+        save_adapter(_adapter_state(pipeline), pipeline.transformer, "default", folder, card)
     return out / "model"

@@ -44,6 +44,7 @@ def test_load_encode_sft_grpo_save_and_refine(stock: Path, tmp_path: Path) -> No
             "steps": 3,
             "patch": 16,
             "perceptual": "squeezenet",
+            "lora_rank": 2,
         }
     )
     config = Config(name="random", model=model, sft=sft, grpo=grpo)
@@ -71,7 +72,6 @@ def test_load_encode_sft_grpo_save_and_refine(stock: Path, tmp_path: Path) -> No
         held_out,
         prompts_of(pipeline),
         tmp_path / "grpo",
-        rank=2,
     )
     assert facts["perceptual_backbone"] == "squeezenet"
     assert facts["judge"] == "efficientnet"
