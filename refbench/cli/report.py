@@ -23,8 +23,10 @@ def report(
     """Write a page that opens from disk with no network: results, filters, and every sample to look at closely."""
     from refbench.cli import show
     from refbench.report.viewer import build_report
+    from refbench.runs.progress import Bar
 
-    page = build_report(runs, out, single_file=single_file, title=title)
+    with Bar() as bar:
+        page = build_report(runs, out, single_file=single_file, title=title, progress=bar)
     if as_json:
         show.json_out({"index": str(page.index), "samples": page.samples, "runs": page.runs, "bytes": page.size})
     else:

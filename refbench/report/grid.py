@@ -232,9 +232,9 @@ class _Place:
         turned: bool = False,
     ) -> None:
         """Write centred at (x, y); smaller, and then cut short, where it would be longer than `room` inches."""
-        letter = (0.5 if self.style.family.startswith("STIX") else 0.62) * (1.08 if bold else 1.0)
+        letter = (0.5 if self.style.family.startswith("STIX") else 0.57) * (1.1 if bold else 1.0)
         fits = room * self.scale * 72 / (letter * max(len(text), 1))
-        least = 0.7 * self.style.small
+        least = 0.6 * self.style.small
         size = min(self.style.small * max(self.scale, 0.7), max(fits, least))
         if fits < least:
             text = text[: max(int(room * self.scale * 72 / (letter * least)) - 1, 1)] + "\u2026"

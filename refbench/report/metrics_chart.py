@@ -68,7 +68,7 @@ def correlation_chart(study: Study, style: Style) -> Drawn:
                         "1" if text == "1.00" else text,
                         ha="center",
                         va="center",
-                        fontsize=min(style.small, 0.42 * square * 72),
+                        fontsize=min(style.small, 0.36 * square * 72),
                     )
         _ticks(ax, names[:-1], names[1:], [study.cards[n].axis for n in names])
         bar = figure.colorbar(

@@ -13,7 +13,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +26,7 @@ from refbench.images import Image, Mask, encode_webp, load_image, mask_box, resi
 from refbench.report.grid import window
 from refbench.report.study import Run, Study, open_study
 from refbench.report.style import colours
+from refbench.runs.progress import Progress
 from refbench.schema import AXES, Sample
 
 QUALITY, THUMB_QUALITY, SINGLE_QUALITY = 90, 72, 80
@@ -91,7 +92,7 @@ def build_report(
     *,
     single_file: bool = False,
     title: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Page:
     """Write the page.
 
@@ -100,7 +101,7 @@ def build_report(
         out: folder for ``index.html`` and ``images/``; made if missing, files of the same names are replaced.
         single_file: put the pictures into the page.
         title: of the page.
-        progress: called with (samples done, all samples).
+        progress: told of every sample written.
 
     Raises:
         RefbenchError: runs that do not belong together, an output that is broken, or a folder that cannot be written.
@@ -113,6 +114,8 @@ def build_report(
         )
     store = _Store(folder, single_file)
     samples = []
+    if progress is not None:
+        progress.start("report", len(study.metas), 0)
     raw: list[Values] = []
     for run in study.runs:
         raw.append({})
@@ -121,7 +124,7 @@ def build_report(
     for number, sample_id in enumerate(study.metas):
         samples.append(_sample(study, store, raw, number, sample_id))
         if progress is not None:
-            progress(number + 1, len(study.metas))
+            progress.advance()
     several = ", ".join(study.names) if len(study.runs) <= 2 else f"{len(study.runs)} runs"
     heading = title or f"{study.suite.name}: {several}"
     data = {
