@@ -124,6 +124,7 @@ def from_figures(view: View, here: Mask, there: Mask) -> Matrix:
             middle, across, down = a.mean(0), a[1] - a[0], a[3] - a[0]
             across, down = across / max(float(np.hypot(*across)), 1e-3), down / max(float(np.hypot(*down)), 1e-3)
             size = np.array([np.hypot(*(b[1] - b[0])), np.hypot(*(b[3] - b[0]))])
+            size = np.maximum(size, 1.0)
             grow = np.sqrt(cv2.contourArea(a) / max(cv2.contourArea(b), 1.0))
             grow = min(grow, 1.02 * view.box[2] / size[0], 1.02 * view.box[3] / size[1])
             half_x, half_y = across * size[0] * grow / 2, down * size[1] * grow / 2

@@ -12,6 +12,9 @@ MODELS = Registry(
         "sharpen": "refbench.adapters.sharpen:Sharpen",
         "texture-transfer": "refbench.adapters.texture_transfer:TextureTransfer",
         "warp-blend": "refbench.adapters.warp_blend:WarpBlend",
+        "omnirefiner": "refbench.adapters.omnirefiner:OmniRefiner",
+        "omnirefiner-sft": "refbench.adapters.omnirefiner:OmniRefinerSFT",
+        "omnirefiner-base": "refbench.adapters.omnirefiner:OmniRefinerBase",
     },
     "refbench.adapters",
 )

@@ -23,7 +23,7 @@ PATCH = 7
 STRIDE = 3
 SIDE = 320
 """The masked part is reduced to this long side (px) for the search."""
-CALM = 0.3
+CALM = 0.04
 """Weight of a patch's own detail energy in the search."""
 COHERENCE = 0.5
 """Weight, in the second round, of agreement with what the neighbours laid."""
@@ -181,5 +181,5 @@ def _lay(detail: Float, sources: NDArray[np.int64], places: NDArray[np.int64], s
     cover = reached.astype(np.float32)
     wanted = masked_blur(energy, cover, 3.0)
     left = masked_blur(total[..., 0] ** 2, cover, 3.0)
-    gain = np.clip(np.sqrt((wanted + 0.05) / (left + 0.05)), 1.0, 1.5)
+    gain = np.clip(np.sqrt((wanted + 0.05) / (left + 0.05)), 1.0, 2.0)
     return np.asarray(total * (gain * cover)[..., None], np.float32)

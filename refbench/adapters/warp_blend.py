@@ -56,10 +56,7 @@ class WarpBlend:
         draft, factor = reduced(inputs.draft)
         reference, shrink = reduced(inputs.reference)
         mask = inputs.mask if factor == 1 else light.shrink_mask(inputs.mask, (draft.shape[0], draft.shape[1]))
-        box: Box | None = None
-        if inputs.reference_box is not None:
-            x, y, w, h = (round(v * shrink) for v in inputs.reference_box)
-            box = (x, y, max(w, 1), max(h, 1))
+        box = within(inputs.reference_box, inputs.reference.shape[:2], shrink)
         view = View(light.to_lab(draft), light.to_lab(reference), mask, box)
         laid = [] if box is None else [_figure_on_figure(view, draft, reference, other)]
         pose = hypotheses.find_pose(view, laid)[0]
@@ -81,6 +78,16 @@ def reduced(image: Image) -> tuple[Image, float]:
     return (resize(image, size), factor) if factor < 1 else (image, 1.0)
 
 
+def within(box: Box | None, frame: tuple[int, ...], factor: float) -> Box | None:
+    """The part of a box inside a (height, width) frame, both scaled; None where it is below 8 px across."""
+    if box is None:
+        return None
+    x, y = max(box[0], 0), max(box[1], 0)
+    w, h = min(box[0] + box[2], frame[1]) - x, min(box[1] + box[3], frame[0]) - y
+    x, y, w, h = (round(v * factor) for v in (x, y, w, h))
+    return (x, y, w, h) if min(w, h) >= 8 else None
+
+
 def blend(inputs: Inputs, matrix: Matrix, pose: Pose, other: bool) -> Image:
     """Warp by a pose of full resolution, refine it by flow, match the light, blend inside the mask.
 
@@ -94,8 +101,8 @@ def blend(inputs: Inputs, matrix: Matrix, pose: Pose, other: bool) -> Image:
     x, y, w, h = mask_box(inputs.mask, max(12, side // 4))
     draft, mask = inputs.draft[y : y + h, x : x + w], inputs.mask[y : y + h, x : x + w]
     local = matrix @ np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
-    cut_out = inputs.reference_box is not None and not pose.same_scene
-    layer = _layer(inputs.reference, inputs.reference_box if cut_out else None)
+    box = within(inputs.reference_box, inputs.reference.shape[:2], 1.0)
+    layer = _layer(inputs.reference, None if pose.same_scene else box)
     warped, valid = geometry.warp(geometry.pyramid(layer), local, (h, w))
     target, fine = light.to_lab(draft), 0.0
     if not other:
