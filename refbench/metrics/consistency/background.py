@@ -10,7 +10,7 @@ import numpy as np
 
 from refbench.images import Mask, mask_box
 from refbench.metrics.contract import Metric, library, opencv
-from refbench.metrics.filters import single
+from refbench.metrics.filters import unit
 from refbench.metrics.regions import composite, cut
 from refbench.metrics.texture.ssim import REACH, ssim_maps
 from refbench.metrics.view import View
@@ -128,5 +128,5 @@ class BackgroundSSIM(Metric):
         inner = cut(outside, box)[REACH:-REACH, REACH:-REACH]
         if not inner.any():
             return 1.0
-        loss = 1.0 - ssim_maps(single(output), single(target))[0].mean(axis=2, dtype=np.float64)
+        loss = 1.0 - ssim_maps(unit(output), unit(target))[0].mean(axis=2, dtype=np.float64)
         return 1.0 - float(loss[inner].sum()) / count
