@@ -65,7 +65,13 @@ def interval(cell: Mapping[str, float | None]) -> str:
     value, low, high = cell.get("value"), cell.get("low"), cell.get("high")
     if value is None:
         return "–"
-    return f"{value:.1f}" if low is None or high is None else f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    shown = _number(value)
+    return shown if low is None or high is None else f"{shown} [{_number(low)}, {_number(high)}]"
+
+
+def _number(value: float) -> str:
+    """One decimal, and no minus before a zero."""
+    return f"{round(value, 1) + 0.0:.1f}"
 
 
 def result(found: Result) -> None:
@@ -84,7 +90,8 @@ def result(found: Result) -> None:
     out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; [95 % interval].", markup=False)
     numbers = found.summary.numbers
     for name, why in {**numbers.get("unscored", {}), **found.unavailable}.items():
-        out.print(f"not scored: {name}: {why}", markup=False, soft_wrap=True)
+        reason = why.removeprefix("not scored").lstrip(":, ")
+        out.print(f"not scored: {name}: {reason}", markup=False, soft_wrap=True)
     for record in found.failed[:5]:
         out.print(f"failed: {record.id}: {record.error}", markup=False, soft_wrap=True)
     if len(found.failed) > 5:

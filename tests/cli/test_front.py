@@ -95,3 +95,18 @@ def test_the_front_page_is_quick() -> None:
         subprocess.run([sys.executable, "-m", "refbench", "--help"], check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ({"value": 12.34, "low": -3.0, "high": 20.06}, "12.3 [-3.0, 20.1]"),
+        ({"value": -1e-9, "low": -1e-9, "high": 0.0}, "0.0 [0.0, 0.0]"),
+        ({"value": 5.0, "low": None, "high": None}, "5.0"),
+        ({"value": None, "low": None, "high": None}, "–"),
+    ],
+)
+def test_a_cell_shows_its_interval_where_it_has_one(cell: dict[str, float | None], text: str) -> None:
+    from refbench.cli.show import interval
+
+    assert interval(cell) == text
