@@ -135,6 +135,7 @@ class RunFolder:
                 f"Expected to write to the run folder {self.path}, but {reason}; name another folder with --out."
             ) from None
         try:
+            self._sweep()
             yield
         finally:
             lock.release()
@@ -143,6 +144,14 @@ class RunFolder:
                     (self.path / LOCK).unlink(missing_ok=True)
                     for folder in made:
                         folder.rmdir()
+
+    def _sweep(self) -> None:
+        """Remove files that a kill left half written beside their place."""
+        keep = {LOCK, PARTS}
+        for pattern in (".*", "outputs/*/.*", f"{PARTS}/.*"):
+            for path in self.path.glob(pattern):
+                if path.name not in keep and path.is_file():
+                    path.unlink(missing_ok=True)
 
     # ---- manifest
 

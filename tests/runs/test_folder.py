@@ -154,6 +154,27 @@ class TestPlace:
         with folder.locked():
             pass
 
+    def test_what_a_kill_left_half_written_is_removed(self, folder: RunFolder) -> None:
+        output = folder.output("a", "a-000")
+        output.parent.mkdir(parents=True)
+        output.write_bytes(b"whole")
+        half = [output.with_name(".a-000.png.x1"), folder.path / ".scores.parquet.tmp", folder.parts / ".scores-0.tmp"]
+        folder.parts.mkdir()
+        for path in half:
+            path.write_bytes(b"half")
+        part = folder.parts / "scores-00000.parquet"
+        part.write_bytes(b"part")
+        with folder.locked():
+            assert not any(path.exists() for path in half)
+            assert output.read_bytes() == b"whole"
+            assert part.exists()
+            assert folder.read_manifest() == manifest()
+
+    def test_nothing_is_left_where_nothing_came_of_it(self, tmp_path: Path) -> None:
+        with RunFolder(tmp_path / "runs" / "core" / "run").locked():
+            pass
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_place_that_cannot_be_written_is_one_sentence(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(RefbenchError, match="--out"), RunFolder(tmp_path / "file" / "run").locked():
