@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +114,7 @@ def verify(
                 [sample for sample, record in package.records.items() if record.status == "ok"],
                 count=samples,
                 adapter=adapter,
-                hide=[*_data_folders(whole), cache_folder(), *_holders(files)],
+                hide=_outermost([*_data_folders(whole), cache_folder(), *_holders(files)]),
                 timeout_s=timeout_s,
             )
             findings += wrong
@@ -250,19 +250,23 @@ def _findings(
     return out
 
 
+def _outermost(folders: Iterable[Path]) -> list[Path]:
+    """The folders that exist, without those inside another: an empty folder has nothing in it to hide."""
+    found = sorted({folder.resolve() for folder in folders if folder.exists()})
+    return [folder for folder in found if not any(other in folder.parents for other in found)]
+
+
 def _holders(files: Mapping[str, Path]) -> list[Path]:
     """The folders that hold the entry's files, so that a model cannot look its answers up."""
     depth = {name: len(Path(name).parts) for name in files}
-    roots = {path.parents[depth[name] - 1].resolve() for name, path in files.items()}
-    return sorted(roots)
+    return sorted({path.parents[depth[name] - 1] for name, path in files.items()})
 
 
 def _data_folders(suite: Suite) -> list[Path]:
     """Every folder that holds a suite's pictures."""
     from refbench.tasks.suite import data_folder
 
-    found = {data_folder(), Path(suite.folder)}
-    return sorted(folder.resolve() for folder in found)
+    return [data_folder(), Path(suite.folder)]
 
 
 def write_verdict(verdict: Verdict, folder: str | os.PathLike[str]) -> Path:

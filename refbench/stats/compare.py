@@ -4,8 +4,10 @@ A difference of two recoveries has the same denominators on both sides, so it is
 contribution a cluster. Its interval is the studentised bootstrap of :mod:`refbench.stats.bootstrap`;
 its p value comes from a permutation: if the two models were interchangeable, each cluster's
 contribution could as well have had the other sign (all 2^K sign patterns up to K = 13 clusters, else
-10,000 drawn ones). Holm's step-down correction holds the chance of any false claim at 5 % within a
-family: all pairs of the comparison times all rows of one view (overall, category, task, mode, metric).
+10,000 drawn ones); the statistic is studentised within categories, as the interval is.
+
+Holm's step-down correction holds the chance of any false claim at 5 % within a family: all pairs of the
+comparison times all rows of one view (overall, category, task, mode, metric).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, MetricCard, Record
-from refbench.stats.bootstrap import RESAMPLES, Floats, clusters, estimate, generator, sums_by
+from refbench.stats.bootstrap import RESAMPLES, Floats, Ints, clusters, estimate, generator, sums_by
 from refbench.stats.gains import Bools, Gains, gains, sample_scores
 from refbench.stats.recovery import combinations, scored_metrics
 
@@ -238,7 +240,7 @@ def _set(
         labels += [("metric", metric, "recovery") for metric in scored]
     found = estimate(top, bottom, weights, strata, rng=generator(seed, view, name), resamples=resamples)
     contributions = (top / bottom.sum(0)) @ weights.T
-    p = sign_flip(contributions, rng=generator(seed, "flip", view, name), permutations=permutations)
+    p = sign_flip(contributions, strata, rng=generator(seed, "flip", view, name), permutations=permutations)
     active = ((bottom != 0).astype(float) @ (weights != 0).T.astype(float) > 0).sum(0)
     rows = []
     for q, (its_view, its_name, measure) in enumerate(labels):
@@ -261,28 +263,43 @@ def _set(
     return rows
 
 
-def sign_flip(contributions: Floats, *, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> Floats:
+def sign_flip(
+    contributions: Floats, strata: Ints, *, rng: np.random.Generator, permutations: int = PERMUTATIONS
+) -> Floats:
     """Two-sided p values of column sums being 0, by flipping the signs of whole rows.
+
+    The statistic is the sum over its stratified standard error, both taken anew for each sign pattern, so that
+    clusters of a category that weighs much (the only one that a metric is defined on) do not drown the others.
+    With one stratum this is the plain sign-flip test of the sum.
 
     Args:
         contributions: (K, Q), one row a cluster.
+        strata: (K,) numbers 0..H-1.
         permutations: sign patterns to draw where K exceeds ``EXACT_CLUSTERS``; below, all 2^K are used.
 
     Returns:
-        (Q,) share of sign patterns whose sum is at least as far from 0, the observed one counted.
+        (Q,) share of sign patterns whose statistic is at least as far from 0, the observed one counted.
     """
     count = len(contributions)
-    observed = np.abs(contributions.sum(0))
     if count <= EXACT_CLUSTERS:
         signs = 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
-        extra = 0
     else:
-        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(permutations, count))
-        extra = 1
-    edge = observed - 1e-9 * np.maximum(np.abs(contributions).sum(0), 1e-300)
-    hits = (np.abs(signs @ contributions) >= edge).sum(0)
-    found: Floats = (hits + extra) / (len(signs) + extra)
-    return found
+        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(permutations + 1, count))
+        signs[0] = 1.0
+    sizes = np.bincount(strata)
+    belongs = np.eye(len(sizes))[strata]
+    scale = sizes / np.maximum(sizes - 1, 1)
+    p = np.ones(contributions.shape[1])
+    for q, column in enumerate(contributions.T):
+        size = float(np.abs(column).sum())
+        if size == 0.0:
+            continue
+        column = column / size
+        sums = signs @ (column[:, None] * belongs)
+        spread = (((column**2) @ belongs) - sums**2 / sizes) @ scale
+        t = np.abs(sums.sum(1)) / np.sqrt(np.maximum(spread, 1e-18))
+        p[q] = float((t >= t[0] * (1 - 1e-9) - 1e-12).mean())
+    return p
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -118,3 +118,12 @@ def test_nothing_at_the_path_is_a_refusal_not_a_traceback(tmp_path: Path) -> Non
 
 def test_an_entry_on_a_suite_of_ones_own_needs_the_suite(entry: Path) -> None:
     assert verify(entry).findings[0].name == "other-suite"
+
+
+def test_folders_inside_hidden_ones_are_not_hidden_twice(tmp_path: Path) -> None:
+    from refbench.leaderboard.verify import _outermost
+
+    (tmp_path / "tasks" / "core").mkdir(parents=True)
+    (tmp_path / "cache").mkdir()
+    given = [tmp_path / "tasks" / "core", tmp_path / "tasks", tmp_path / "cache", tmp_path / "none"]
+    assert _outermost(given) == [tmp_path / "cache", tmp_path / "tasks"]

@@ -26,7 +26,7 @@ def compared(made: MadeUp) -> Comparison:
 
 def test_exact_sign_flips_equal_scipys_permutation_test() -> None:
     values = np.random.default_rng(1).normal(0.4, 1.0, size=10)
-    found = sign_flip(values[:, None], rng=generator(0))
+    found = sign_flip(values[:, None], np.zeros(10, dtype=np.int64), rng=generator(0))
     other = stats.permutation_test((values,), np.sum, permutation_type="samples", n_resamples=np.inf)
     assert found[0] == pytest.approx(other.pvalue, abs=1e-12)
 
@@ -34,10 +34,38 @@ def test_exact_sign_flips_equal_scipys_permutation_test() -> None:
 def test_drawn_sign_flips_come_near_the_exact_p_and_are_never_zero() -> None:
     values = np.random.default_rng(2).normal(0.3, 1.0, size=(16, 1))
     exact = stats.permutation_test((values[:, 0],), np.sum, permutation_type="samples", n_resamples=np.inf)
-    found = sign_flip(values, rng=generator(0), permutations=20_000)
+    found = sign_flip(values, np.zeros(16, dtype=np.int64), rng=generator(0), permutations=20_000)
     # Monte Carlo error of a share p over 20,000 draws; four standard errors
     assert found[0] == pytest.approx(exact.pvalue, abs=4 * np.sqrt(exact.pvalue / 20_000))
-    assert sign_flip(np.ones((30, 1)), rng=generator(0), permutations=1000)[0] == pytest.approx(1 / 1001)
+    assert sign_flip(np.ones((30, 1)), np.zeros(30, dtype=np.int64), rng=generator(0), permutations=1000)[
+        0
+    ] == pytest.approx(1 / 1001)
+
+
+def test_sign_flips_are_studentised_within_strata() -> None:
+    """One stratum is better by 1 everywhere, the other worse by 10 in few: their own spreads decide, not their size."""
+    rng = np.random.default_rng(3)
+    values = np.concatenate([rng.normal(1.0, 0.1, 12), rng.normal(-0.5, 0.02, 4) * 0.1, rng.normal(4.0, 0.1, 4)])
+    flipped = np.concatenate([values[:12], values[12:16], -values[16:]])
+    strata = np.repeat([0, 1, 2], [12, 4, 4])
+    one = np.zeros(20, dtype=np.int64)
+    assert sign_flip(flipped[:, None], one, rng=generator(0), permutations=4000)[0] > 0.3
+    assert sign_flip(flipped[:, None], strata, rng=generator(0), permutations=4000)[0] < 0.05
+
+
+def test_p_values_of_equal_models_are_uniform() -> None:
+    """Under the null a p value is below u in u of the cases; 400 cases, four standard errors."""
+    rng = np.random.default_rng(4)
+    strata = np.repeat([0, 1, 2], [8, 6, 4])
+    scale = np.repeat([1.0, 5.0, 0.2], [8, 6, 4])
+    found = np.array(
+        [
+            sign_flip((scale * rng.laplace(size=18))[:, None], strata, rng=generator(i), permutations=300)[0]
+            for i in range(400)
+        ]
+    )
+    for u in (0.05, 0.2, 0.5):
+        assert (found <= u).mean() == pytest.approx(u, abs=4 * np.sqrt(u * (1 - u) / 400))
 
 
 def test_holm_is_the_step_down_of_the_paper() -> None:
