@@ -2,7 +2,8 @@
 
 The mask's box with a margin is cut out of the draft and enlarged (Focus-and-Refine, RefineAnything, arXiv
 2604.06870); the matching part of the reference is laid onto the same frame. That match is found by keypoints where
-they agree on one turn, scale and tilt; else the user's box in the reference is used, else the whole reference. The
+they agree on one turn, scale and tilt, or by a search of coarse content (:mod:`refbench.omnirefiner.align`); else the
+user's box in the reference is used, else the whole reference. The
 better it lies, the less the model must search: a reference that is only slightly off is what it reads best.
 """
 
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refbench.images import Image, Mask, mask_box
+from refbench.omnirefiner.align import FINE, agreement, align
 from refbench.schema import Box
 
-Match: TypeAlias = Literal["keypoints", "box", "whole"]
+Match: TypeAlias = Literal["keypoints", "content", "box", "whole"]
 Matrix: TypeAlias = NDArray[np.float64]
 
 MARGIN = 0.2
@@ -27,6 +29,10 @@ MARGIN = 0.2
 FEATHER = 1.2
 """Width in px of the soft edge, which lies inside the mask."""
 LEAST_INLIERS = 10
+AGREED = 0.5
+"""Least masked correlation at which a search by content is believed."""
+TRUST = 0.1
+"""Head start of keypoints, which see more than coarse content does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +194,47 @@ def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None)
     return np.array([[scale, 0, move[0]], [0, scale, move[1]], [0, 0, 1]], np.float64)
 
 
+def _frame(box: Box, size: int) -> Matrix:
+    """Pixel centres of a square frame of `size` px over a box -> draft px."""
+    step = box[2] / size
+    return np.array([[step, 0, box[0] + step / 2 - 0.5], [0, step, box[1] + step / 2 - 0.5], [0, 0, 1]], np.float64)
+
+
+def find_match(draft: Image, reference: Image, mask: Mask, box: Box, reference_box: Box | None) -> tuple[Matrix, Match]:
+    """The map (3, 3) from draft px to reference px and how it was found.
+
+    Keypoints give one proposal, a search by coarse content around the user's box (or the whole reference) another;
+    the one under which draft and reference agree better is taken, the box itself where neither agrees.
+    """
+    side = box[2]
+    wide: Box = (box[0] - side // 2, box[1] - side // 2, 2 * side, 2 * side)
+    frame, field = _frame(box, FINE), _frame(wide, 2 * FINE)
+    seen = resize_crop(_tensor(_cut(draft, box)), FINE)
+    marked = torch.from_numpy(_cut(mask.astype(np.uint8)[..., None], box)).permute(2, 0, 1).float()
+    marked = resize_crop(marked, FINE).clamp(0, 1)
+    placed = match_box(box, mask, reference, reference_box)
+    match: Match = "box" if reference_box is not None else "whole"
+    found: list[tuple[float, Matrix, Match]] = []
+    points = match_keypoints(draft, reference, box, reference_box)
+    if points is not None:
+        shown = _tensor(sample_reference(reference, points, wide, 2 * FINE))
+        found.append((agreement(seen, shown, marked, np.linalg.inv(field) @ frame) + TRUST, points, "keypoints"))
+    shown = _tensor(sample_reference(reference, placed, wide, 2 * FINE))
+    moved, score = align(seen, shown, marked)
+    matrix = placed @ field @ moved @ np.linalg.inv(frame)
+    if score >= AGREED and _sane(matrix, box, reference, reference_box):
+        found.append((score, matrix, "content"))
+    if not found:
+        return placed, match
+    best = max(found, key=lambda item: item[0])
+    return best[1], best[2]
+
+
 def sample_reference(reference: Image, matrix: Matrix, box: Box, size: int) -> Image:
     """The reference seen through `matrix` on the crop's frame: (size, size, 3), antialiased, mirrored at its border."""
     import cv2
 
-    step = box[2] / size
-    to_draft = np.array([[step, 0, box[0] + step / 2 - 0.5], [0, step, box[1] + step / 2 - 0.5], [0, 0, 1]], np.float64)
-    full = matrix @ to_draft
+    full = matrix @ _frame(box, size)
     quad = _apply(full, np.array([(0, 0), (size, 0), (size, size), (0, size)], np.float64))
     shrink = max(1.0, float(np.sqrt(max(_area(quad), 1e-9))) / size)
     picture = reference
@@ -223,11 +263,7 @@ def focus(
         margin: around the mask's box, share of its longer side.
     """
     box = crop_box(mask, margin)
-    matrix = match_keypoints(draft, reference, box, reference_box)
-    match: Match = "keypoints"
-    if matrix is None:
-        match = "box" if reference_box is not None else "whole"
-        matrix = match_box(box, mask, reference, reference_box)
+    matrix, match = find_match(draft, reference, mask, box, reference_box)
     inside = _cut(mask.astype(np.uint8)[..., None], box)
     marked = torch.from_numpy(inside).permute(2, 0, 1).float()
     scaled = (

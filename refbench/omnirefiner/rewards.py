@@ -83,8 +83,13 @@ def perceptual(name: str, device: str) -> Perceptual:
 
         build: Any = dreamsim.dreamsim
         model, _ = build(pretrained=True, device=device, cache_dir=str(folder))
-        resized = lambda x: F.interpolate(x, (224, 224), mode="bicubic", antialias=True)  # noqa: E731
-        return lambda patches, targets: 1 - model(resized(patches), resized(targets))
+
+        def similar(patches: Tensor, targets: Tensor) -> Tensor:
+            """1 minus DreamSim's distance at its own 224 px."""
+            shown = [F.interpolate(x, (224, 224), mode="bicubic", antialias=True) for x in (patches, targets)]
+            return 1 - torch.as_tensor(model(*shown))
+
+        return similar
     raise RefbenchError(
         f"Expected a perceptual backbone dreamsim, efficientnet or squeezenet, but got '{name}'; choose one of these."
     )
