@@ -113,8 +113,8 @@ def resample(strata: Ints, count: int, rng: np.random.Generator) -> Floats:
     return weights
 
 
-def _errors(weights: Floats, influence: Floats, strata: Ints) -> Floats:
-    """(B,) standard errors of a total over clusters: weights (B, K), influence (B or 1, K)."""
+def clustered_errors(weights: Floats, influence: Floats, strata: Ints) -> Floats:
+    """(B,) standard errors of a total over clusters, stratified: weights (B or 1, K), influence (B or 1, K)."""
     count = np.bincount(strata)
     belongs = np.eye(len(count))[strata]
     scale = count / np.maximum(count - 1, 1)
@@ -161,10 +161,10 @@ def estimate(
         c, n, d = row[used], numerators[:, used], denominators[:, used]
         value[q] = c @ total[used]
         draws[:, q] = ratio[:, used] @ c
-        se[q] = _errors(ones, ((n - total[used] * d) @ (c / whole[used]))[None], strata)[0]
+        se[q] = clustered_errors(ones, ((n - total[used] * d) @ (c / whole[used]))[None], strata)[0]
         slope = _ratios(np.broadcast_to(c, bottom[:, used].shape).copy(), bottom[:, used])
         influence = slope @ n.T - (slope * ratio[:, used]) @ d.T
-        draws_se[:, q] = _errors(weights, influence, strata)
+        draws_se[:, q] = clustered_errors(weights, influence, strata)
         quantile[q] = _quantile(value[q], draws[:, q], draws_se[:, q], se[q], n, d, strata)
     return Estimates(value, se, quantile, draws, draws_se)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, MetricCard, Record
-from refbench.stats.bootstrap import RESAMPLES, Floats, Ints, clusters, estimate, generator, sums_by
+from refbench.stats.bootstrap import RESAMPLES, Floats, Ints, clustered_errors, clusters, estimate, generator, sums_by
 from refbench.stats.gains import Bools, Gains, gains, sample_scores
 from refbench.stats.recovery import combinations, scored_metrics
 
@@ -239,8 +239,8 @@ def _set(
         weights = np.vstack([weights, 100.0 * np.eye(len(scored))])
         labels += [("metric", metric, "recovery") for metric in scored]
     found = estimate(top, bottom, weights, strata, rng=generator(seed, view, name), resamples=resamples)
-    contributions = (top / bottom.sum(0)) @ weights.T
-    p = sign_flip(contributions, strata, rng=generator(seed, "flip", view, name), permutations=permutations)
+    flips = generator(seed, "flip", view, name)
+    p = sign_flip(top, bottom, weights, strata, rng=flips, permutations=permutations)
     active = ((bottom != 0).astype(float) @ (weights != 0).T.astype(float) > 0).sum(0)
     rows = []
     for q, (its_view, its_name, measure) in enumerate(labels):
@@ -264,41 +264,50 @@ def _set(
 
 
 def sign_flip(
-    contributions: Floats, strata: Ints, *, rng: np.random.Generator, permutations: int = PERMUTATIONS
+    numerators: Floats,
+    denominators: Floats,
+    combinations: Floats,
+    strata: Ints,
+    *,
+    rng: np.random.Generator,
+    permutations: int = PERMUTATIONS,
 ) -> Floats:
-    """Two-sided p values of column sums being 0, by flipping the signs of whole rows.
+    """Two-sided p values of combinations of ratios being 0, by flipping the signs of whole clusters' numerators.
 
-    The statistic is the sum over its stratified standard error, both taken anew for each sign pattern, so that
-    clusters of a category that weighs much (the only one that a metric is defined on) do not drown the others.
-    With one stratum this is the plain sign-flip test of the sum.
+    The statistic is the combination over its clustered, stratified linearisation error (see
+    :func:`refbench.stats.bootstrap.estimate`), both taken anew for each sign pattern; any statistic gives a valid
+    permutation test, and this one looks at what the interval looks at. For one mean of equally weighted values it is
+    the plain sign-flip test of their sum.
 
     Args:
-        contributions: (K, Q), one row a cluster.
+        numerators: (K, P) differences of the two models' sums in each cluster.
+        denominators: (K, P) as for both models.
+        combinations: (Q, P) coefficients.
         strata: (K,) numbers 0..H-1.
         permutations: sign patterns to draw where K exceeds ``EXACT_CLUSTERS``; below, all 2^K are used.
 
     Returns:
         (Q,) share of sign patterns whose statistic is at least as far from 0, the observed one counted.
     """
-    count = len(contributions)
+    count = len(numerators)
     if count <= EXACT_CLUSTERS:
         signs = 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
     else:
         signs = 1.0 - 2.0 * rng.integers(0, 2, size=(permutations + 1, count))
         signs[0] = 1.0
-    sizes = np.bincount(strata)
-    belongs = np.eye(len(sizes))[strata]
-    scale = sizes / np.maximum(sizes - 1, 1)
-    p = np.ones(contributions.shape[1])
-    for q, column in enumerate(contributions.T):
-        size = float(np.abs(column).sum())
+    whole = denominators.sum(0)
+    share, weight = numerators / whole, denominators / whole
+    ratios = signs @ share
+    ones = np.ones((1, count))
+    p = np.ones(len(combinations))
+    for q, row in enumerate(combinations):
+        contribution = share @ row
+        size = float(np.abs(contribution).sum())
         if size == 0.0:
             continue
-        column = column / size
-        sums = signs @ (column[:, None] * belongs)
-        spread = (((column**2) @ belongs) - sums**2 / sizes) @ scale
-        t = np.abs(sums.sum(1)) / np.sqrt(np.maximum(spread, 1e-18))
-        p[q] = float((t >= t[0] * (1 - 1e-9) - 1e-12).mean())
+        influence = signs * contribution - (ratios * row) @ weight.T
+        t = np.abs(ratios @ row) / np.maximum(clustered_errors(ones, influence, strata), 1e-9 * size)
+        p[q] = float((t >= t[0] * (1 - 1e-9)).mean())
     return p
 
 

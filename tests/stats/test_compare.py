@@ -24,33 +24,41 @@ def compared(made: MadeUp) -> Comparison:
     return compare(runs, made.answers, made.metas, made.cards, resamples=500, permutations=2000)
 
 
+def flipped_p(values: np.ndarray, strata: np.ndarray | None = None, seed: int = 0, permutations: int = 10_000) -> float:
+    """p of a plain mean: one numerator a cluster, every denominator 1."""
+    groups = np.zeros(len(values), dtype=np.int64) if strata is None else strata
+    column = values[:, None]
+    options = {"rng": generator(seed), "permutations": permutations}
+    return float(sign_flip(column, np.ones_like(column), np.ones((1, 1)), groups, **options)[0])
+
+
 def test_exact_sign_flips_equal_scipys_permutation_test() -> None:
     values = np.random.default_rng(1).normal(0.4, 1.0, size=10)
-    found = sign_flip(values[:, None], np.zeros(10, dtype=np.int64), rng=generator(0))
+    found = flipped_p(values)
     other = stats.permutation_test((values,), np.sum, permutation_type="samples", n_resamples=np.inf)
-    assert found[0] == pytest.approx(other.pvalue, abs=1e-12)
+    assert found == pytest.approx(other.pvalue, abs=1e-12)
 
 
 def test_drawn_sign_flips_come_near_the_exact_p_and_are_never_zero() -> None:
-    values = np.random.default_rng(2).normal(0.3, 1.0, size=(16, 1))
-    exact = stats.permutation_test((values[:, 0],), np.sum, permutation_type="samples", n_resamples=np.inf)
-    found = sign_flip(values, np.zeros(16, dtype=np.int64), rng=generator(0), permutations=20_000)
+    values = np.random.default_rng(2).normal(0.3, 1.0, size=16)
+    exact = stats.permutation_test((values,), np.sum, permutation_type="samples", n_resamples=np.inf)
+    found = flipped_p(values, permutations=20_000)
     # Monte Carlo error of a share p over 20,000 draws; four standard errors
-    assert found[0] == pytest.approx(exact.pvalue, abs=4 * np.sqrt(exact.pvalue / 20_000))
-    assert sign_flip(np.ones((30, 1)), np.zeros(30, dtype=np.int64), rng=generator(0), permutations=1000)[
-        0
-    ] == pytest.approx(1 / 1001)
+    assert found == pytest.approx(exact.pvalue, abs=4 * np.sqrt(exact.pvalue / 20_000))
+    assert flipped_p(np.ones(30), permutations=1000) == pytest.approx(1 / 1001)
 
 
-def test_sign_flips_are_studentised_within_strata() -> None:
-    """One stratum is better by 1 everywhere, the other worse by 10 in few: their own spreads decide, not their size."""
+def test_p_values_look_at_what_the_interval_looks_at() -> None:
+    """One ratio is surely +0.5 and another surely -0.3, over gaps of very different size: their sum is surely +0.2,
+    while the clusters' plain contributions to it have either sign."""
     rng = np.random.default_rng(3)
-    values = np.concatenate([rng.normal(1.0, 0.1, 12), rng.normal(-0.5, 0.02, 4) * 0.1, rng.normal(4.0, 0.1, 4)])
-    flipped = np.concatenate([values[:12], values[12:16], -values[16:]])
-    strata = np.repeat([0, 1, 2], [12, 4, 4])
-    one = np.zeros(20, dtype=np.int64)
-    assert sign_flip(flipped[:, None], one, rng=generator(0), permutations=4000)[0] > 0.3
-    assert sign_flip(flipped[:, None], strata, rng=generator(0), permutations=4000)[0] < 0.05
+    gaps = np.exp(rng.normal(0, 1.5, (14, 2)))
+    gains = gaps * (np.array([0.5, -0.3]) + rng.normal(0, 0.03, (14, 2)))
+    found = sign_flip(gains, gaps, np.ones((1, 2)), np.zeros(14, dtype=np.int64), rng=generator(0))[0]
+    contributions = (gains / gaps.sum(0)).sum(1)
+    plain = stats.permutation_test((contributions,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert found < 0.01
+    assert plain > 0.1
 
 
 def test_p_values_of_equal_models_are_uniform() -> None:
@@ -58,12 +66,7 @@ def test_p_values_of_equal_models_are_uniform() -> None:
     rng = np.random.default_rng(4)
     strata = np.repeat([0, 1, 2], [8, 6, 4])
     scale = np.repeat([1.0, 5.0, 0.2], [8, 6, 4])
-    found = np.array(
-        [
-            sign_flip((scale * rng.laplace(size=18))[:, None], strata, rng=generator(i), permutations=300)[0]
-            for i in range(400)
-        ]
-    )
+    found = np.array([flipped_p(scale * rng.laplace(size=18), strata, i, 300) for i in range(400)])
     for u in (0.05, 0.2, 0.5):
         assert (found <= u).mean() == pytest.approx(u, abs=4 * np.sqrt(u * (1 - u) / 400))
 
