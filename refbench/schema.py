@@ -191,7 +191,7 @@ class MetricCard(Record):
     categories: tuple[Category, ...] | None = None
     """Sample categories it is defined for; None means all."""
     trivial: Literal["draft", "paste", "stretch"] = "draft"
-    """The trivial answer that is 0 in its recovery: draft, reference pasted into the mask, or stretched over the frame."""
+    """The trivial answer, 0 in its recovery: the draft, the reference pasted into the mask or stretched over all."""
     recovery_of: Literal["value", "root_mse"] = "value"
     """What the recovery is computed from: the value, or for PSNR the root mean squared error 10^(-PSNR/20)."""
     scored: bool = True
