@@ -30,8 +30,9 @@ def test_a_blurred_draft_finds_its_turned_and_scaled_reference() -> None:
     import cv2
 
     target = plate(np.random.default_rng(2), 160)
-    turn = cv2.getRotationMatrix2D((80, 80), 17, 1.15) + [[0, 0, 4], [0, 0, -3]]
-    matrix = np.concatenate([turn, [[0, 0, 1]]])
+    matrix = np.eye(3)
+    matrix[:2] = cv2.getRotationMatrix2D((80, 80), 17, 1.15)
+    matrix[:2, 2] += (4, -3)
     reference = cv2.warpPerspective(target, matrix, (160, 160), borderMode=cv2.BORDER_REFLECT_101)
     mask = box_mask((55, 55, 50, 50), (160, 160))
     draft = cv2.GaussianBlur(target, (0, 0), 4)
