@@ -18,6 +18,8 @@ from refbench.leaderboard.columns import VIEWS, Column, Place, Row, Value, colum
 from refbench.stats.recovery import Cell
 
 DASH = "–"
+PICTURES = ("draft", "reference", "target")
+"""What the sheet has small pictures of, in the order of the rows."""
 
 
 def render(board: Board) -> dict[str, bytes]:
@@ -140,7 +142,7 @@ def _markdown_pictures(board: Board) -> list[str]:
     if not samples:
         return []
     lines = ["## What the answers look like", "", "| | " + " | ".join(samples) + " |", "|---|" + "---|" * len(samples)]
-    for kind in ("draft", "target"):
+    for kind in PICTURES:
         images = [f'<img src="sheet/thumbs/{s}-{kind}.webp" width="96" alt="{kind} of {s}">' for s in samples]
         lines.append(f"| {kind} | " + " | ".join(images) + " |")
     for row in board.rows:
@@ -289,8 +291,7 @@ def html(board: Board) -> str:
     head = board.sheet.head
     samples = _pictures(board)
     sheet = {
-        kind: [_data_uri(board.sheet.folder / "thumbs" / f"{s}-{kind}.webp") for s in samples]
-        for kind in ("draft", "target")
+        kind: [_data_uri(board.sheet.folder / "thumbs" / f"{s}-{kind}.webp") for s in samples] for kind in PICTURES
     }
     pictures = [
         [_data_uri(board.folders[row.entry.name] / "thumbs" / f"{s}.webp") for s in samples] for row in board.rows

@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from refbench.errors import RefbenchError
-from refbench.images import encode_webp, write_atomic
-from refbench.leaderboard.submission import THUMBS, thumbnail
+from refbench.images import Image, encode_webp, resize, write_atomic
+from refbench.leaderboard.submission import THUMB_PX, THUMBS, thumbnail
 from refbench.runs.folder import RunFolder, first_fault
 from refbench.schema import MetricCard, Record
 
@@ -122,10 +122,21 @@ def write_sheet(board: Path, run: Path, suite: Suite, cards: Mapping[str, Metric
         if meta.task not in seen and len(seen) < THUMBS:
             seen.add(meta.task)
             sample = suite.sample(meta.id)
-            for kind, image in (("draft", sample.draft), ("target", suite.target(sample))):
-                data = encode_webp(thumbnail(image, sample.mask), 60)
-                write_atomic(to / "thumbs" / f"{meta.id}-{kind}.webp", data)
+            pictures = {
+                "draft": thumbnail(sample.draft, sample.mask),
+                "reference": _small(sample.reference),
+                "target": thumbnail(suite.target(sample), sample.mask),
+            }
+            for kind, image in pictures.items():
+                write_atomic(to / "thumbs" / f"{meta.id}-{kind}.webp", encode_webp(image, 60))
     return to
+
+
+def _small(image: Image) -> Image:
+    """The middle square of a picture, as large as a thumbnail."""
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    return resize(image[top : top + side, left : left + side], (THUMB_PX, THUMB_PX))
 
 
 def read_sheet(board: Path) -> Sheet:

@@ -32,12 +32,12 @@ VISIBLE = "return [...document.querySelectorAll(arguments[0])].filter(c => c.off
 
 
 def column(page: Any, key: str) -> list[str]:
-    found: list[str] = page.execute_script(VISIBLE, f"#overall td[data-key='{key}'] > span:first-child")
+    found: list[str] = page.execute_script(VISIBLE, f"#view-overall td[data-key='{key}'] > span:first-child")
     return found
 
 
 def names(page: Any) -> list[str]:
-    found: list[str] = page.execute_script(VISIBLE, "#overall tbody th")
+    found: list[str] = page.execute_script(VISIBLE, "#view-overall tbody th")
     return found
 
 
@@ -51,7 +51,7 @@ def choose(page: Any, name: str, value: str) -> None:
 
 
 def test_a_click_on_a_head_sorts_by_it_and_again_the_other_way(page: Any) -> None:
-    head = page.find_elements("css selector", "#overall thead button")[0]
+    head = page.find_elements("css selector", "#view-overall thead button")[0]
     head.click()
     falling = names(page)
     head.click()
@@ -63,7 +63,7 @@ def test_tabs_show_one_table_and_are_linked_to(page: Any, built: Path) -> None:
     shown = page.execute_script(
         "return [...document.querySelectorAll('section')].filter(s => !s.hidden).map(s => s.id)"
     )
-    assert shown == ["claims"]
+    assert shown == ["view-claims"]
     assert page.current_url.endswith("#claims")
 
 
@@ -84,14 +84,14 @@ def test_a_filter_leaves_its_pool_and_ranks_it_anew(page: Any) -> None:
 
 
 def test_intervals_are_told_on_hover(page: Any) -> None:
-    title = page.execute_script("return document.querySelector(`#overall td[data-key='mean']`).title")
+    title = page.execute_script("return document.querySelector(`#view-overall td[data-key='mean']`).title")
     assert title.startswith("95 % interval ")
 
 
 def test_no_model_left_is_said(page: Any) -> None:
     choose(page, "search", "no such model")
     assert names(page) == []
-    assert page.find_element("css selector", "#overall .none").is_displayed()
+    assert page.find_element("css selector", "#view-overall .none").is_displayed()
 
 
 def test_the_console_is_silent_and_nothing_is_asked_for(page: Any, built: Path) -> None:
