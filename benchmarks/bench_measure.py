@@ -3,9 +3,11 @@
     python benchmarks/bench_measure.py [--suite core] [--limit N]
 
 The plain loop (refbench/metrics/plain.py) calls the libraries image by image and shares nothing, on the threads that
-the libraries take by default. The first model starts with an empty feature store, the second finds what depends on
-the truth alone. Half of the outputs also change the background, as editors without paste-back do. Prints the ratios
-and the largest difference of each metric's values; exits 1 where a ratio or a difference misses its bound.
+the libraries take by default. The first model starts with an empty feature store. What depends on the truth alone is
+then known to the second: the features of target, reference and draft, and the scores of the trivial answers and of the
+target, which a recovery needs and which are measured once for a suite. Half of the outputs also change the background,
+as editors without paste-back do. Prints the ratios, with and without the answers, and the largest difference of each
+metric's values; exits 1 where a ratio or a difference misses its bound.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 
 from refbench.images import Image
-from refbench.metrics import FeatureStore, Measurer
+from refbench.metrics import FeatureStore, Measurer, trivial_answers
 from refbench.metrics.audit import picture_truths
 from refbench.metrics.plain import PLAIN, PRECISE
 from refbench.schema import Score, Truth
@@ -57,6 +59,14 @@ def plain_loop(truths: list[Truth], outputs: list[Image], measurer: Measurer) ->
     return found
 
 
+def measure_answers(truths: list[Truth], store: FeatureStore) -> None:
+    """Draft and target by all metrics, each other answer by the metrics whose cards call it trivial."""
+    measurer = Measurer(features=store)
+    for answer in ("draft", "target", "paste", "stretch"):
+        names = [n for n, card in measurer.cards.items() if answer in ("draft", "target", card.trivial)]
+        Measurer(names, features=store).measure(truths, [trivial_answers(truth)[answer] for truth in truths])
+
+
 def differences(
     truths: list[Truth], outputs: list[Image], plain: list[dict[str, float | None]], ours: list[list[Score]]
 ) -> dict[str, float]:
@@ -79,7 +89,7 @@ def differences(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="core")
-    parser.add_argument("--limit", type=int, default=32)
+    parser.add_argument("--limit", type=int, default=16)
     arguments = parser.parse_args()
     if arguments.suite == "pictures":
         truths = picture_truths()[: arguments.limit]
@@ -94,22 +104,35 @@ def main() -> int:
     plain_loop(truths[:1], first[:1], warm)
 
     with tempfile.TemporaryDirectory() as folder:
-        new = lambda: Measurer(features=FeatureStore(folder))  # noqa: E731
         plain_wall, plain_cpu, plain = clock(lambda: plain_loop(truths, first, warm))
-        first_wall, first_cpu, ours = clock(lambda: new().measure(truths, first))
-        second_wall, second_cpu, _ = clock(lambda: new().measure(truths, second))
+        store = FeatureStore(folder)
+        first_wall, first_cpu, ours = clock(lambda: Measurer(features=store).measure(truths, first))
+        answers_wall, answers_cpu, _ = clock(lambda: measure_answers(truths, store))
+        again = FeatureStore(folder)
+        second_wall, second_cpu, _ = clock(lambda: Measurer(features=again).measure(truths, second))
     count = len(truths)
     print(f"{count} samples, {len(warm.cards)} metrics; wall s (CPU s) a sample")
-    print(f"  plain loop    {plain_wall / count:.3f} ({plain_cpu / count:.3f})")
-    print(f"  first model   {first_wall / count:.3f} ({first_cpu / count:.3f})")
-    print(f"  second model  {second_wall / count:.3f} ({second_cpu / count:.3f})")
-    faster, again = plain_wall / first_wall, first_wall / second_wall
-    print(f"  first over plain   {faster:.1f}x wall, {plain_cpu / first_cpu:.1f}x CPU (at least {LEAST_FIRST:g}x)")
-    print(f"  second over first  {again:.1f}x wall, {first_cpu / second_cpu:.1f}x CPU (at least {LEAST_SECOND:g}x)")
+    for what, wall, cpu in (
+        ("plain loop, outputs", plain_wall, plain_cpu),
+        ("first model, outputs", first_wall, first_cpu),
+        ("its suite's answers", answers_wall, answers_cpu),
+        ("second model", second_wall, second_cpu),
+    ):
+        print(f"  {what:21s} {wall / count:.3f} ({cpu / count:.3f})")
+    faster, alone = plain_wall / first_wall, first_wall / second_wall
+    whole = (first_wall + answers_wall) / second_wall
+    print(
+        f"  first over plain, outputs alone    {faster:.1f}x wall, {plain_cpu / first_cpu:.1f}x CPU (at least {LEAST_FIRST:g}x)"
+    )
+    print(f"  second over first, outputs alone   {alone:.1f}x wall, {first_cpu / second_cpu:.1f}x CPU")
+    print(
+        f"  second over first, with answers    {whole:.1f}x wall, {(first_cpu + answers_cpu) / second_cpu:.1f}x CPU "
+        f"(at least {LEAST_SECOND:g}x)"
+    )
     worst = differences(truths, first, plain, ours)  # type: ignore[arg-type]
     for name, value in worst.items():
         print(f"  {name:18s} largest difference {value:.1e}")
-    good = faster >= LEAST_FIRST and again >= LEAST_SECOND and max(worst.values()) <= MOST_DIFFERENCE
+    good = faster >= LEAST_FIRST and whole >= LEAST_SECOND and max(worst.values()) <= MOST_DIFFERENCE
     return 0 if good else 1
 
 

@@ -61,15 +61,23 @@ def gaussian(size: int, sigma: float) -> Floats:
     """A normalised Gaussian of `size` taps (an odd number), as a column (size, 1)."""
     at = np.arange(size) - (size - 1) / 2.0
     weights = np.exp(-(at**2) / (2.0 * sigma**2))
-    out: Floats = (weights / weights.sum())[:, None]
-    return out
+    weights /= weights.sum()
+    return np.asarray(weights[:, None], dtype=np.float64)
+
+
+@lru_cache(maxsize=64)
+def _gaussian_single(size: int, sigma: float) -> Singles:
+    """:func:`gaussian` in float32, its middle tap set so that the taps still sum to 1 and a flat image stays."""
+    weights = gaussian(size, sigma).astype(np.float32)
+    weights[size // 2] += np.float32(1.0 - weights.sum(dtype=np.float64))
+    return weights
 
 
 def blur(image: NDArray[Real], size: int, sigma: float) -> NDArray[Real]:
     """Separable Gaussian of `size` taps over (h, w) or (h, w, c), borders reflected (d c b | a b c d)."""
     import cv2
 
-    kernel = gaussian(size, sigma)
+    kernel = gaussian(size, sigma) if image.dtype == np.float64 else _gaussian_single(size, sigma)
     out = cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
     return np.asarray(out, dtype=image.dtype).reshape(image.shape)
 
@@ -83,13 +91,19 @@ def _toeplitz(length: int, size: int, sigma: float) -> Floats:
     return np.where(away <= reach, taps[np.minimum(reach + away, size - 1)], 0.0)
 
 
-def wide_blur(image: Floats, size: int, sigma: float) -> Floats:
+def wide_blur(image: NDArray[Real], size: int, sigma: float) -> NDArray[Real]:
     """A Gaussian over (h, w, c) with zeros beyond the border, as two matrix products: quick for wide kernels."""
     height, width, channels = image.shape
-    down = _toeplitz(height, size, sigma) @ image.reshape(height, width * channels)
+    down = _toeplitz(height, size, sigma).astype(image.dtype) @ image.reshape(height, width * channels)
     turned = down.reshape(height, width, channels).swapaxes(0, 1).reshape(width, height * channels)
-    across = _toeplitz(width, size, sigma) @ turned
-    return across.reshape(width, height, channels).swapaxes(0, 1)
+    across = _toeplitz(width, size, sigma).astype(image.dtype) @ turned
+    out: NDArray[Real] = across.reshape(width, height, channels).swapaxes(0, 1)
+    return out
+
+
+def covered(height: int, width: int, size: int, sigma: float) -> Floats:
+    """What :func:`wide_blur` makes of an image of ones, (h, w): the share of the kernel that lies in the image."""
+    return np.outer(_toeplitz(height, size, sigma).sum(axis=1), _toeplitz(width, size, sigma).sum(axis=1))
 
 
 def valid(image: NDArray[Real], size: int, sigma: float) -> NDArray[Real]:

@@ -77,7 +77,8 @@ def cut(image: NDArray[Kind], box: Box) -> NDArray[Kind]:
 
 def composite(inside: Image, outside: Image, mask: Mask) -> Image:
     """`inside` where the mask is true, `outside` elsewhere; all of one size."""
-    out: Image = np.where(mask[..., None], inside, outside)
+    out = outside.copy()
+    np.copyto(out, inside, where=mask[..., None])
     return out
 
 

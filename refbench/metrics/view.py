@@ -181,6 +181,8 @@ class View:
         """(H, W) of the frame: pixels outside the mask that differ from the target in any channel."""
         if self.truth.mask is None:
             return np.zeros(self.output.shape[:2], dtype=bool)
-        bits = self.output ^ self.truth.target
-        changed: Mask = ((bits[..., 0] | bits[..., 1] | bits[..., 2]) != 0) & ~self.truth.mask
+        import cv2
+
+        same = cv2.inRange(cv2.absdiff(self.output, self.truth.target), (0, 0, 0), (0, 0, 0))
+        changed: Mask = (np.asarray(same) == 0) & ~self.truth.mask
         return changed

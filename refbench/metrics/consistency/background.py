@@ -10,7 +10,7 @@ import numpy as np
 
 from refbench.images import Mask, mask_box
 from refbench.metrics.contract import Metric, library, opencv
-from refbench.metrics.filters import unit
+from refbench.metrics.filters import single
 from refbench.metrics.regions import composite, cut
 from refbench.metrics.texture.ssim import REACH, ssim_maps
 from refbench.metrics.view import View
@@ -52,10 +52,11 @@ class BackgroundMSE(Metric):
 
     def value(self, view: View) -> float:
         """The number for one output."""
-        changed = view.changed
-        difference = view.output[changed].astype(np.int32) - view.truth.target[changed]
-        count = 3 * int(_outside(view).sum())
-        return float((difference * difference).sum(dtype=np.int64)) / (count * 255.0**2)
+        import cv2
+
+        outside = _outside(view)
+        total = cv2.norm(view.output, view.truth.target, cv2.NORM_L2SQR, outside.view(np.uint8))
+        return float(total) / (3 * int(outside.sum()) * 255.0**2)
 
 
 class BackgroundExact(Metric):
@@ -128,5 +129,5 @@ class BackgroundSSIM(Metric):
         inner = cut(outside, box)[REACH:-REACH, REACH:-REACH]
         if not inner.any():
             return 1.0
-        loss = 1.0 - ssim_maps(unit(output), unit(target))[0].mean(axis=2, dtype=np.float64)
+        loss = 1.0 - ssim_maps(single(output), single(target))[0].mean(axis=2, dtype=np.float64)
         return 1.0 - float(loss[inner].sum()) / count

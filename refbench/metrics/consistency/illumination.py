@@ -28,9 +28,9 @@ def low_pass_difference(output: Floats, target: Floats, mask: Mask) -> float:
     sigma = max(SHARE * float(np.sqrt(mask.sum())), LEAST)
     weight = mask.astype(np.float64)
     # The low pass is linear: one pass over the difference is enough.
-    planes = np.concatenate([(output - target) * weight[..., None], weight[..., None]], axis=2)
+    planes = np.concatenate([(output - target) * weight[..., None], weight[..., None]], axis=2).astype(np.float32)
     smooth = wide_blur(planes, 2 * int(3.0 * sigma + 0.5) + 1, sigma)[mask]
-    return float(np.linalg.norm(smooth[:, :3] / smooth[:, 3:], axis=1).mean())
+    return float(np.linalg.norm(smooth[:, :3] / smooth[:, 3:], axis=1).mean(dtype=np.float64))
 
 
 class Illumination(Metric):

@@ -6,7 +6,7 @@ import numpy as np
 
 from refbench.images import Mask
 from refbench.metrics.contract import Metric, library
-from refbench.metrics.filters import Floats, wide_blur
+from refbench.metrics.filters import Floats, covered, wide_blur
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
@@ -22,9 +22,9 @@ def coarse_gradient(luma: Floats, mask: Mask, sigma: float) -> Floats:
 
     The Gaussian is normalised where it leaves the image.
     """
-    planes = np.stack([luma, np.ones_like(luma)], axis=2)
-    smooth = wide_blur(planes, 2 * int(3.0 * sigma + 0.5) + 1, sigma)
-    down, across = np.gradient(np.asarray(smooth[..., 0] / smooth[..., 1]))
+    size = 2 * int(3.0 * sigma + 0.5) + 1
+    smooth = wide_blur(luma[..., None], size, sigma)[..., 0] / covered(luma.shape[0], luma.shape[1], size, sigma)
+    down, across = np.gradient(np.asarray(smooth))
     slope = np.stack([down, across], axis=2)
     out: Floats = slope[mask]
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.filters import Floats, unit
+from refbench.metrics.filters import Floats, Singles, single
 from refbench.metrics.regions import composite, cut, region_box
 from refbench.metrics.texture.ssim import channel_means, ssim_maps
 from refbench.metrics.view import View
@@ -16,17 +16,17 @@ SMALLEST = 176
 """Five scales need an 11 px window at 1/16 of the size."""
 
 
-def half_padded(image: Floats) -> Floats:
+def half_padded(image: Singles) -> Singles:
     """Mean of 2 x 2 cells; an odd side gets a zero at both ends, as in pytorch-msssim."""
     height, width = image.shape[:2]
     image = np.pad(image, ((height % 2, height % 2), (width % 2, width % 2), (0, 0)))
     height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
     image = image[:height, :width]
-    out: Floats = 0.25 * (image[0::2, 0::2] + image[1::2, 0::2] + image[0::2, 1::2] + image[1::2, 1::2])
+    out: Singles = np.float32(0.25) * (image[0::2, 0::2] + image[1::2, 0::2] + image[0::2, 1::2] + image[1::2, 1::2])
     return out
 
 
-def ms_ssim(x: Floats, y: Floats, first: tuple[Floats, Floats] | None = None) -> float:
+def ms_ssim(x: Singles, y: Singles, first: tuple[Singles, Singles] | None = None) -> float:
     """MS-SSIM of two images (h, w, c) in [0, 1], sides at least 176 px; negative factors count as 0.
 
     Args:
@@ -75,9 +75,9 @@ class MultiScaleSSIM(Metric):
         truth = view.truth
         box = region_box(truth.mask, truth.target.shape[:2], SMALLEST)
         if box == view.box:
-            x, y = view.rgb, view.known.rgb
+            x, y = view.single, view.known.single
             return ms_ssim(x, y, view.once("ssim", lambda: ssim_maps(x, y)))
         output, target = cut(view.output, box), cut(truth.target, box)
         if truth.mask is not None:
             output = composite(output, target, cut(truth.mask, box))
-        return ms_ssim(unit(output), unit(target))
+        return ms_ssim(single(output), single(target))

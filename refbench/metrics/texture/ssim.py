@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refbench.images import Mask
 from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.filters import Floats, Real, valid
+from refbench.metrics.filters import Floats, Singles, valid
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
@@ -19,23 +18,26 @@ C1, C2 = 0.01**2, 0.03**2
 """(K1 L)^2 and (K2 L)^2 for images in [0, 1]."""
 
 
-def ssim_maps(x: NDArray[Real], y: NDArray[Real]) -> tuple[NDArray[Real], NDArray[Real]]:
+def ssim_maps(x: Singles, y: Singles) -> tuple[Singles, Singles]:
     """The SSIM map and its contrast-structure part of two images (h, w, c) of range 1, eq. 12 and 13 of the paper.
 
-    The window is an 11 x 11 Gaussian of sigma 1.5 with population statistics, kept where it lies in the image:
-    the maps are (h - 10, w - 10, c). Variances are differences of moments: bright images need float64, while
-    high-passed ones, whose mean is near 0, do with float32.
+    The window is an 11 x 11 Gaussian of sigma 1.5 with population statistics, kept where it lies in the image: the maps
+    are (h - 10, w - 10, c). Both factors (2 a b + C) / (a^2 + b^2 + C) are written with the sum s and the difference d
+    of the images, 1 - d^2 / ((s^2 + d^2) / 2 + C): nothing cancels where the images are alike, so that single precision
+    is enough.
     """
-    mean_x, mean_y = valid(x, SIZE, SIGMA), valid(y, SIZE, SIGMA)
-    mean_xy, mean_squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    squares = valid(x * x + y * y, SIZE, SIGMA) - mean_squares
-    product = valid(x * y, SIZE, SIGMA) - mean_xy
-    contrast: NDArray[Real] = np.divide(2 * product + C2, squares + C2, dtype=x.dtype)
-    luminance = np.divide(2 * mean_xy + C1, mean_squares + C1, dtype=x.dtype)
-    return np.multiply(contrast, luminance, dtype=x.dtype), contrast
+    s, d = x + y, x - y
+    mean_s, mean_d = valid(s, SIZE, SIGMA), valid(d, SIZE, SIGMA)
+    square_s, square_d = mean_s * mean_s, mean_d * mean_d
+    spread_s = valid(s * s, SIZE, SIGMA) - square_s
+    spread_d = valid(d * d, SIZE, SIGMA) - square_d
+    half = np.float32(0.5)
+    contrast = 1 - spread_d / (half * (spread_s + spread_d) + np.float32(C2))
+    luminance = 1 - square_d / (half * (square_s + square_d) + np.float32(C1))
+    return contrast * luminance, contrast
 
 
-def mean_ssim(maps: Callable[[], tuple[NDArray[Real], NDArray[Real]]], mask: Mask) -> float | None:
+def mean_ssim(maps: Callable[[], tuple[Singles, Singles]], mask: Mask) -> float | None:
     """SSIM averaged over channels and over masked pixels whose window lies in the frame; None where there are none.
 
     Args:
@@ -73,10 +75,10 @@ class SSIM(Metric):
 
     def value(self, view: View) -> float | None:
         """The number for one output."""
-        return mean_ssim(lambda: view.once("ssim", lambda: ssim_maps(view.rgb, view.known.rgb)), view.mask)
+        return mean_ssim(lambda: view.once("ssim", lambda: ssim_maps(view.single, view.known.single)), view.mask)
 
 
-def channel_means(maps: Floats) -> Floats:
+def channel_means(maps: Singles) -> Floats:
     """Mean over space of a map (h, w, c): (c,)."""
     out: Floats = maps.mean(axis=(0, 1), dtype=np.float64)
     return out
