@@ -84,8 +84,11 @@ def lost_below(draft: Float, content: Float, where: Mask) -> tuple[float, float]
     return 5.6, shares[0]
 
 
-def agreement(draft: Float, content: Float, weight: Float, fine: float, window: float) -> Float:
-    """Local agreement of the coarse luma (L*) of two images, 0 to 1: how far the content may be believed.
+def agreement(draft: Float, content: Float, weight: Float, fine: float, window: float) -> tuple[Float, Float]:
+    """How far the content, and how far the draft, may be believed, 0 to 1 each.
+
+    The content: as far as the coarse luma (L*) of the two agrees locally; where the draft shows next to nothing
+    (erased), it cannot contradict. The draft: as far as it shows something where the content does.
 
     Args:
         draft, content: (H, W) lightness, 0 to 100.
@@ -99,9 +102,12 @@ def agreement(draft: Float, content: Float, weight: Float, fine: float, window: 
     var_b = masked_blur(b * b, weight, window) - mean_b**2
     both = masked_blur(a * b, weight, window) - mean_a * mean_b
     # the constant, 4 L*^2, makes flat regions agree
-    ratio = (both + 4.0) / (np.sqrt(np.maximum(var_a, 0) * np.maximum(var_b, 0)) + 4.0)
+    var_a, var_b = np.maximum(var_a, 0), np.maximum(var_b, 0)
+    ratio = (both + 4.0) / (np.sqrt(var_a * var_b) + 4.0)
     smooth = np.clip(ratio / 0.4, 0, 1)
-    return np.asarray(smooth * smooth * (3 - 2 * smooth), np.float32)
+    shows = np.clip((var_a + 2.0) / (0.15 * var_b + 2.0), 0, 1) ** 2
+    believed = 1 - shows * (1 - smooth * smooth * (3 - 2 * smooth))
+    return np.asarray(believed, np.float32), np.asarray(shows, np.float32)
 
 
 def figure(image: Image, inside: Mask) -> Float:

@@ -123,12 +123,17 @@ def blend(inputs: Inputs, matrix: Matrix, pose: Pose, other: bool) -> Image:
         lost, share = light.lost_below(target[..., 0], content[..., 0], inside)
         fine = max(fine, float(np.clip((0.45 - share) / 0.15, 0, 1)))  # blurred, so what is left is in place
         soft = (1 - fine) * max(4.0, side / 16) + fine * lost
-        known = np.asarray(matte * mask, np.float32)
+        scales = max(1.5, side / 60), max(4.0, side / 10)
+        believed, shows = light.agreement(target[..., 0], content[..., 0], matte, *scales)
+        known = np.asarray(matte * mask * shows, np.float32)
         content = content + light.masked_blur(np.asarray(target - content, np.float32), known, soft)
-        sure = matte * light.agreement(target[..., 0], content[..., 0], matte, max(1.5, side / 60), max(4.0, side / 10))
+        sure = matte * believed
     ring = (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~mask & valid
-    if pose.same_scene and ring.sum() > 16 and (other or fine < 0.5):
-        content = content + light.membrane(target - content, ring)
+    if pose.same_scene and ring.sum() > 16:
+        around = ring.astype(np.float32)
+        content = content + light.membrane(
+            light.masked_blur(np.asarray(target - content, np.float32), around, 2.0), ring
+        )
     edge = cv2.GaussianBlur(np.pad(mask, 1).astype(np.float32), (0, 0), 0.8)[1:-1, 1:-1]
     weight = (sure * (1.0 if other else np.clip(2 * edge - 0.6, 0, 1)))[..., None]
     result = light.to_rgb(base + weight * (content - base))
