@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -103,14 +103,25 @@ def generate(
 def assets(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     sources: Sources = None,
+    split: Annotated[
+        str, typer.Option("--split", help="train, or val for the pictures that watch a training.")
+    ] = "train",
     budget_mb: Annotated[float, typer.Option("--budget-mb", help="Largest size of the file.")] = 15.5,
 ) -> None:
     """Prepare the folder of training assets that generating and training read."""
+    from refbench.errors import unknown_name
     from refbench.runs.progress import Bar, steps
     from refbench.tasks.training_assets import prepare_training_assets
 
+    splits: dict[str, Literal["train", "val"]] = {"train": "train", "val": "val"}
+    if split not in splits:
+        raise unknown_name("split", split, splits)
     with Bar() as bar:
-        print(prepare_training_assets(_sources(sources), out, budget_mb=budget_mb, progress=steps(bar)))
+        print(
+            prepare_training_assets(
+                _sources(sources), out, split=splits[split], budget_mb=budget_mb, progress=steps(bar)
+            )
+        )
 
 
 @app.command()

@@ -30,7 +30,7 @@ class Stage(StrEnum):
 def train(
     stage: Annotated[Stage, typer.Argument(help="A stage, or all; export writes out saved state, curves draws a log.")],
     config: Annotated[str, typer.Option("--config", help="tiny, flux-kontext, or a YAML file.")] = "tiny",
-    assets: Annotated[Path, typer.Option("--assets", help="Folder made by `refbench tasks prepare`.")] = Path(
+    assets: Annotated[Path, typer.Option("--assets", help="Folder made by `refbench tasks assets`.")] = Path(
         "training_assets"
     ),
     held_out: Annotated[Path | None, typer.Option("--held-out", help="The same of the validation split.")] = None,

@@ -69,7 +69,7 @@ class QuadrupletSampler:
         path = Path(assets_dir) / "assets.npz"
         if not path.is_file():
             raise RefbenchError(
-                f"Expected prepared training assets at {path}, but there is no such file; run `refbench tasks prepare`."
+                f"Expected prepared training assets at {path}, but there is no such file; run `refbench tasks assets`."
             )
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -180,7 +180,7 @@ def prepare_training_assets(
     path = Path(out) / "assets.npz"
     images.write_atomic(path, buffer.getvalue())
     note = (
-        f"# Training assets of refbench ({split})\n\nMade by `refbench tasks prepare` from the packages named in "
+        f"# Training assets of refbench ({split})\n\nMade by `refbench tasks assets` from the packages named in "
         f"`refbench/tasks/assets.csv`; {len(families)} fonts, {len(prints[0].parts)} prints, "
         f"{len(clips.parts) // FRAMES} clips, {len(surfaces.parts)} surface tiles. "
         "None of it is used by the `core` suite.\n"

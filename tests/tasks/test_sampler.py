@@ -89,7 +89,7 @@ def test_a_followed_window_stays_on_its_content(assets: Path) -> None:
 
 
 def test_a_folder_without_assets_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefbenchError, match="refbench tasks prepare"):
+    with pytest.raises(RefbenchError, match="refbench tasks assets"):
         QuadrupletSampler(tmp_path, 64)
 
 
