@@ -1,8 +1,9 @@
 """A start from which a small transformer learns in minutes: open gates, and heads that already look where it pays.
 
 FLUX's default initialisation nearly closes the residual gates, and rotary positions with theta 10,000 and normalised
-queries make "the same place in another stream" slow to find: from it 250 steps with a perfectly aligned reference
-taught nothing at all (measured). Pretrained transformers are never touched by this.
+queries make "the same place in another stream" slow to find. With a perfectly aligned reference and batches of 8 the
+loss over the draft's error, 1.8 untrained, is after 150 steps 1.84 from the default start and 1.16 from this one
+(measured, one seed). Pretrained transformers are never touched by this.
 """
 
 from __future__ import annotations
