@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -177,9 +179,18 @@ def check_pair(truth: Truth, output: Image) -> None:
         check_mask(truth.mask, size, f"the mask of {where}" if truth.id else "the mask")
 
 
+@lru_cache(maxsize=1)
+def _pools() -> Any:
+    """The BLAS libraries that numpy and scipy have loaded, found once."""
+    import scipy.linalg  # noqa: F401  (its own BLAS must be there to be found)
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped,unused-ignore]
+
+    return ThreadpoolController()
+
+
 @contextmanager
 def single_threaded(device: str) -> Iterator[None]:
-    """OpenCV and (on a CPU) torch on one thread each, restored afterwards."""
+    """OpenCV, BLAS and (on a CPU) torch on one thread each, restored afterwards."""
     import cv2
     import torch
 
@@ -188,7 +199,8 @@ def single_threaded(device: str) -> Iterator[None]:
     if device == "cpu":
         torch.set_num_threads(1)
     try:
-        yield
+        with _pools().limit(limits=1, user_api="blas"):
+            yield
     finally:
         cv2.setNumThreads(before[0])
         torch.set_num_threads(before[1])
