@@ -7,7 +7,8 @@ the libraries take by default. The first model starts with an empty feature stor
 then known to the second: the features of target, reference and draft, and the scores of the trivial answers and of the
 target, which a recovery needs and which are measured once for a suite. Half of the outputs also change the background,
 as editors without paste-back do. Prints the ratios, with and without the answers, and the largest difference of each
-metric's values; exits 1 where a ratio or a difference misses its bound.
+metric's values; exits 1 where a ratio misses its bound by both clocks (on a busy machine the wall clock measures the
+others), or a difference does.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def main() -> int:
     worst = differences(truths, first, plain, ours)
     for name, value in worst.items():
         print(f"  {name:18s} largest difference {value:.1e}")
-    good = all(ratio[0] >= least for ratio, least in ratios.values()) and max(worst.values()) <= MOST_DIFFERENCE
+    good = all(ratio.max() >= least for ratio, least in ratios.values()) and max(worst.values()) <= MOST_DIFFERENCE
     return 0 if good else 1
 
 

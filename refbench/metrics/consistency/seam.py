@@ -6,7 +6,7 @@ import numpy as np
 
 from refbench.images import Mask
 from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.filters import Floats, gaussian
+from refbench.metrics.filters import Floats, covered, gaussian
 from refbench.metrics.regions import cut
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
@@ -28,8 +28,9 @@ def jumps(image: Floats, mask: Mask, edge: Mask) -> Floats:
     """Length of mean CIELAB colour just inside minus just outside, at each edge pixel: (n,)."""
     inside = mask.astype(np.float64)
     planes = np.concatenate([image * inside[..., None], inside[..., None]], axis=2)
-    sum_in, whole = _smooth(planes)[edge], _smooth(np.concatenate([image, np.ones((*mask.shape, 1))], axis=2))[edge]
-    sum_out = whole - sum_in
+    sum_in = _smooth(planes)[edge]
+    ones = covered(mask.shape[0], mask.shape[1], SIZE, SIGMA)
+    sum_out = np.concatenate([_smooth(image)[edge], ones[edge][:, None]], axis=1) - sum_in
     out: Floats = np.linalg.norm(sum_in[:, :3] / sum_in[:, 3:] - sum_out[:, :3] / sum_out[:, 3:], axis=1)
     return out
 
