@@ -28,12 +28,12 @@ def seconds(arguments: list[str], where: str | Path | None = None) -> tuple[floa
     return min(walls), min(processors)
 
 
-def timed(what: str, found: tuple[float, float], limit: float) -> bool:
+def timed(what: str, found: tuple[float, float], limit: float, unit: str = "s") -> bool:
     """Judge a command: by the clock, or on a machine with more work than cores by processor time, and say so."""
     wall, processor = found
     busy = os.getloadavg()[0] > (os.cpu_count() or 1)
     judged = " (machine busy: processor time)" if busy and wall > limit else ""
-    return line(what + judged, processor if judged else wall, limit)
+    return line(what + judged, processor if judged else wall, limit, unit)
 
 
 def line(what: str, value: float, limit: float, unit: str = "s") -> bool:
