@@ -273,19 +273,19 @@ def load_card(name: str) -> AdapterCard:
     found = resolve(name)
     if found.kind == "script":
         assert found.path is not None
-        return check_card(_literal_card(found.path), name)
+        return check_card(literal_in(found.path, "CARD"), name)
     card = getattr(MODELS.load(name), "card", None)
     return (
         card if isinstance(card, AdapterCard) else check_card(getattr(load_class(found, "cpu", {}), "card", None), name)
     )
 
 
-def _literal_card(path: Path) -> Any:
-    """The dictionary literal assigned to CARD in a script, read without running the script."""
+def literal_in(path: Path, name: str) -> Any:
+    """The literal assigned to `name` at the top of a script, read without running it; None where there is none."""
     import ast
 
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "CARD" for t in node.targets):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
             try:
                 return ast.literal_eval(node.value)
             except ValueError:

@@ -32,14 +32,16 @@ def listing(
 
     if what is What.models:
         title, rows = "Models", catalogue.models()
-        columns = ["name", "summary", "licence", "ready"]
+        columns, cells = catalogue.model_table(rows)
     elif what is What.tasks:
         title, rows = f"Tasks of {suite}", catalogue.tasks(suite)
         columns = ["task", "samples", "category", "mode", "true views", "sources", "mask share"]
     else:
         title, rows = "Metrics", catalogue.metrics()
         columns = ["name", "axis", "region", "better", "range", "definition", "backend", "scored", "card"]
+    if what is not What.models:
+        cells = [[str(row[column]) for column in columns] for row in rows]
     if as_json:
         show.json_out(rows)
     else:
-        show.table(title, columns, [[str(row[column]) for column in columns] for row in rows])
+        show.table(title, columns, cells)

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refbench.errors import RefbenchError
+from refbench.schema import AdapterCard
 
 
 def models() -> list[dict[str, Any]]:
     """Every registered model's card, with `ready`: "yes", or "no: " and what is missing here."""
-    from refbench.adapters.load import load_card, missing_requirements
+    from refbench.adapters.load import load_card
+    from refbench.adapters.ready import readiness
     from refbench.adapters.registry import MODELS
 
     rows = []
     for name in MODELS:
         try:
-            card = load_card(name)
+            card, missing = load_card(name), readiness(name)
         except RefbenchError as error:
-            rows.append({"name": name, "summary": "", "licence": "", "ready": f"no: {error}"})
-            continue
-        missing = missing_requirements(card)
-        ready = f"no: install {', '.join(missing)}" if missing else "yes"
-        rows.append({**card.model_dump(mode="json"), "name": name, "ready": ready})
+            card, missing = AdapterCard(name=name, summary=""), str(error)
+        rows.append({**card.model_dump(mode="json"), "name": name, "ready": f"no: {missing}" if missing else "yes"})
     return rows
+
+
+def model_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells of the rows of :func:`models` for a terminal; what a card does not know is a "?"."""
+
+    def size(megabytes: float | None, weights: str | None) -> str:
+        if megabytes is None:
+            return "?" if weights and not weights.startswith("in the package") else "none"
+        return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:g} MB"
+
+    cells = []
+    for row in rows:
+        price, vram = row["price_per_image_usd"], row["vram_gb"]
+        paper = (row["paper"] or "").removeprefix("https://").removeprefix("www.")
+        cells.append([
+            row["name"], row["licence"], paper or "–", row["weights"] or "–", size(row["download_mb"], row["weights"]),
+            "–" if vram is None else f"{vram:g} GB", "–" if price is None else f"${price:g}",
+            "yes" if row["needs_network"] else "no", "yes" if row["deterministic"] else "no", row["ready"],
+        ])  # fmt: skip
+    columns = ["name", "licence", "paper", "weights", "download", "VRAM", "price", "network", "repeats", "ready here"]
+    return columns, cells
 
 
 def tasks(suite: str) -> list[dict[str, Any]]:
