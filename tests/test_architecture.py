@@ -11,12 +11,14 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
-BASE = {"errors", "images", "registry", "schema"}
+BASE = {"errors", "images", "registry", "schema", "weights"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "images": {"errors"},
+    "crops": {"images"},
     "registry": {"errors"},
     "schema": {"images"},
+    "weights": {"errors"},
     "tasks": BASE,
     "metrics": BASE,
     "stats": BASE,
@@ -100,6 +102,7 @@ def loaded_by(statement: str) -> set[str]:
         "import refbench.adapters.registry, refbench.adapters.load, refbench.adapters.contained",
         "import refbench.metrics.registry, refbench.metrics.contract",
         "import refbench.tasks.suite",
+        "import refbench.weights, refbench.weights.listing",
     ],
 )
 def test_heavy_libraries_are_imported_where_they_are_used(statement: str) -> None:

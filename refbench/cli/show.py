@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refbench.schema import AXES
@@ -31,6 +31,19 @@ def json_out(value: Any) -> None:
 def note(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr)
+
+
+def download(name: str) -> Callable[[int, int | None], None] | None:
+    """Shows on a terminal's stderr how far a download has come; None where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def heard(done: int, total: int | None) -> None:
+        share = "" if not total else f" of {total / 1e6:,.0f}"
+        sys.stderr.write(f"\r{name}: {done / 1e6:,.0f}{share} MB" + ("\n" if done == total else ""))
+        sys.stderr.flush()
+
+    return heard
 
 
 def console() -> Console:

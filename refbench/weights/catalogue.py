@@ -1,0 +1,251 @@
+"""The catalogue: one line of facts for every weight file that a metric or an adapter asks for.
+
+``sha256`` is what the publisher says: 64 digits, or the first digits where only those are published (torchvision puts
+eight into the file's name). None means that no published hash is known to us; then the hash of the first download is
+recorded on the user's machine and every later check holds the file to that, and for files out of a hub's cache to the
+hash that the hub itself gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from refbench.errors import unknown_name
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """Files of a repository of the Hugging Face hub."""
+
+    repo: str
+    files: tuple[str, ...]
+    """Paths or patterns ("transformer/*.safetensors") inside the repository; all of them must be there."""
+    revision: str = "main"
+    """A commit, tag or branch."""
+    gated: bool = False
+    """The licence must be accepted on the hub first, and ``HF_TOKEN`` set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """One file of a web server."""
+
+    url: str
+    torch_hub: bool = False
+    """Kept in torch's own cache, ``$TORCH_HOME/hub/checkpoints``, where other tools find it too."""
+    members: tuple[str, ...] = ()
+    """For an archive (.zip): what it holds; it is unpacked into a folder of its own."""
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A file inside a package of the Python index ("python") or of npm ("npm")."""
+
+    name: str
+    version: str
+    path: str
+    """Inside the installed package's folder, or inside the archive; only its end has to match."""
+    registry: Literal["python", "npm"] = "python"
+    module: str | None = None
+    """Name under which the package is imported, to find the file where it is installed."""
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A file that the user chooses and names in an environment variable; refbench downloads none."""
+
+    variable: str
+    hint: str
+    """What fits, in words."""
+
+
+Source: TypeAlias = Hub | Url | Package | Own
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One entry of the catalogue."""
+
+    name: str
+    use: str
+    """What asks for it."""
+    source: Source
+    licence: str
+    mb: float | None = None
+    """About how much is downloaded, in 10^6 bytes; None where it is not known to us."""
+    size: int | None = None
+    """Exact size in bytes, where it is published."""
+    sha256: str | None = None
+    """Of the single file (of the archive, for one that is unpacked); see the module's first words."""
+    restricted: bool = False
+    """The licence forbids commercial use or adds conditions: it is shown before the download."""
+
+
+TORCHVISION = "https://download.pytorch.org/models"
+DREAMSIM = "https://github.com/ssundaram21/dreamsim/releases/download/v0.2.0-checkpoints"
+
+_METRICS = (
+    Weights(
+        "alexnet",
+        "lpips_alex",
+        Url(f"{TORCHVISION}/alexnet-owt-7be5be79.pth", torch_hub=True),
+        "BSD-3-Clause",
+        mb=244.4,
+        sha256="7be5be79",
+    ),
+    Weights(
+        "vgg16",
+        "lpips_vgg, dists, vgg_distance",
+        Url(f"{TORCHVISION}/vgg16-397923af.pth", torch_hub=True),
+        "BSD-3-Clause",
+        mb=553.4,
+        sha256="397923af",
+    ),
+    Weights(
+        "squeezenet1_1",
+        "lpips_squeeze",
+        Url(f"{TORCHVISION}/squeezenet1_1-b8a52dc0.pth", torch_hub=True),
+        "BSD-3-Clause",
+        mb=5.0,
+        sha256="b8a52dc0",
+    ),
+    Weights(
+        "dists",
+        "dists",
+        Url("https://github.com/photosynthesis-team/piq/releases/download/v0.4.1/dists_weights.pt", torch_hub=True),
+        "MIT",
+        mb=0.1,
+    ),
+    Weights(
+        "dreamsim-ensemble",
+        "dreamsim",
+        Url(
+            f"{DREAMSIM}/dreamsim_ensemble_checkpoint.zip",
+            members=(
+                "dino_vitb16_pretrain.pth",
+                "clip_vitb16_pretrain.pth.tar",
+                "open_clip_vitb16_pretrain.pth.tar",
+                "ensemble_lora",
+            ),
+        ),
+        "MIT",
+    ),
+    Weights(
+        "dino-vitb16",
+        "dreamsim",
+        Url("https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth", torch_hub=True),
+        "Apache-2.0",
+        mb=343.2,
+    ),
+    Weights(
+        "dreamsim-open-clip-vitb32",
+        "dreamsim_single",
+        Url(
+            f"{DREAMSIM}/dreamsim_open_clip_vitb32_checkpoint.zip",
+            members=("open_clip_vitb32_pretrain.pth.tar", "open_clip_vitb32_single_lora"),
+        ),
+        "MIT",
+    ),
+    Weights(
+        "clip-vit-l14-336",
+        "clip_i",
+        Hub("timm/vit_large_patch14_clip_336.openai", ("open_clip_model.safetensors",)),
+        "MIT",
+        mb=1711.9,
+    ),
+    Weights(
+        "clip-vit-b32",
+        "clip_i_b32",
+        Hub("timm/vit_base_patch32_clip_224.openai", ("open_clip_model.safetensors",)),
+        "MIT",
+        mb=605.1,
+    ),
+    Weights(
+        "dinov2-large",
+        "dinov2",
+        Hub("facebook/dinov2-large", ("config.json", "model.safetensors")),
+        "Apache-2.0",
+        mb=1217.5,
+    ),
+    Weights(
+        "dinov2-small",
+        "dinov2_small",
+        Hub("facebook/dinov2-small", ("config.json", "model.safetensors")),
+        "Apache-2.0",
+        mb=88.3,
+    ),
+    Weights(
+        "face-onnx",
+        "face_onnx",
+        Own(
+            "REFBENCH_FACE_ONNX",
+            "an ONNX face embedding of (1, 3, 112, 112) aligned RGB, such as InsightFace's w600k_r50.onnx (buffalo_l, "
+            "for non-commercial research only)",
+        ),
+        "that of the file you choose",
+        restricted=True,
+    ),
+    Weights(
+        "inception-fid",
+        "fid, kid",
+        Url(
+            "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+            "pt_inception-2015-12-05-6726825d.pth",
+            torch_hub=True,
+        ),
+        "Apache-2.0",
+        mb=95.6,
+        sha256="6726825d",
+    ),
+    Weights(
+        "musiq-koniq",
+        "musiq",
+        Hub("chaofengc/IQA-PyTorch-Weights", ("musiq_koniq_ckpt-e95806b9.pth",)),
+        "PolyForm-Noncommercial-1.0.0 (pyiqa); MUSIQ: Apache-2.0",
+        sha256="e95806b9",
+        restricted=True,
+    ),
+    Weights(
+        "topiq-fr",
+        "topiq",
+        Hub("chaofengc/IQA-PyTorch-Weights", ("cfanet_fr_kadid_res50-2c4cc61d.pth",)),
+        "PolyForm-Noncommercial-1.0.0",
+        sha256="2c4cc61d",
+        restricted=True,
+    ),
+    Weights(
+        "niqe",
+        "niqe",
+        Hub("chaofengc/IQA-PyTorch-Weights", ("niqe_modelparameters.mat",)),
+        "PolyForm-Noncommercial-1.0.0 (pyiqa)",
+        restricted=True,
+    ),
+)
+
+_MODELS: tuple[Weights, ...] = ()
+"""What the contestants ask for."""
+
+CATALOGUE: dict[str, Weights] = {weights.name: weights for weights in (*_METRICS, *_MODELS)}
+"""Name -> entry, in the order in which the list shows them."""
+
+
+def entry(name: str) -> Weights:
+    """The entry of a name.
+
+    Raises:
+        RefbenchError: an unknown name, with the nearest known ones.
+    """
+    if name not in CATALOGUE:
+        raise unknown_name("weight file", name, CATALOGUE)
+    return CATALOGUE[name]
