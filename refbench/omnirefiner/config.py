@@ -33,7 +33,7 @@ class ModelConfig(Record):
     """Arguments of ``AutoencoderKL``."""
     scheduler: dict[str, Any] = Field(default_factory=dict)
     """Arguments of ``FlowMatchEulerDiscreteScheduler``."""
-    prediction: Literal["velocity", "residual"] = "velocity"
+    prediction: Literal["velocity", "residual", "blend"] = "velocity"
     mask: Literal["none", "position", "channels"] = "none"
     working_size: int = 512
     """Side in px of the focus crop at which `refine` works."""
@@ -65,6 +65,12 @@ class SupervisedConfig(Record):
     largest: float = 1.0
     """The full misalignment of this run. After :func:`refbench.omnirefiner.focus.focus` has laid the reference onto
     the draft's frame little is left of it, so a short run does better to stop at 0.3."""
+    wild: float = 0.0
+    """Share of references that are misaligned anywhere up to 1, once the curriculum is over: the ones no focus lays."""
+    light: float = 0.0
+    """Further colour and light drift of the reference, 0 to 1, once the curriculum is over."""
+    strength: tuple[float, float] = (0.25, 0.95)
+    """Bounds of the drafts' degradations."""
     moved: float = 0.0
     """Base only: share of samples whose draft is another view of the whole picture, mask all over."""
     drop_reference: float = 0.1

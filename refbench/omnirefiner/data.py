@@ -37,12 +37,14 @@ class Quadruplets:
         return Quadruplets(self.draft[rows], self.reference[rows], self.target[rows], self.mask[rows])
 
 
-def open_sampler(assets: Path, size: int, device: str, seed: int) -> Sampler:
-    """The suite's sampler over a folder of prepared training assets."""
+def open_sampler(
+    assets: Path, size: int, device: str, seed: int, strength: tuple[float, float] = (0.25, 0.95)
+) -> Sampler:
+    """The suite's sampler over a folder of prepared training assets; `strength` is of the drafts' degradations."""
     from refbench.tasks.sampler import QuadrupletSampler
 
     generator = torch.Generator(device).manual_seed(seed)
-    return QuadrupletSampler(assets, size, device, generator)
+    return QuadrupletSampler(assets, size, device, generator, strength=strength)
 
 
 def curriculum(progress: float, bounds: tuple[float, float]) -> float:
@@ -54,17 +56,29 @@ def curriculum(progress: float, bounds: tuple[float, float]) -> float:
 
 
 def draw(
-    sampler: Sampler, count: int, largest: float, generator: torch.Generator, *, moved: float = 0.0
-) -> Quadruplets:
-    """One batch whose misalignments are uniform in [0, largest].
+    sampler: Sampler, count: int, largest: float, generator: torch.Generator, *, moved: float = 0.0, wild: float = 0.0,
+    light: float = 0.0,
+) -> Quadruplets:  # fmt: skip
+    """One batch whose misalignments are uniform in [0, largest], but for a share `wild` of them in [0, 1].
+
+    A reference laid onto the draft's frame by :func:`refbench.omnirefiner.focus.focus` lies near but has its own light,
+    so `light` in [0, 1] adds colour and light drift whatever the misalignment; some references cannot be laid, and
+    `wild` ones teach that.
 
     `moved` turns that share of the batch into the second kind of single-image editing the base learns: the draft is
     the reference's whole view and everything is to be put right. In it lies what stage 1 builds on, matching by
     appearance between streams, as FLUX.1-Kontext has it from its own training on pairs of the same thing.
     """
-    levels = torch.rand(count, generator=generator, device=generator.device) * largest
+    levels = torch.rand(count, generator=generator, device=generator.device)
+    far = torch.rand(count, generator=generator, device=generator.device) < wild
+    levels = torch.where(far, levels, levels * largest)
     batch = sampler.batch(count, levels)
     draft, reference, target, mask = (batch[k] for k in ("draft", "reference", "target", "mask"))
+    if light > 0:
+        from refbench.tasks.degradations import drift
+
+        change = torch.rand(count, generator=generator, device=generator.device) * light
+        reference = drift(reference, change, generator)
     if moved > 0:
         chosen = (torch.rand(count, generator=generator, device=generator.device) < moved).to(draft).view(-1, 1, 1, 1)
         draft = chosen * reference + (1 - chosen) * draft

@@ -109,7 +109,7 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
             torch.manual_seed(seed)
             build: Any = FluxTransformer2DModel
             transformer = build(**model.transformer)
-            if model.prediction == "residual":
+            if model.prediction != "velocity":
                 prepare_small(transformer)
             vae = build_autoencoder(model.autoencoder)
         schedule: Any = FlowMatchEulerDiscreteScheduler

@@ -210,8 +210,12 @@ def train_supervised(
         rate = learning_rate(step, progress, config.lr, config.warmup)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        largest = config.largest * curriculum(progress, config.misalignment)
-        batch = draw(sampler, config.batch, largest, generator, moved=config.moved if stage == "base" else 0.0)
+        grown = curriculum(progress, config.misalignment)
+        largest = config.largest * grown
+        batch = draw(
+            sampler, config.batch, largest, generator, moved=config.moved if stage == "base" else 0.0,
+            wild=config.wild * grown, light=config.light * grown,
+        )  # fmt: skip
         conditions, clean = encode_batch(pipeline, batch, prompts(len(batch.mask)), reference=reference)
         if reference and float(torch.rand((), generator=generator, device=device)) < config.drop_reference:
             conditions = conditions.without_reference()

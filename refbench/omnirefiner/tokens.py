@@ -16,7 +16,7 @@ from torch import Tensor
 
 NOISY, DRAFT, REFERENCE = 0, 1, 2
 MaskMode: TypeAlias = Literal["none", "position", "channels"]
-Prediction: TypeAlias = Literal["velocity", "residual"]
+Prediction: TypeAlias = Literal["velocity", "residual", "blend"]
 
 
 def pack(latents: Tensor) -> Tensor:

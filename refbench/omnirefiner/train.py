@@ -167,7 +167,7 @@ def train(
                 f"Expected a section 'base' in the configuration '{config.name}', but it adapts a trained editor; "
                 "train sft instead."
             )
-        sampler = open_sampler(assets, settings.size, device, seed)
+        sampler = open_sampler(assets, settings.size, device, seed, settings.strength)
         check_batches = held_out_batches(Path(held_out or assets), settings.size, device)
         facts = train_supervised(
             pipeline, settings, sampler, check_batches, prompts, out / stage, stage=stage, minutes=minutes,

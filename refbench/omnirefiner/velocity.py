@@ -33,7 +33,9 @@ def velocity(
         sigma: noise levels (B,) in (0, 1].
         conditions: the other streams.
         prediction: "velocity" reads the output as eps - x0 (FLUX); "residual" reads it as x0 - draft, so that an
-            untrained model already returns the draft, and turns it into a velocity.
+            untrained model already returns the draft, and turns it into a velocity. "blend" has twice the channels,
+            a change c and a gate g, and reads x0 = draft + c + g (reference - draft): what lies right already in the
+            reference need not pass through a narrow network. Without a reference the gate has nothing to let in.
         mode: how the mask enters, see :func:`assemble`.
     """
     if mode == "position" and noisy.shape[0] > 1:
@@ -59,6 +61,11 @@ def velocity(
     )[0][:, : noisy.shape[1]].float()
     if prediction == "velocity":
         return output
+    if prediction == "blend":
+        output, gate = output.chunk(2, dim=-1)
+        if conditions.reference is not None:
+            assert conditions.reference_size == conditions.size, "a blend needs the reference on the draft's own grid"
+            output = output + gate * (conditions.reference - conditions.draft).float()
     clean = conditions.draft.float() + output
     found: Tensor = (noisy.float() - clean) / sigma.float().view(-1, 1, 1)
     return found

@@ -50,6 +50,7 @@ class QuadrupletSampler:
         reach: smallest and largest half side of what is masked, as a share of the frame's. The default is
             a focus crop, in which the mask fills much of the frame; suites want less.
         most: largest masked share of the frame.
+        strength: bounds of the degradations' strength.
 
     Raises:
         RefbenchError: the folder holds no prepared assets.
@@ -65,6 +66,7 @@ class QuadrupletSampler:
         prints: float = 0.5,
         reach: tuple[float, float] = (0.5, 0.88),
         most: float = 0.8,
+        strength: tuple[float, float] = (0.25, 0.95),
     ) -> None:
         path = Path(assets_dir) / "assets.npz"
         if not path.is_file():
@@ -77,7 +79,7 @@ class QuadrupletSampler:
         self.device = torch.device(device)
         self.generator = generator if generator is not None else torch.Generator(self.device).manual_seed(0)
         self.share = prints
-        self.reach, self.most = reach, most
+        self.reach, self.most, self.strength = reach, most, strength
         self._details: dict[str, list[Tensor]] = {}
         self.glyphs = (torch.from_numpy(arrays["glyphs"]).float() / 255).to(self.device)
         self.advances = torch.from_numpy(arrays["advances"]).to(self.device)
@@ -261,7 +263,7 @@ class QuadrupletSampler:
         target, cover = _lay(surface, right, pose, folds, opacity)
         spoilt, spoilt_cover = _lay(surface, wrong, pose, folds, opacity)
         elsewhere = self._surface(self._index(len(self.surfaces), batch))
-        change = (self._uniform(batch) < level).view(-1, 1, 1, 1)
+        change = (self._uniform(batch) < 3 * level).view(-1, 1, 1, 1)  # a near reference has another ground as well
         beneath = torch.where(change, elsewhere, surface)
         more = smooth_noise(surface, 2, 3, self.generator)
         column = level.view(-1, 1, 1, 1)
@@ -384,7 +386,7 @@ class QuadrupletSampler:
         """Degrade `base` where `spoil` says so and lay it into the target inside the mask, with a soft inner edge."""
         batch = len(target)
         choice = self._index(len(REFINE), batch)
-        strength = self._uniform(batch, low=0.25, high=0.95)
+        strength = self._uniform(batch, low=self.strength[0], high=self.strength[1])
         choice = torch.where(spoil, choice, torch.full_like(choice, -1))
         self._note(degradation=choice, strength=strength)
         spoilt = degrade_mixed(REFINE, choice, base, strength, self.generator)
