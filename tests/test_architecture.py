@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
-BASE = {"errors", "images", "registry", "schema", "weights"}
+BASE = {"errors", "images", "crops", "registry", "schema", "weights"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "images": {"errors"},

@@ -43,16 +43,33 @@ def fetch(
 @app.command()
 def build(
     sources: Sources = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for core/ and mini/; by default their own.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for core/ and mini/ (by default their own), or of the val suite."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="test: core and mini; val: the suite that settings are chosen on.")
+    ] = "test",
     as_json: o.Json = False,
 ) -> None:
     """Build `core` and `mini` from the sources; exit code 1 where the hash is not that of the suite in use."""
     from refbench.cli import show
-    from refbench.errors import RefbenchError
+    from refbench.errors import RefbenchError, unknown_name
     from refbench.runs.progress import Bar, steps
-    from refbench.tasks.build import build_core
+    from refbench.tasks.build import build_core, build_validation
     from refbench.tasks.suite import load_suite
 
+    if split not in ("test", "val"):
+        raise unknown_name("split", split, ("test", "val"))
+    if split == "val":
+        if out is None:
+            raise RefbenchError(
+                "Expected --out FOLDER for the validation suite, but none was given; it is not embedded."
+            )
+        with Bar() as bar:
+            found = build_validation(_sources(sources), out, steps(bar, "build"))
+        show.json_out({"suite": str(out), "hash": found}) if as_json else print(f"{out}: {found}")
+        return
     try:
         embedded = load_suite("core").hash
     except RefbenchError:

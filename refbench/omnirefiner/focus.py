@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from refbench.crops import MARGIN, crop_box, cut, soft_mask
 from refbench.images import Image, Mask, mask_box
 from refbench.omnirefiner.align import FINE, agreement, align
 from refbench.schema import Box
@@ -24,10 +25,6 @@ from refbench.schema import Box
 Match: TypeAlias = Literal["keypoints", "content", "box", "whole"]
 Matrix: TypeAlias = NDArray[np.float64]
 
-MARGIN = 0.2
-"""Margin around the mask's box, as a share of its longer side."""
-FEATHER = 1.2
-"""Width in px of the soft edge, which lies inside the mask."""
 LEAST_INLIERS = 10
 AGREED = 0.5
 """Least masked correlation at which a search by content is believed."""
@@ -53,31 +50,6 @@ class Focus:
     """The crop (x, y, side, side) in the draft; it may reach over the frame, where the draft is mirrored."""
     match: Match
     """How the part of the reference was found."""
-
-
-def crop_box(mask: Mask, margin: float = MARGIN) -> Box:
-    """The square (x, y, side, side) around the mask's box with `margin`, moved into the frame where it fits."""
-    x, y, width, height = mask_box(mask)
-    side = int(np.ceil(max(width, height, 8) * (1 + 2 * margin)))
-    corner = []
-    for start, length, limit in ((x, width, mask.shape[1]), (y, height, mask.shape[0])):
-        first = round(start + length / 2 - side / 2)
-        corner.append(int(np.clip(first, 0, limit - side)) if side <= limit else (limit - side) // 2)
-    return corner[0], corner[1], side, side
-
-
-def _cut(picture: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    """The box out of a picture, mirrored where it reaches over the frame."""
-    x, y, width, height = box
-    columns = _mirror(np.arange(x, x + width), picture.shape[1])
-    rows = _mirror(np.arange(y, y + height), picture.shape[0])
-    return np.ascontiguousarray(picture[rows[:, None], columns[None]])
-
-
-def _mirror(index: NDArray[np.int_], size: int) -> NDArray[np.int_]:
-    period = max(2 * size - 2, 1)
-    folded = np.abs(index) % period
-    return np.where(folded >= size, period - folded, folded)
 
 
 def _tensor(picture: NDArray[np.uint8]) -> Tensor:
@@ -209,8 +181,8 @@ def find_match(draft: Image, reference: Image, mask: Mask, box: Box, reference_b
     side = box[2]
     wide: Box = (box[0] - side // 2, box[1] - side // 2, 2 * side, 2 * side)
     frame, field = _frame(box, FINE), _frame(wide, 2 * FINE)
-    seen = resize_crop(_tensor(_cut(draft, box)), FINE)
-    marked = torch.from_numpy(_cut(mask.astype(np.uint8)[..., None], box)).permute(2, 0, 1).float()
+    seen = resize_crop(_tensor(cut(draft, box)), FINE)
+    marked = torch.from_numpy(cut(mask.astype(np.uint8)[..., None], box)).permute(2, 0, 1).float()
     marked = resize_crop(marked, FINE).clamp(0, 1)
     placed = match_box(box, mask, reference, reference_box)
     match: Match = "box" if reference_box is not None else "whole"
@@ -264,7 +236,7 @@ def focus(
     """
     box = crop_box(mask, margin)
     matrix, match = find_match(draft, reference, mask, box, reference_box)
-    inside = _cut(mask.astype(np.uint8)[..., None], box)
+    inside = cut(mask.astype(np.uint8)[..., None], box)
     marked = torch.from_numpy(inside).permute(2, 0, 1).float()
     scaled = (
         torch.nn.functional.adaptive_max_pool2d(marked[None], (size, size))[0]
@@ -272,20 +244,10 @@ def focus(
         else (torch.nn.functional.interpolate(marked[None], (size, size), mode="nearest-exact")[0])
     )
     return Focus(
-        draft=resize_crop(_tensor(_cut(draft, box)), size).clamp(-1, 1),
+        draft=resize_crop(_tensor(cut(draft, box)), size).clamp(-1, 1),
         reference=_tensor(sample_reference(reference, matrix, box, size)),
         mask=scaled, picture=draft, picture_mask=mask, box=box, match=match,
     )  # fmt: skip
-
-
-def soft_mask(mask: Mask, feather: float = FEATHER) -> NDArray[np.float32]:
-    """Blending weights (H, W) in [0, 1]: 0 outside the mask, rising to 1 within about two `feather` px inside it."""
-    import cv2
-
-    padded = np.pad(mask.astype(np.float32), 16, mode="edge")
-    blurred = cv2.GaussianBlur(padded, (0, 0), feather)[16:-16, 16:-16]
-    weights: NDArray[np.float32] = np.clip(2 * blurred - 1, 0, 1).astype(np.float32) * mask
-    return weights
 
 
 def paste_back(focused: Focus, refined: Tensor) -> Image:

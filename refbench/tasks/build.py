@@ -1,4 +1,4 @@
-"""Build `core` and `mini` from the fetched sources and the committed recipes."""
+"""Build `core` and `mini`, and the validation suite, from the fetched sources and the committed recipes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from refbench.tasks.writing import check_writable, file_entry, parquet_bytes, ro
 
 VERSION = "1.0"
 MINI = 4
+VALIDATION = Path(__file__).parent / "validation.jsonl"
+"""Recipes of the validation suite: made as `core`'s are, of assets that neither `core` nor training uses."""
 TASKS = (
     "text-refine", "logo-refine", "pattern-refine", "object-refine", "face-refine",
     "text-replace", "logo-replace", "pattern-replace",
@@ -74,10 +76,40 @@ def build_core(
     Raises:
         RefbenchError: sources or recipes are missing or wrong, or the folder cannot be written.
     """
-    Sources(sources)  # a clear error now rather than from a worker
     plan = load_recipes(recipes)
     base = check_writable(out if out is not None else data_folder())
-    folder = base / "core"
+    found, listed = _build("core", plan, base / "core", sources, progress, sheets, workers)
+    _write_mini(base / "mini", plan, listed)
+    return found
+
+
+def build_validation(
+    sources: str | Path, out: str | Path, progress: Progress | None = None, *, sheets: bool = True, workers: int = 2
+) -> str:
+    """Make the validation suite in the folder `out`: eight tasks of eight, on which constants and settings are chosen.
+
+    Its pictures, clips, logos and objects are of the validation split; its fonts, of which that split has none, and
+    the kinds of its patterns are those of training.
+
+    Args and errors as in :func:`build_core`.
+
+    Returns:
+        The hash of the suite.
+    """
+    return _build("validation", load_recipes(VALIDATION), check_writable(out), sources, progress, sheets, workers)[0]
+
+
+def _build(
+    name: str,
+    plan: list[dict[str, Any]],
+    folder: Path,
+    sources: str | Path,
+    progress: Progress | None,
+    sheets: bool,
+    workers: int,
+) -> tuple[str, list[tuple[str, list[tuple[str, str]]]]]:
+    """Carry out recipes and write them as the suite `name`: its hash, and per task the ids and hashes."""
+    Sources(sources)  # a clear error now rather than from a worker
     listed: list[tuple[str, list[tuple[str, str]]]] = []
     files: dict[str, tuple[int, str]] = {}
     tasks = [task for task in TASKS if any(recipe["task"] == task for recipe in plan)]
@@ -91,14 +123,12 @@ def build_core(
         questions, rows = [q for q, _ in made[task]], [row for _, row in made[task]]
         data = parquet_bytes(rows)
         images.write_atomic(folder / task / "data.parquet", data)
-        images.write_atomic(folder / task / "README.md", task_card("core", task, questions).encode())
+        images.write_atomic(folder / task / "README.md", task_card(name, task, questions).encode())
         if sheets:
             images.write_atomic(folder / "sheets" / f"{task}.jpg", contact_sheet(questions))
         files[f"{task}/data.parquet"] = file_entry(data)
         listed.append((task, [(row["id"], row["sha256"]) for row in rows]))
-    found = write_header(folder, "core", VERSION, listed, files)
-    _write_mini(base / "mini", plan, listed)
-    return found
+    return write_header(folder, name, VERSION, listed, files), listed
 
 
 def _make_one(job: tuple[dict[str, Any], str]) -> tuple[Question, dict[str, Any]]:

@@ -9,7 +9,7 @@ from refbench.tasks.recipes import Question
 
 _READ = """```python
 import refbench
-suite = refbench.load_suite("core").select(tasks=["{task}"])
+suite = refbench.load_suite("{suite}").select(tasks=["{task}"])
 for sample in suite:                      # .id .draft .reference .mask .prompt .reference_box .meta
     target = suite.target(sample)         # for those who measure
 
@@ -56,7 +56,10 @@ def task_card(suite: str, task: str, questions: Sequence[Question]) -> str:
         else "Mode *replace*: something else stands in its place.", "",
         "Given draft, reference, mask and prompt, put the masked detail right as the reference shows it. Outside the",
         "mask the draft equals the target exactly. The decoded pixels of the stored pictures are the truth.", "",
-        _READ.format(task=task, path=f"tasks/{suite}/{task}/data.parquet"),
+        _READ.format(
+            task=task, suite=suite if suite == "core" else "FOLDER",
+            path=f"tasks/{suite}/{task}/data.parquet" if suite == "core" else f"FOLDER/{task}/data.parquet",
+        ),
     ]  # fmt: skip
     for name, counter in counts.items():
         lines.append(f"- {name}: " + ", ".join(f"{key} {number}" for key, number in counter.most_common()))

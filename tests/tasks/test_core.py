@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refbench import images
-from refbench.tasks.build import TASKS, load_recipes
+from refbench.tasks.build import TASKS, VALIDATION, load_recipes
 from refbench.tasks.masks import SHARES
 from refbench.tasks.recipes import make_sample
 from refbench.tasks.sources import FONTS, Sources, catalogue, group_of, recipe_assets, split_of
@@ -160,3 +160,17 @@ def test_pasting_the_reference_or_sharpening_never_solves_a_sample(core: Suite) 
     for task, rows in errors.items():
         own, pasted, sharpened = np.mean(rows, axis=0)
         assert min(pasted, sharpened) > 0.5 * own, task
+
+
+def test_the_validation_suite_covers_all_tasks_and_shares_no_asset_with_core_or_training() -> None:
+    recipes = load_recipes(VALIDATION)
+    assert Counter(recipe["task"] for recipe in recipes) == dict.fromkeys(TASKS, 8)
+    assert not {recipe["id"] for recipe in recipes} & {recipe["id"] for recipe in load_recipes()}
+    used = set().union(*(recipe_assets(recipe) for recipe in recipes))
+    fonts = {asset for asset in used if asset.startswith("font:")}
+    assert {split_of(asset) for asset in used - fonts} == {"val"}
+    assert {split_of(asset) for asset in fonts} == {"train"}  # the validation split has no fonts of its own
+    core = set().union(*(recipe_assets(recipe) for recipe in load_recipes()))
+    assert {group_of(asset) for asset in used}.isdisjoint(group_of(asset) for asset in core)
+    pictures = {asset for asset in used if ":" not in asset}
+    assert len(pictures) >= 20

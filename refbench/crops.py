@@ -1,0 +1,78 @@
+"""The crop around a mask that is refined in place of the whole picture, and how it is put back.
+
+Shared by every refiner that crops, enlarges and pastes (Focus-and-Refine, RefineAnything, arXiv 2604.06870).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.images import Image, Mask, mask_box, resize
+
+Square: TypeAlias = tuple[int, int, int, int]
+"""(x, y, side, side) in px; it may reach over the frame."""
+
+MARGIN = 0.2
+"""Margin around the mask's box, as a share of its longer side."""
+FEATHER = 1.2
+"""Width in px of the soft edge, which lies inside the mask."""
+
+
+def crop_box(mask: Mask, margin: float = MARGIN) -> Square:
+    """The square (x, y, side, side) around the mask's box with `margin`, moved into the frame where it fits."""
+    return square_around(mask_box(mask), (mask.shape[0], mask.shape[1]), margin)
+
+
+def square_around(box: tuple[int, int, int, int], size: tuple[int, int], margin: float = MARGIN) -> Square:
+    """The square around a box (x, y, width, height) with `margin`, moved into a frame of (height, width) if it fits."""
+    x, y, width, height = box
+    side = int(np.ceil(max(width, height, 8) * (1 + 2 * margin)))
+    corner = []
+    for start, length, limit in ((x, width, size[1]), (y, height, size[0])):
+        first = round(start + length / 2 - side / 2)
+        corner.append(int(np.clip(first, 0, limit - side)) if side <= limit else (limit - side) // 2)
+    return corner[0], corner[1], side, side
+
+
+def cut(picture: NDArray[np.uint8], box: Square) -> NDArray[np.uint8]:
+    """The box out of a picture (H, W, C), mirrored where it reaches over the frame."""
+    x, y, width, height = box
+    columns = _mirror(np.arange(x, x + width), picture.shape[1])
+    rows = _mirror(np.arange(y, y + height), picture.shape[0])
+    return np.ascontiguousarray(picture[rows[:, None], columns[None]])
+
+
+def _mirror(index: NDArray[np.int_], size: int) -> NDArray[np.int_]:
+    period = max(2 * size - 2, 1)
+    folded = np.abs(index) % period
+    return np.where(folded >= size, period - folded, folded)
+
+
+def soft_mask(mask: Mask, feather: float = FEATHER) -> NDArray[np.float32]:
+    """Blending weights (H, W) in [0, 1]: 0 outside the mask, rising to 1 within about two `feather` px inside it."""
+    import cv2
+
+    padded = np.pad(mask.astype(np.float32), 16, mode="edge")
+    blurred = cv2.GaussianBlur(padded, (0, 0), feather)[16:-16, 16:-16]
+    weights: NDArray[np.float32] = np.clip(2 * blurred - 1, 0, 1).astype(np.float32) * mask
+    return weights
+
+
+def put_crop(picture: Image, refined: Image, box: Square) -> Image:
+    """The picture (H, W, 3) with a refined crop of any size in place of `box`, as far as that lies in the frame."""
+    x, y, side, _ = box
+    height, width = picture.shape[:2]
+    top, left, bottom, right = max(y, 0), max(x, 0), min(y + side, height), min(x + side, width)
+    out = picture.copy()
+    out[top:bottom, left:right] = resize(refined, (side, side))[top - y : bottom - y, left - x : right - x]
+    return out
+
+
+def keep_outside(draft: Image, refined: Image, mask: Mask) -> Image:
+    """The refined picture inside the mask, with a soft edge, and the draft's very pixels outside (paste-back)."""
+    weights = soft_mask(mask)[..., None]
+    mixed = draft + weights * (refined.astype(np.float32) - draft)
+    return np.where(weights > 0, np.clip(np.rint(mixed), 0, 255), draft).astype(np.uint8)
