@@ -37,6 +37,8 @@ class ModelConfig(Record):
     mask: Literal["none", "position", "channels"] = "none"
     working_size: int = 512
     """Side in px of the focus crop at which `refine` works."""
+    largest_size: int | None = None
+    """Larger crops are worked on at their own size up to this one; None: all at `working_size`."""
     steps: int = 28
     guidance: float | None = None
 

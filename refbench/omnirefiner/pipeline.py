@@ -49,6 +49,8 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
         prediction: how the transformer's output is read, see :func:`refbench.omnirefiner.velocity.velocity`.
         mask_mode: how the mask enters the sequence, see :func:`refbench.omnirefiner.tokens.assemble`.
         working_size: side in px of the focus crop.
+        largest_size: crops larger than `working_size` are worked on at their own size up to this one, in steps of a
+            token; None works on all at `working_size`.
         default_steps: Euler steps when none are given.
         guidance: value for guidance-distilled transformers, else None.
     """
@@ -76,6 +78,7 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
         working_size: int = 512,
         default_steps: int = 28,
         guidance: float | None = None,
+        largest_size: int | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.register_modules(
@@ -84,7 +87,7 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
         )  # fmt: skip
         self.register_to_config(
             prediction=prediction, mask_mode=mask_mode, working_size=working_size, default_steps=default_steps,
-            guidance=guidance,
+            guidance=guidance, largest_size=largest_size,
         )  # fmt: skip
         self.vae_scale_factor = scale_factor(vae)
         self.tokenizer_max_length = tokenizer.model_max_length if tokenizer is not None else 77
@@ -116,12 +119,19 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
         return cls(
             schedule(**model.scheduler), vae, transformer, prediction=model.prediction,
             mask_mode=model.mask, working_size=model.working_size, default_steps=model.steps, guidance=model.guidance,
+            largest_size=model.largest_size,
         )  # fmt: skip
 
     @property
     def multiple(self) -> int:
         """Working pictures have sides that are multiples of this many px: one token's side."""
         return self.vae_scale_factor * 2
+
+    def size_for(self, side: int) -> int:
+        """The side in px at which a crop of so many px is worked on."""
+        least = int(self.config.working_size)
+        most = int(self.config.get("largest_size") or least)
+        return min(max(least, -(-side // self.multiple) * self.multiple), max(most, least))
 
     def embed_prompts(self, prompts: Sequence[str], max_length: int = 512) -> tuple[Tensor, Tensor]:
         """States (B, T, D) and pooled states (B, P) of prompts: T5 and CLIP, or one zero token without them."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refbench.crops import crop_box
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, check_mask, load_image, load_mask, resize, save_png
 from refbench.omnirefiner.focus import focus
@@ -108,14 +109,21 @@ def refine_many(
     questions: Sequence[tuple[Image, Image, Mask, Box | None, str, int]], pipeline: OmniRefinerPipeline, *,
     steps: int | None = None, use_reference: bool = True,
 ) -> list[Image]:  # fmt: skip
-    """Refine a batch of (draft, reference, mask, reference box, prompt, seed)."""
-    size = int(pipeline.config.working_size)
-    focuses = [focus(d, r, m, size, reference_box=b) for d, r, m, b, _, _ in questions]
-    found = pipeline(
-        focuses, [q[4] for q in questions], [q[5] for q in questions], steps=steps, use_reference=use_reference
-    )
-    images: list[Image] = found.images
-    return images
+    """Refine a batch of (draft, reference, mask, reference box, prompt, seed).
+
+    Crops of one working size go through the model together; a picture's result does not depend on the others.
+    """
+    sizes = [pipeline.size_for(crop_box(mask)[2]) for _, _, mask, _, _, _ in questions]
+    images: dict[int, Image] = {}
+    for size in sorted(set(sizes)):
+        rows = [i for i, s in enumerate(sizes) if s == size]
+        chosen = [questions[i] for i in rows]
+        found = pipeline(
+            [focus(d, r, m, size, reference_box=b) for d, r, m, b, _, _ in chosen], [q[4] for q in chosen],
+            [q[5] for q in chosen], steps=steps, use_reference=use_reference,
+        )  # fmt: skip
+        images |= dict(zip(rows, found.images, strict=True))
+    return [images[i] for i in range(len(questions))]
 
 
 def side_by_side(draft: Image, reference: Image, mask: Mask, refined: Image) -> Image:

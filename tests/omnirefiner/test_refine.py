@@ -12,7 +12,7 @@ from refbench.errors import RefbenchError
 from refbench.images import load_image, save_png
 from refbench.omnirefiner.curves import draw_curves, read_log, series
 from refbench.omnirefiner.procedural import plate
-from refbench.omnirefiner.refine import VARIANTS, box_mask, load_refiner, refine, refine_file, side_by_side
+from refbench.omnirefiner.refine import VARIANTS, box_mask, load_refiner, refine, refine_file, refine_many, side_by_side
 from refbench.omnirefiner.weights import checkpoints, read_card
 
 FACTS = {"stage", "data", "hardware", "seed", "command", "licence"}
@@ -103,3 +103,24 @@ def test_curves_are_drawn_from_a_log_that_a_kill_cut_short(tmp_path: Path) -> No
     assert draw_curves(log, tmp_path / "c.png").stat().st_size > 1000
     with pytest.raises(RefbenchError, match="no such file"):
         read_log(tmp_path / "none.jsonl")
+
+
+def test_a_crop_is_worked_on_at_its_own_size_between_the_bounds() -> None:
+    pipeline = load_refiner("omnirefiner-base")
+    pipeline.register_to_config(working_size=64, largest_size=128)
+    assert [pipeline.size_for(side) for side in (20, 64, 65, 100, 128, 500)] == [64, 64, 72, 104, 128, 128]
+    pipeline.register_to_config(largest_size=None)
+    assert pipeline.size_for(500) == 64
+
+
+def test_pictures_of_several_working_sizes_in_one_batch_come_back_in_order(scene: tuple[np.ndarray, ...]) -> None:
+    draft, reference, mask = scene
+    pipeline = load_refiner("omnirefiner-base")
+    pipeline.register_to_config(working_size=32, largest_size=64)
+    small = np.zeros_like(mask)
+    y, x = np.argwhere(mask)[len(np.argwhere(mask)) // 2]
+    small[y : y + 6, x : x + 6] = mask[y : y + 6, x : x + 6]
+    questions = [(draft, reference, m, None, "", i) for i, m in enumerate((mask, small, mask))]
+    together = refine_many(questions, pipeline, steps=1)
+    for question, image in zip(questions, together, strict=True):
+        np.testing.assert_array_equal(image, refine_many([question], pipeline, steps=1)[0])

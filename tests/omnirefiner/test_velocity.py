@@ -1,0 +1,69 @@
+"""How the transformer's output is read: velocity, change, or change and gate."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from refbench.omnirefiner.tokens import Conditions
+from refbench.omnirefiner.velocity import add_noise, velocity
+
+N, C = 4, 64
+
+
+def conditions(reference: bool) -> Conditions:
+    generator = torch.Generator().manual_seed(0)
+    return Conditions(
+        draft=torch.randn(2, N, C, generator=generator), size=(4, 4), prompt_embeds=torch.zeros(2, 1, 8),
+        pooled=torch.zeros(2, 8), reference=torch.randn(2, N, C, generator=generator) if reference else None,
+        reference_size=(4, 4) if reference else None,
+    )  # fmt: skip
+
+
+class Answers:
+    """Stands for a transformer: answers with fixed numbers for every token of the sequence."""
+
+    def __init__(self, *parts: float) -> None:
+        self.parts = parts
+
+    def __call__(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
+        return (torch.cat([torch.full((*hidden_states.shape[:2], C), v) for v in self.parts], dim=-1),)
+
+
+def picture(model: Answers, given: Conditions) -> Tensor:
+    """The clean tokens that a call under "blend" stands for."""
+    noise, sigma = torch.randn(2, N, C, generator=torch.Generator().manual_seed(1)), torch.tensor([1.0, 0.5])
+    noisy = add_noise(given.draft, noise, sigma)
+    found = velocity(model, noisy, sigma, given, "blend", "none")  # type: ignore[arg-type]
+    return noisy - sigma.view(-1, 1, 1) * found
+
+
+@pytest.mark.parametrize(("gate", "expected"), [(0.0, "draft"), (1.0, "reference")])
+def test_a_gate_lets_the_draft_or_the_reference_through(gate: float, expected: str) -> None:
+    given = conditions(reference=True)
+    # one addition and one division by sigma in single precision
+    torch.testing.assert_close(picture(Answers(0.0, gate), given), getattr(given, expected), atol=2e-6, rtol=1e-6)
+
+
+def test_without_a_reference_the_gate_has_nothing_to_let_in() -> None:
+    given = conditions(reference=False)
+    torch.testing.assert_close(picture(Answers(0.25, 1.0), given), given.draft + 0.25, atol=2e-6, rtol=1e-6)
+
+
+def test_change_and_gate_add_up() -> None:
+    given = conditions(reference=True)
+    assert given.reference is not None
+    expected = given.draft + 0.25 + 0.5 * (given.reference - given.draft)
+    torch.testing.assert_close(picture(Answers(0.25, 0.5), given), expected, atol=2e-6, rtol=1e-6)
+
+
+def test_a_reference_on_another_grid_cannot_be_blended() -> None:
+    given = conditions(reference=True)
+    odd = SimpleNamespace(**{name: getattr(given, name) for name in Conditions.__slots__})
+    odd.reference_size = (8, 2)
+    with pytest.raises(AssertionError, match="grid"):
+        picture(Answers(0.0, 1.0), odd)  # type: ignore[arg-type]
