@@ -193,7 +193,10 @@ def train_grpo(
         rate = learning_rate(iteration, progress, config.lr, config.warmup)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        drawn = draw(sampler, round(config.conditions / config.hard_share), config.misalignment, generator)
+        drawn = draw(
+            sampler, round(config.conditions / config.hard_share), config.misalignment, generator, wild=sft.wild,
+            light=sft.light,
+        )  # fmt: skip
         batch = hard_conditions(drawn, config.conditions) if config.hard_share < 1 else drawn
         facts = grpo_iteration(
             pipeline, config, sft, batch, prompts(len(batch.mask)), similarity, weights, optimiser, generator,

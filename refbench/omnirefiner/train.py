@@ -154,7 +154,7 @@ def train(
     if stage == "grpo":
         from refbench.omnirefiner.grpo import train_grpo
 
-        sampler = open_sampler(assets, config.grpo.size, device, seed)
+        sampler = open_sampler(assets, config.grpo.size, device, seed, config.sft.strength)
         check_batches = held_out_batches(Path(held_out or assets), config.grpo.size, device)
         facts = train_grpo(
             pipeline, config.grpo, config.sft, sampler, check_batches, prompts, out / "grpo", minutes=minutes,
