@@ -116,7 +116,8 @@ def default_folder(request: Request, suite: Suite, root: str | Path = "runs") ->
     if request.device != "cpu":
         name += f"+{re.sub(r'[^A-Za-z0-9]+', '-', request.device)}"
     for key, value in sorted((request.options or {}).items()):
-        name += "+" + re.sub(r"[^A-Za-z0-9._-]+", "-", f"{key}-{value}")[:40]
+        text = key.replace("_", "-") if value is True else f"{key}-{value}"
+        name += "+" + re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:40]
     return Path(root) / suite.name / name
 
 
