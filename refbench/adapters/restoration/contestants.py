@@ -41,7 +41,7 @@ def enlarge(network: nn.Module, image: Image, *, tile: int, device: str = "cpu")
 
     Returns:
         (scale * H, scale * W, 3) uint8. Where the network does not pad (waifu2x), tiles change nothing; where it does,
-        a tile sees 32 px of its neighbours, and the values at its edge differ from those of one pass by a few grey levels.
+        a tile sees 32 px of its neighbours, and values at its edge differ by a few grey levels from those of one pass.
     """
     import torch
 
