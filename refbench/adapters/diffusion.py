@@ -54,8 +54,8 @@ class DiffusersEditor:
     """Whether the pipeline takes several samples of one size at once."""
     default_instruction: ClassVar[str] = "{prompt}"
     __signature__: ClassVar[inspect.Signature]
-    extra_files: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """(hub id, file) of further weights."""
+    extra_files: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """(hub id, file, what else to fetch) of further weights."""
 
     def __init_subclass__(cls) -> None:
         """Show an editor's own options and the shared ones as one signature, for messages about unknown ones."""
@@ -120,7 +120,7 @@ class DiffusersEditor:
     @classmethod
     def ready(cls) -> str | None:
         """Why it cannot run here with the published weights."""
-        found = [no_weights(cls.repository), *(no_weights(repo, file, file) for repo, file in cls.extra_files)]
+        found = [no_weights(cls.repository), *(no_weights(repo, files[0], *files) for repo, *files in cls.extra_files)]
         return reasons([*found, no_gpu(cls.card.vram_gb)])
 
     # ---- loading

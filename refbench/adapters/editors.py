@@ -238,7 +238,7 @@ class SDXLIPAdapter(DiffusersEditor):
     adapter_repository: ClassVar[str] = "h94/IP-Adapter"
     adapter_file: ClassVar[str] = "sdxl_models/ip-adapter-plus_sdxl_vit-h.safetensors"
     adapter_encoder: ClassVar[str] = "models/image_encoder"
-    extra_files = ((adapter_repository, adapter_file),)
+    extra_files = ((adapter_repository, adapter_file, f"{adapter_encoder}/*"),)
 
     def __init__(
         self,

@@ -24,6 +24,12 @@ MODELS = Registry(
         "qwen-image-edit": "refbench.adapters.editors:QwenImageEdit",
         "sd-inpaint": "refbench.adapters.editors:StableDiffusionInpaint",
         "sdxl-ip-adapter": "refbench.adapters.editors:SDXLIPAdapter",
+        "refine-anything": "refbench.adapters.scripts:REFINE_ANYTHING",
+        "omnigen2": "refbench.adapters.scripts:OMNIGEN2",
+        "bagel": "refbench.adapters.scripts:BAGEL",
+        "dreamo": "refbench.adapters.scripts:DREAMO",
+        "mosaic": "refbench.adapters.scripts:MOSAIC",
+        "imagecritic": "refbench.adapters.scripts:IMAGECRITIC",
     },
     "refbench.adapters",
 )

@@ -90,9 +90,10 @@ def content_of(model: str) -> str | None:
 def model_slug(model: str) -> str:
     """A folder name for a model: its registered name, or the stem of its file, or the name of its folder."""
     from refbench.adapters.load import resolve
+    from refbench.adapters.registry import MODELS
 
     spec = resolve(model)
-    if spec.kind == "registered" or spec.path is None:
+    if spec.path is None or model in MODELS:  # a script that has a name keeps it
         text = model
     elif spec.kind == "folder":
         text = spec.path.parent.name if spec.path.name == "outputs" else spec.path.name
