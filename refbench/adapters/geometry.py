@@ -1,4 +1,4 @@
-"""How the reference lies over the draft: poses, how they are judged, polished (ECC) and followed by dense flow.
+"""How the reference lies over the draft: poses, how they are judged, and polished (ECC).
 
 A *pose* is a 3 x 3 homography that takes draft pixels to reference pixels. A pose is judged by how well the coarse
 content of the draft inside the mask, which is right in place if wrong in detail, correlates with the warped
@@ -181,12 +181,6 @@ def band(image: Float, fine: float, wide: float) -> Float:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), fine) - cv2.GaussianBlur(image, (0, 0), wide), np.float32)
 
 
-def even(luma: Float, fine: float, wide: float) -> Float:
-    """Detail of (H, W) lightness between two scales (sigma in px) at even local contrast, about -3 to 3."""
-    detail = band(luma, fine, wide)
-    return np.asarray(detail / (np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), wide)) + 1.0), np.float32)
-
-
 def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Pearson's correlation of (n,) or (n, channels), pooled over channels; 0 if constant or n is below 16."""
     if len(a) < 16:
@@ -271,25 +265,3 @@ def polish(view: View, pose: Pose) -> Pose:
             if tried.score > best.score and tried.matches >= 0.8 * pose.matches:
                 best = tried
     return best
-
-
-def flow_after(
-    draft: Float, warped: Float, trusted: NDArray[np.float32], smooth: float, limit: float
-) -> NDArray[np.float32]:
-    """What is left between the warped reference and the draft, as a smooth field (H, W, 2) in px.
-
-    DIS optical flow (Kroeger et al., ECCV 2016), smoothed by a normalised convolution.
-
-    Args:
-        draft, warped: (H, W) detail at even contrast, see :func:`even`.
-        trusted: (H, W) weight of each pixel's flow, 0 to 1.
-        smooth: sigma in px of the field's smoothing.
-        limit: longer vectors, in px, get no weight.
-    """
-    solver = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    a, b = (np.clip(i * 40 + 128, 0, 255).astype(np.uint8) for i in (draft, warped))
-    flow = solver.calc(a, b, None)
-    weight = (trusted * (np.hypot(flow[..., 0], flow[..., 1]) < limit)).astype(np.float32) + 1e-4
-    total = cv2.GaussianBlur(weight, (0, 0), smooth)
-    field: NDArray[np.float32] = cv2.GaussianBlur(flow * weight[..., None], (0, 0), smooth) / total[..., None]
-    return field

@@ -69,21 +69,6 @@ def membrane(difference: Float, known: Mask) -> Float:
     return np.asarray(field, np.float32)
 
 
-def lost_below(draft: Float, content: Float, where: Mask) -> tuple[float, float]:
-    """Sigma in px (0.7 to 5.6) below which a blurred draft has lost detail that the content has.
-
-    It is the first octave in which the draft's contrast under `where` is 80 % of the content's. Also returned is the
-    share of contrast that is left in the finest octave.
-    """
-    shares = []
-    for sigma in (0.7, 1.4, 2.8):
-        a, b = (cv2.GaussianBlur(i, (0, 0), sigma) - cv2.GaussianBlur(i, (0, 0), 2 * sigma) for i in (draft, content))
-        shares.append(float(a[where].std()) / max(float(b[where].std()), 1e-3))
-        if shares[-1] > 0.8:
-            return sigma, shares[0]
-    return 5.6, shares[0]
-
-
 def agreement(draft: Float, content: Float, weight: Float, fine: float, window: float) -> tuple[Float, Float]:
     """How far the content, and how far the draft, may be believed, 0 to 1 each.
 

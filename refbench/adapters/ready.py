@@ -14,9 +14,10 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from refbench.schema import AdapterCard
+if TYPE_CHECKING:
+    from refbench.schema import AdapterCard
 
 
 def readiness(name: str) -> str | None:
@@ -56,12 +57,6 @@ def no_modules(missing: Iterable[str]) -> str | None:
     return f"install {names}" if names else None
 
 
-def hub_cache() -> Path:
-    """The folder of the hub's downloads: HF_HUB_CACHE, HF_HOME/hub, or the default."""
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
-
-
 def hub_folder(repo: str, file: str, revision: str | None = None) -> Path | None:
     """The snapshot of a hub repository in the local cache that holds `file`; None when it was never downloaded.
 
@@ -70,6 +65,8 @@ def hub_folder(repo: str, file: str, revision: str | None = None) -> Path | None
         file: inside the repository, e.g. "model_index.json".
         revision: a commit; by default the newest snapshot that has the file.
     """
+    from refbench.weights.places import hub_cache
+
     snapshots = hub_cache() / f"models--{repo.replace('/', '--')}" / "snapshots"
     if revision is not None and (snapshots / revision / file).is_file():
         return snapshots / revision
@@ -139,13 +136,20 @@ def no_key(*variables: str) -> str | None:
 
 
 def script_needs(path: Path, card: AdapterCard) -> str | None:
-    """Why a script of ours cannot run here: no uv, no checkout, licence not accepted, no weights, no GPU."""
+    """Why a script cannot run here, from its literal ``NEEDS``: no uv, checkout, licence, weights, GPU."""
     from refbench.adapters.load import literal_in, script_dependencies
     from refbench.adapters.process import find_uv
+    from refbench.adapters.scripts.licences import accepted
 
     needs = literal_in(path, "NEEDS") or {}
-    found: list[str | None] = [
-        "install uv" if script_dependencies(path) and find_uv() is None else None,
-    ]
+    found = ["install uv" if script_dependencies(path) and find_uv() is None else None]
+    source = needs.get("checkout")
+    if source:
+        folder = os.environ.get(source["variable"])
+        there = folder is not None and all((Path(folder) / file).is_file() for file in source["files"])
+        found.append(None if there else f"no checkout, `git clone {source['repository']}` and set {source['variable']}")
+    licence = needs.get("accept")
+    if licence and not accepted(card.name, licence):
+        found.append(f"licence not accepted, -o accept_licence={licence}")
     found += [no_weights(repo, file) for repo, file in needs.get("weights", {}).items()]
     return reasons([*found, no_gpu(card.vram_gb)])

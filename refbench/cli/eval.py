@@ -21,6 +21,8 @@ def evaluate(
     workers: o.Workers = 1,
     out: o.Out = None,
     timeout: o.Timeout = 600.0,
+    focus: o.Focus = False,
+    paste_back: o.PasteBack = False,
     option: o.AdapterOptions = None,
     retry_failed: o.RetryFailed = False,
     as_json: o.Json = False,
@@ -45,7 +47,7 @@ def evaluate(
         workers=workers,
         out=out,
         timeout_s=timeout,
-        options=o.adapter_options(option),
+        options=o.adapter_options(option, focus=focus, paste_back=paste_back),
         retry_failed=retry_failed,
         progress=True,
     )

@@ -21,6 +21,8 @@ def generate(
     workers: o.Workers = 1,
     out: o.Out = None,
     timeout: o.Timeout = 600.0,
+    focus: o.Focus = False,
+    paste_back: o.PasteBack = False,
     option: o.AdapterOptions = None,
     retry_failed: o.RetryFailed = False,
     as_json: o.Json = False,
@@ -40,7 +42,7 @@ def generate(
         workers=workers,
         out=out,
         timeout_s=timeout,
-        options=o.adapter_options(option),
+        options=o.adapter_options(option, focus=focus, paste_back=paste_back),
         retry_failed=retry_failed,
         progress=True,
     )

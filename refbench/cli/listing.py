@@ -32,7 +32,7 @@ def listing(
 
     if what is What.models:
         title, rows = "Models", catalogue.models()
-        columns, cells = catalogue.model_table(rows)
+        columns, cells, below = catalogue.model_table(rows)
     elif what is What.tasks:
         title, rows = f"Tasks of {suite}", catalogue.tasks(suite)
         columns = ["task", "samples", "category", "mode", "true views", "sources", "mask share"]
@@ -40,8 +40,11 @@ def listing(
         title, rows = "Metrics", catalogue.metrics()
         columns = ["name", "axis", "region", "better", "range", "definition", "backend", "scored", "card"]
     if what is not What.models:
+        below = []
         cells = [[str(row[column]) for column in columns] for row in rows]
     if as_json:
         show.json_out(rows)
     else:
         show.table(title, columns, cells)
+        if below:
+            print(*below, sep="\n")

@@ -26,6 +26,12 @@ Timeout = Annotated[float, typer.Option("--timeout", help="Longest time for one 
 AdapterOptions = Annotated[
     list[str] | None, typer.Option("--option", "-o", help="Option of the model as NAME=VALUE; may be repeated.")
 ]
+Focus = Annotated[
+    bool, typer.Option("--focus", help="Editors work on an enlarged crop around the mask; in the name on the board.")
+]
+PasteBack = Annotated[
+    bool, typer.Option("--paste-back", help="Keep only the mask's inside of an editor's answer; in the name too.")
+]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again for samples that failed before.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 
@@ -44,8 +50,10 @@ def names(text: str | None) -> list[str] | None:
     return list(dict.fromkeys(parts))
 
 
-def adapter_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+def adapter_options(pairs: Sequence[str] | None, *, focus: bool = False, paste_back: bool = False) -> dict[str, Any]:
     """NAME=VALUE pairs as keyword arguments; a value that is JSON (5, 0.5, true, [1, 2]) is taken as such.
+
+    `focus` and `paste_back` are added as options of these names where they are set.
 
     Raises:
         RefbenchError: a pair without a name or without "=".
@@ -59,4 +67,4 @@ def adapter_options(pairs: Sequence[str] | None) -> dict[str, Any]:
             found[name.strip()] = json.loads(value)
         except ValueError:
             found[name.strip()] = value
-    return found
+    return found | {name: True for name, given in (("focus", focus), ("paste_back", paste_back)) if given}

@@ -15,7 +15,7 @@ import numpy as np
 
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask
-from refbench.metrics.registry import METRICS, make_metrics
+from refbench.metrics.registry import METRICS, default_metrics, make_metrics
 from refbench.metrics.view import View
 from refbench.schema import Truth
 
@@ -236,7 +236,7 @@ def second_library(metric: Metric) -> Check:
 
 
 def run_doctor(names: Sequence[str] | None = None, device: str = "cpu") -> list[Check]:
-    """Check every metric (or those named) on the spot, in about ten seconds.
+    """Check every metric but the learned ones (or those named) on the spot, in about ten seconds.
 
     Returns:
         Checks in the order of the metrics; a metric that is unavailable here has one skipped check that says why.
@@ -249,7 +249,7 @@ def run_doctor(names: Sequence[str] | None = None, device: str = "cpu") -> list[
 
     checks: list[Check] = []
     with single_threaded(device):
-        for name, metric in make_metrics(names, device).items():
+        for name, metric in make_metrics(default_metrics() if names is None else names, device).items():
             missing = metric.missing()
             if missing is not None:
                 checks.append(Check(name, "available", math.nan, math.nan, 0.0, None, f"skipped: {missing}"))

@@ -16,7 +16,7 @@ from refbench.errors import RefbenchError, UnavailableError
 from refbench.images import Image, Mask, check_mask, check_same_size
 from refbench.metrics.contract import Metric
 from refbench.metrics.features import FeatureStore
-from refbench.metrics.registry import make_metrics
+from refbench.metrics.registry import default_metrics, make_metrics
 from refbench.metrics.view import Known, View
 from refbench.schema import MetricCard, Score, Truth
 
@@ -28,8 +28,9 @@ class Measurer:
     """A set of metrics, ready to measure.
 
     Args:
-        names: metrics to measure, all of them when None. Metrics whose weights or modules are missing are listed in
-            :attr:`unavailable`, and are an error where they were named.
+        names: metrics to measure, also the groups "default", "learned" and "all"; None means "default", all but the
+            learned ones. Metrics whose weights or modules are missing are listed in :attr:`unavailable`, and are an
+            error where they were named one by one.
         device: where the networks run, as torch names it.
         batch_size: outputs that are held at once, and that pass through a network together on a GPU.
         features: keeps what depends on the truth alone; in memory only when None.
@@ -53,7 +54,7 @@ class Measurer:
         threads: int | None = None,
         any_category: bool = False,
     ) -> None:
-        made = make_metrics(names, device)
+        made = make_metrics(default_metrics() if names is None else names, device)
         self.unavailable: dict[str, str] = {}
         """Metric -> what is missing and the command that fetches it."""
         self._metrics: dict[str, Metric] = {}
@@ -61,7 +62,7 @@ class Measurer:
             missing = metric.missing()
             if missing is None:
                 self._metrics[name] = metric
-            elif names is not None:
+            elif names is not None and name in names:
                 raise UnavailableError(f"The metric '{name}' is unavailable here: it {missing}.")
             else:
                 self.unavailable[name] = missing
@@ -235,12 +236,14 @@ def measure_one(
     check_pair(truth, output)
     if names is not None:
         for name, lack in measurer.lacking(truth).items():
+            if name not in names:  # of a group
+                continue
             hint = f"; give it with --{lack[2:]}" if lack[2:] in ("mask", "reference", "draft") else ""
             raise RefbenchError(f"The metric '{name}' needs {lack}, which did not come{hint}, or leave the metric out.")
     scores = measurer.measure([truth], [output])[0]
     if names is not None:
         for name in dict.fromkeys(names):
-            if all(score.metric != name for score in scores):
+            if name in measurer.cards and all(score.metric != name for score in scores):
                 raise RefbenchError(
                     f"The metric '{name}' is undefined for this image ({_why_undefined(name)}); leave the metric out."
                 )

@@ -41,16 +41,67 @@ _CONSISTENCY = {
     "shape": "shape:Shape",
 }
 
+_LEARNED = {
+    "lpips_alex": "distances:LPIPSAlex",
+    "lpips_vgg": "distances:LPIPSVGG",
+    "lpips_squeeze": "distances:LPIPSSqueeze",
+    "vgg_distance": "distances:VGGDistance",
+    "dists": "distances:DISTS",
+    "dreamsim": "similarity:Dreamsim",
+    "dreamsim_single": "similarity:DreamsimSingle",
+    "clip_target": "similarity:ClipTarget",
+    "dinov2_target": "similarity:Dinov2Target",
+    "topiq": "quality:TOPIQ",
+    "musiq": "quality:MUSIQ",
+    "niqe": "quality:NIQE",
+    "clip_i": "similarity:ClipI",
+    "clip_i_b32": "similarity:ClipIB32",
+    "dinov2": "similarity:Dinov2",
+    "dinov2_small": "similarity:Dinov2Small",
+    "dreamsim_reference": "similarity:DreamsimReference",
+    "face_onnx": "face:FaceONNX",
+    "background_lpips": "distances:BackgroundLPIPS",
+    "fid": "suitewide:FID",
+    "kid": "suitewide:KID",
+}
+_ROOMS = (("texture", _TEXTURE), ("alignment", _ALIGNMENT), ("consistency", _CONSISTENCY), ("learned", _LEARNED))
+
 METRICS = Registry(
     "metric",
-    {
-        name: f"refbench.metrics.{room}.{where}"
-        for room, metrics in (("texture", _TEXTURE), ("alignment", _ALIGNMENT), ("consistency", _CONSISTENCY))
-        for name, where in metrics.items()
-    },
+    {name: f"refbench.metrics.{room}.{where}" for room, metrics in _ROOMS for name, where in metrics.items()},
     "refbench.metrics",
 )
 """Name -> class of :class:`refbench.metrics.contract.Metric`."""
+
+SUITE_LEVEL = ("fid", "kid")
+"""Metrics of a whole run; they have no value for a sample."""
+
+
+def is_learned(name: str) -> bool:
+    """Whether a metric needs downloaded weights, and is therefore measured only when asked for."""
+    return name in METRICS and METRICS[name].startswith("refbench.metrics.learned.")
+
+
+def default_metrics() -> list[str]:
+    """What is measured when nothing is asked for: all but the learned ones."""
+    return [name for name in METRICS if not is_learned(name)]
+
+
+def expanded(names: Sequence[str]) -> list[str]:
+    """Names with the groups "default", "learned" and "all" spelt out, each name once.
+
+    Raises:
+        RefbenchError: an unknown name, with the nearest known ones.
+    """
+    groups = {
+        "default": default_metrics(),
+        "learned": [name for name in METRICS if is_learned(name)],
+        "all": list(METRICS),
+    }
+    found = [one for name in names for one in groups.get(name, [name])]
+    for name in found:
+        METRICS[name]  # an unknown one is told here
+    return list(dict.fromkeys(found))
 
 
 def make_metrics(names: Sequence[str] | None = None, device: str = "cpu") -> dict[str, Metric]:
@@ -59,7 +110,7 @@ def make_metrics(names: Sequence[str] | None = None, device: str = "cpu") -> dic
     Raises:
         RefbenchError: an unknown name, with the nearest known ones.
     """
-    return {name: METRICS.load(name)(device) for name in (METRICS if names is None else dict.fromkeys(names))}
+    return {name: METRICS.load(name)(device) for name in (METRICS if names is None else expanded(names))}
 
 
 def list_cards() -> list[tuple[MetricCard, str | None]]:

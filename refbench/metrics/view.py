@@ -31,6 +31,9 @@ class Known:
         self.truth = truth
         self._store = store if truth.key else None
         self._features: dict[str, Arrays] = dict(self._store.load(truth.key)) if self._store is not None else {}
+        self._apart: dict[str, Arrays] = {}
+        self.shared: dict[str, object] = {}
+        """What metrics share of this truth while it is measured, kept nowhere."""
         self._new = False
 
     def feature(self, name: str, card: str, make: Callable[[], Arrays]) -> Arrays:
@@ -50,6 +53,20 @@ class Known:
     def has(self, name: str, card: str) -> bool:
         """Whether :meth:`feature` would find this one made."""
         return f"{name}@{card}" in self._features
+
+    def apart(self, name: str, card: str, make: Callable[[], Arrays], most_mb: float) -> Arrays:
+        """:meth:`feature` for large arrays: in a file of their own, read only by who asks; none above `most_mb`."""
+        full = f"{name}@{card}"
+        if full not in self._apart:
+            key = f"{self.truth.key}.{full}"
+            found = self._store.load(key).get(full) if self._store is not None else None
+            if found is None:
+                found = dict(make())
+                size = sum(array.nbytes for array in found.values())
+                if self._store is not None and size <= most_mb * 2**20:
+                    self._store.save(key, {full: found})
+            self._apart[full] = found
+        return self._apart[full]
 
     def save(self) -> None:
         """Hand new features to the store; does nothing where there is no store or nothing is new."""
@@ -120,7 +137,8 @@ class View:
         self.truth = truth
         self.output = output
         self.known = Known(truth) if known is None else known
-        self._shared: dict[str, object] = {}
+        self.shared: dict[str, object] = {}
+        """What :meth:`once` has made, by name."""
 
     @property
     def region(self) -> Region:
@@ -129,9 +147,9 @@ class View:
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """A value that several metrics share, made by the first that asks."""
-        if name not in self._shared:
-            self._shared[name] = make()
-        return self._shared[name]  # type: ignore[return-value]
+        if name not in self.shared:
+            self.shared[name] = make()
+        return self.shared[name]  # type: ignore[return-value]
 
     @property
     def box(self) -> Box:

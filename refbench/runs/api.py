@@ -213,15 +213,15 @@ def metric_state(names: Sequence[str] | None = None) -> tuple[dict[str, MetricCa
     """Cards of the metrics that can run here, and why the others cannot, found without loading what computes them.
 
     Args:
-        names: these metrics; None means all.
+        names: these metrics, also the groups "default", "learned" and "all"; None means "default".
 
     Raises:
         RefbenchError: an unknown name, with near names.
     """
-    from refbench.metrics.registry import make_metrics
+    from refbench.metrics.registry import default_metrics, make_metrics
 
     cards, unavailable = {}, {}
-    for name, metric in make_metrics(names).items():
+    for name, metric in make_metrics(default_metrics() if names is None else names).items():
         why = metric.missing()
         if why is None:
             cards[name] = metric.card_once

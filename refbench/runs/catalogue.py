@@ -25,8 +25,11 @@ def models() -> list[dict[str, Any]]:
     return rows
 
 
-def model_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells of the rows of :func:`models` for a terminal; what a card does not know is a "?"."""
+def model_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]], list[str]]:
+    """Columns, cells, and lines below the table that say why a model is not ready, of the rows of :func:`models`.
+
+    What a card does not know is a "?".
+    """
 
     def size(megabytes: float | None, weights: str | None) -> str:
         if megabytes is None:
@@ -36,14 +39,16 @@ def model_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
     cells = []
     for row in rows:
         price, vram = row["price_per_image_usd"], row["vram_gb"]
-        paper = (row["paper"] or "").removeprefix("https://").removeprefix("www.")
+        paper = (row["paper"] or "").removeprefix("https://").removeprefix("www.").replace("arxiv.org/abs/", "arXiv ")
+        ready = row["ready"].partition(":")[0]
         cells.append([
             row["name"], row["licence"], paper or "–", row["weights"] or "–", size(row["download_mb"], row["weights"]),
             "–" if vram is None else f"{vram:g} GB", "–" if price is None else f"${price:g}",
-            "yes" if row["needs_network"] else "no", "yes" if row["deterministic"] else "no", row["ready"],
+            "yes" if row["needs_network"] else "no", "yes" if row["deterministic"] else "no", ready,
         ])  # fmt: skip
     columns = ["name", "licence", "paper", "weights", "download", "VRAM", "price", "network", "repeats", "ready here"]
-    return columns, cells
+    lines = [f"{row['name']}: {row['ready'].removeprefix('no: ')}" for row in rows if row["ready"] != "yes"]
+    return columns, cells, ["Not ready here, because:", *(f"  {line}" for line in lines)] if lines else []
 
 
 def tasks(suite: str) -> list[dict[str, Any]]:

@@ -90,9 +90,10 @@ def content_of(model: str) -> str | None:
 def model_slug(model: str) -> str:
     """A folder name for a model: its registered name, or the stem of its file, or the name of its folder."""
     from refbench.adapters.load import resolve
+    from refbench.adapters.registry import MODELS
 
     spec = resolve(model)
-    if spec.kind == "registered" or spec.path is None:
+    if spec.path is None or model in MODELS:  # a script that has a name keeps it
         text = model
     elif spec.kind == "folder":
         text = spec.path.parent.name if spec.path.name == "outputs" else spec.path.name
@@ -116,7 +117,8 @@ def default_folder(request: Request, suite: Suite, root: str | Path = "runs") ->
     if request.device != "cpu":
         name += f"+{re.sub(r'[^A-Za-z0-9]+', '-', request.device)}"
     for key, value in sorted((request.options or {}).items()):
-        name += "+" + re.sub(r"[^A-Za-z0-9._-]+", "-", f"{key}-{value}")[:40]
+        text = key.replace("_", "-") if value is True else f"{key}-{value}"
+        name += "+" + re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:40]
     return Path(root) / suite.name / name
 
 

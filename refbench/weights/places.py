@@ -195,7 +195,7 @@ def missing(*names: str) -> str | None:
         return None
     first = entry(lacking[0])
     if isinstance(first.source, Own):
-        return f"needs {first.source.hint}: set {first.source.variable} to its path"
+        return f"needs {first.source.hint}: run `export {first.source.variable}=FILE`"
     return f"needs the weights {', '.join(lacking)}: run `{fetch_command(' '.join(lacking))}`"
 
 

@@ -142,7 +142,7 @@ def test_listing_cards_needs_neither_torch_nor_opencv() -> None:
         "print(n, [m for m in ('torch', 'cv2', 'scipy', 'skimage', 'pandas') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == f"{len(ISSUE)} []"
+    assert out.strip() == f"{len(METRICS)} []"
     assert all(missing is None or "run `" in missing for _, missing in list_cards())
 
 

@@ -229,7 +229,7 @@ def test_a_file_of_an_installed_package_is_found_where_it_is_installed(
 
 def test_a_file_of_the_users_choice_is_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REFBENCH_FACE_ONNX", raising=False)
-    assert "set REFBENCH_FACE_ONNX" in str(missing("face-onnx"))
+    assert "export REFBENCH_FACE_ONNX" in str(missing("face-onnx"))
     with pytest.raises(UnavailableError, match="REFBENCH_FACE_ONNX"):
         fetch("face-onnx", allow_network=True)
     monkeypatch.setenv("REFBENCH_FACE_ONNX", str(tmp_path / "f.onnx"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -121,7 +122,7 @@ class FaceIdentity(Metric):
         return face_distance(truth, image, known)
 
 
-def find_faces(truth: Truth) -> Arrays:
+def find_faces(truth: Truth, embed: Callable[[Image, NDArray[np.generic]], Floats] = embed_face) -> Arrays:
     """Where the face is in the target (`box`), the embedding of the reference's (`reference`); empty without one."""
     nothing = {"box": np.zeros(0, dtype=np.int64), "reference": np.zeros(0)}
     assert truth.reference is not None
@@ -141,7 +142,7 @@ def find_faces(truth: Truth) -> Arrays:
         reference = part if face is not None else reference
     if face is None:
         face = find_face(reference)
-    return nothing if face is None else {"box": place, "reference": embed_face(reference, face)}
+    return nothing if face is None else {"box": place, "reference": embed(reference, face)}
 
 
 def face_distance(truth: Truth, image: Image, known: Arrays) -> float | None:

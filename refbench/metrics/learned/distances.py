@@ -1,0 +1,304 @@
+"""LPIPS by three trunks, the VGG distance, DISTS: how far is the refined region from the target to a trained eye?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from refbench.images import Image
+from refbench.metrics.contract import library
+from refbench.metrics.learned.base import Learned, by_shape, inference, load_state, network, randomised, to_tensor
+from refbench.metrics.learned.trunks import (
+    TRUNKS,
+    draw,
+    large,
+    lpips_maps,
+    output_stages,
+    stages,
+    target_stages,
+    tiled_means,
+    unit,
+)
+from refbench.metrics.regions import composite
+from refbench.metrics.view import View
+from refbench.schema import MetricCard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BOX = (
+    "on the mask's box with 16 px margin, at least 64 px a side, of the output composited over the target outside the "
+    "mask; no resizing"
+)
+TILES = (
+    "frames of more than 1.5 million px are passed in tiles of 512 px with 128 px margin, which gives the same value"
+)
+
+
+class LPIPS(Learned):
+    """Learned perceptual image patch similarity, v0.1, by one trunk."""
+
+    trunk: ClassVar[str]
+    modules = ("lpips",)
+
+    def card(self) -> MetricCard:
+        """The whole definition."""
+        title = {"alex": "AlexNet", "vgg": "VGG16", "squeeze": "SqueezeNet 1.1"}[self.trunk]
+        return self.learned_card(
+            name=f"lpips_{self.trunk}",
+            definition=f"LPIPS v0.1 by {title}: unit-length features of the trunk's stages, squared difference "
+            "weighted by the library's linear heads, mean over positions, sum over stages",
+            paper="Zhang et al. 2018, arXiv 1801.03924",
+            axis="texture_fidelity",
+            region="inside",
+            higher_is_better=False,
+            range=(0.0, None),
+            colour="sRGB in [-1,1]",
+            region_rule=BOX,
+            resize_rule=f"none; {TILES}",
+            border_rule="as the trunk pads",
+            backend=library("lpips"),
+            weights=f"{TRUNKS[self.trunk]} (torchvision, ImageNet); linear heads v0.1 inside lpips",
+            licence="BSD-2-Clause (lpips), BSD-3-Clause (trunk)",
+            note="the target's features are kept in half precision (1e-6 of the value)",
+        )
+
+    def values(self, views: Sequence[View]) -> list[float | None]:
+        """The numbers for several outputs."""
+        found: list[float | None] = [0.0 if view.same else None for view in views]
+        left = [at for at, view in enumerate(views) if not view.same]
+        for at in [at for at in left if large(views[at].image)]:
+            found[at] = lpips_value(self.trunk, views[at].image, views[at].known.target, self.device)
+        left = [at for at in left if found[at] is None]
+        if left:
+            chosen = [views[at] for at in left]
+            output_stages(chosen, self.trunk, self.device)
+            targets = target_stages(
+                chosen,
+                self.trunk,
+                self.device,
+                self.hash,
+                "unit",
+                lambda made: [unit(stage) for stage in made],
+                half=True,
+            )
+            for at, view, target in zip(left, chosen, targets, strict=True):
+                mine: list[Tensor] = view.shared[f"trunk.{self.trunk}"]  # type: ignore[assignment]
+                found[at] = _sum_of_means(lpips_maps(self.trunk, [unit(stage) for stage in mine], target))
+        return found
+
+
+class LPIPSAlex(LPIPS):
+    """LPIPS by AlexNet, the authors' choice for judging."""
+
+    trunk = "alex"
+    files = ("alexnet",)
+
+
+class LPIPSVGG(LPIPS):
+    """LPIPS by VGG16."""
+
+    trunk = "vgg"
+    files = ("vgg16",)
+
+
+class LPIPSSqueeze(LPIPS):
+    """LPIPS by SqueezeNet 1.1."""
+
+    trunk = "squeeze"
+    files = ("squeezenet1_1",)
+
+
+def _sum_of_means(maps: Sequence[Tensor]) -> float:
+    return float(sum(found.double().mean() for found in maps))
+
+
+def lpips_value(trunk: str, a: Image, b: Image, device: str) -> float:
+    """LPIPS of two images of one size, in tiles where they are large."""
+    if large(a):
+        means = tiled_means(
+            trunk, a, b, device, lambda x, y: lpips_maps(trunk, [unit(s) for s in x], [unit(s) for s in y])
+        )
+        return float(sum(means))
+    both = stages(trunk, to_tensor([a, b], device))
+    return _sum_of_means(lpips_maps(trunk, [unit(s[:1]) for s in both], [unit(s[1:]) for s in both]))
+
+
+class BackgroundLPIPS(Learned):
+    """LPIPS of what happened outside the mask."""
+
+    needs = frozenset({"mask"})
+    modules = ("lpips",)
+    files = ("alexnet",)
+
+    def card(self) -> MetricCard:
+        """The whole definition."""
+        return self.learned_card(
+            name="background_lpips",
+            definition="LPIPS v0.1 by AlexNet of the whole frame, the output composited over the target inside the "
+            "mask; 0 where nothing outside has changed",
+            paper="Zhang et al. 2018, arXiv 1801.03924; RefineEval, arXiv 2604.06870",
+            axis="local_consistency",
+            region="outside",
+            higher_is_better=False,
+            range=(0.0, None),
+            colour="sRGB in [-1,1]",
+            region_rule="the whole frame with the target's pixels inside the mask",
+            resize_rule=f"none; {TILES}",
+            border_rule="as the trunk pads",
+            backend=library("lpips"),
+            licence="BSD-2-Clause (lpips), BSD-3-Clause (trunk)",
+            trivial="stretch",
+            note="blind to changes of a level or two",
+        )
+
+    def value(self, view: View) -> float:
+        """The number for one output."""
+        if not view.changed.any():
+            return 0.0
+        assert view.truth.mask is not None
+        image = composite(view.truth.target, view.output, view.truth.mask)
+        return lpips_value("alex", image, view.truth.target, self.device)
+
+
+class VGGDistance(Learned):
+    """Mean squared difference of VGG16's relu3_3."""
+
+    modules = ("lpips", "piq")
+    files = ("vgg16",)
+
+    def card(self) -> MetricCard:
+        """The whole definition."""
+        return self.learned_card(
+            name="vgg_distance",
+            definition="mean squared difference of VGG16's relu3_3 activations over channels and positions: piq's "
+            "ContentLoss with its defaults, which sums the 256 channels, divided by 256",
+            paper="Gatys et al. 2016, arXiv 1508.06576; a VGG distance is reported by RefineEval, arXiv 2604.06870, "
+            "which does not publish its definition",
+            axis="texture_fidelity",
+            region="inside",
+            higher_is_better=False,
+            range=(0.0, None),
+            colour="sRGB normalised by ImageNet's mean and deviation",
+            region_rule=BOX,
+            resize_rule=f"none; {TILES}",
+            border_rule="as the network pads",
+            backend=f"equals {library('piq')} / 256; VGG16 as in {library('lpips')}",
+            licence="Apache-2.0 (piq), BSD-3-Clause (weights)",
+            note="RefineEval's column may be of other layers or another distance: compare within one table only",
+        )
+
+    def values(self, views: Sequence[View]) -> list[float | None]:
+        """The numbers for several outputs."""
+        found: list[float | None] = [0.0 if view.same else None for view in views]
+        left = [at for at, view in enumerate(views) if not view.same]
+        for at in [at for at in left if large(views[at].image)]:
+            # relu3_3 is the third stage; maps come in the order of the stages.
+            found[at] = tiled_means(
+                "vgg",
+                views[at].image,
+                views[at].known.target,
+                self.device,
+                lambda x, y: [(a - b).square() for a, b in zip(x[:3], y[:3], strict=True)],
+            )[2]
+        left = [at for at in left if found[at] is None]
+        if left:
+            chosen = [views[at] for at in left]
+            output_stages(chosen, "vgg", self.device)
+            targets = target_stages(chosen, "vgg", self.device, self.hash, "relu3_3", lambda made: [made[2]], False)
+            for at, view, target in zip(left, chosen, targets, strict=True):
+                mine: list[Tensor] = view.shared["trunk.vgg"]  # type: ignore[assignment]
+                found[at] = float((mine[2] - target[0]).double().square().mean())
+        return found
+
+
+def dists_network(device: str) -> Any:
+    """``piq.DISTS`` on torchvision's VGG16 and piq's own alpha and beta."""
+
+    def build() -> Any:
+        import piq.perceptual
+        import torch
+        from torchvision.models import VGG
+        from torchvision.models.vgg import cfgs, make_layers
+
+        with torch.device("meta"):
+            made = VGG(make_layers(cfgs["D"]), init_weights=False)
+        made.features.to_empty(device="cpu")  # the classifier is not used
+        if randomised() is None:
+            state = load_state("vgg16")
+            made.features.load_state_dict({name: state[f"features.{name}"] for name in made.features.state_dict()})
+            learned = load_state("dists")
+        else:
+            draw(made.features)
+            total = 3 + 64 + 128 + 256 + 512 + 512
+            drawn = torch.rand(2, 1, total, 1, 1)
+            drawn /= drawn.sum()
+            learned = {"alpha": drawn[0], "beta": drawn[1]}
+        # piq's class downloads both by itself; it is handed what lies here.
+        names = ("vgg16", "torch")
+        before = {name: getattr(piq.perceptual, name) for name in names}
+        try:
+            piq.perceptual.vgg16 = lambda **_: made
+            piq.perceptual.torch = _Lent(torch, learned)
+            return piq.DISTS(reduction="none")
+        finally:
+            for name, value in before.items():
+                setattr(piq.perceptual, name, value)
+
+    return network("dists", device, build)
+
+
+class _Lent:
+    """Torch, but that its hub gives one state instead of downloading it."""
+
+    def __init__(self, torch: Any, state: Any) -> None:
+        self._torch = torch
+        self.hub = type("Hub", (), {"load_state_dict_from_url": staticmethod(lambda *_, **__: state)})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._torch, name)
+
+
+class DISTS(Learned):
+    """Deep image structure and texture similarity."""
+
+    modules = ("piq",)
+    files = ("vgg16", "dists")
+
+    def card(self) -> MetricCard:
+        """The whole definition."""
+        return self.learned_card(
+            name="dists",
+            definition="deep image structure and texture similarity: 1 minus the weighted similarity of means and "
+            "covariances of VGG16's features",
+            paper="Ding et al. 2020, arXiv 2004.07728",
+            axis="texture_fidelity",
+            region="inside",
+            higher_is_better=False,
+            range=(0.0, 1.0),
+            colour="sRGB normalised by ImageNet's mean and deviation",
+            region_rule=BOX.replace("; no resizing", ""),
+            resize_rule="a short side above 256 px is brought to 256 px, bilinear, as piq does",
+            border_rule="as the network pads",
+            backend=library("piq"),
+            licence="Apache-2.0 (piq), BSD-3-Clause (VGG16), MIT (alpha, beta)",
+            note="forgives texture of the same statistics elsewhere",
+        )
+
+    def values(self, views: Sequence[View]) -> list[float | None]:
+        """The numbers for several outputs."""
+        import torch
+
+        model = dists_network(self.device)
+        found: list[float | None] = [0.0] * len(views)
+        left = [at for at, view in enumerate(views) if not view.same]
+        for group in by_shape([views[at].image for at in left]):
+            chosen = [views[left[place]] for place in group]
+            with inference(self.device):
+                made = model(
+                    to_tensor([view.image for view in chosen], self.device),
+                    to_tensor([view.known.target for view in chosen], self.device),
+                )
+            for place, value in zip(group, torch.atleast_1d(made).double().cpu().tolist(), strict=True):
+                found[left[place]] = value
+        return found
