@@ -34,7 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "refine": ("refine", "Put a detail of one picture right from a reference."),
     "train": ("train", "Train OmniRefiner: base editor, stage 1, stage 2."),
     "tasks": ("tasks", "Build suites, and generate training data."),
-    "weights": ("weights", "List, fetch and check the weight files of learned metrics and contestants."),
+    "weights": ("weights", "List, fetch and check weight files of metrics and models."),
 }
 """Verb -> (module of refbench.cli with a Typer `app`, one line of help), in the order of the front page."""
 
