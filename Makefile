@@ -3,7 +3,7 @@ PYTHON ?= python3
 MODEL ?= warp-blend
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := models,face,ocr,build,learned,dev
+EXTRAS := models,face,ocr,build,learned,web,dev
 export HF_HUB_OFFLINE ?= 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 

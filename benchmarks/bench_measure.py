@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from refbench.images import Image
-from refbench.metrics import FeatureStore, Measurer, trivial_answers
+from refbench.metrics import FeatureStore, Measurer
 from refbench.metrics.audit import picture_truths
 from refbench.metrics.plain import PLAIN, PRECISE
 from refbench.schema import Score, Truth
+from refbench.trivial import trivial_answers
 
 LEAST_FIRST, LEAST_SECOND, MOST_DIFFERENCE = 4.0, 2.0, 1e-5
 TURN = 4

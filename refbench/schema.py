@@ -206,11 +206,12 @@ class SampleRecord(Record):
 
     id: str
     task: str
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "refused"]
+    """`refused`: a safety filter declined; it has no output and scores as a failed one, and is counted apart."""
     error: str | None = None
     seconds: float
     sha256: str | None = None
-    """Of the output's decoded pixels and shape; None when failed."""
+    """Of the output's decoded pixels and shape; None without an output."""
     extra: dict[str, Any] = Field(default_factory=dict)
 
 

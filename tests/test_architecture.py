@@ -11,13 +11,14 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
-BASE = {"errors", "images", "crops", "registry", "schema", "weights"}
+BASE = {"errors", "images", "crops", "registry", "schema", "trivial", "weights"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "images": {"errors"},
     "crops": {"images"},
     "registry": {"errors"},
     "schema": {"images"},
+    "trivial": {"images", "schema"},
     "weights": {"errors"},
     "tasks": BASE,
     "metrics": BASE,

@@ -3,12 +3,14 @@
 A sample fails alone. An answer of the wrong size, NaN, nothing, an exception, a crash, a hang: each becomes a
 :class:`~refbench.schema.Refinement` with one sentence in ``error`` and a word in ``extra["failure"]``
 ("invalid", "error", "refused", "died", "timeout", "garbage", "start", "missing", "forbidden"), and the next
-sample finds a fresh child. The child gets drafts, references, masks and prompts; never a target, nor a path to one.
+sample finds a fresh child; "stop" says that no further sample can succeed. The child gets drafts, references, masks and
+prompts; never a target, nor a path to one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import time
@@ -18,7 +20,7 @@ from typing import Any, Literal
 
 from refbench.adapters import wire
 from refbench.adapters.child import Child, package_root, thread_environment
-from refbench.adapters.contract import Contained, one_line
+from refbench.adapters.contract import Account, Contained, one_line
 from refbench.adapters.load import Spec, check_card, load_class, resolve, set_up
 from refbench.adapters.sandbox import can_confine, confine
 from refbench.errors import RefbenchError, UnavailableError
@@ -39,9 +41,11 @@ class ChildError(Exception):
         self.failure = failure
 
 
-def failed(inputs: Inputs, seconds: float, failure: str, error: str) -> Refinement:
+def failed(
+    inputs: Inputs, seconds: float, failure: str, error: str, facts: Mapping[str, Any] | None = None
+) -> Refinement:
     """The refinement of a sample that has none."""
-    return Refinement(inputs.id, None, seconds, one_line(error, 600), {"failure": failure})
+    return Refinement(inputs.id, None, seconds, one_line(error, 600), {**(facts or {}), "failure": failure})
 
 
 class WorkerContained:
@@ -62,8 +66,10 @@ class WorkerContained:
         hide: Sequence[Path],
         network: bool,
         threads: int | None,
+        account: Account | None = None,
     ) -> None:
         self._threads = threads
+        self.pays = False
         self.spec, self.batch_size = spec, batch_size
         self.timeout_s, self.start_timeout_s = timeout_s, start_timeout_s
         target = str(spec.path) + (f":{spec.attribute}" if spec.attribute else "") if spec.path else spec.text
@@ -73,6 +79,7 @@ class WorkerContained:
             "options": dict(options),
             "hide": [str(h) for h in hide],
             "network": network,
+            "account": None if account is None else {**dataclasses.asdict(account), "folder": str(account.folder)},
         }
         self._command = confine(
             [sys.executable, "-c", _BOOT.format(root=str(package_root()))], hide, network, package_root()
@@ -97,6 +104,7 @@ class WorkerContained:
                 raise RefbenchError(one_line(header.get("error"), 600))
             self.card = check_card(header.get("card"), self.spec.text)
             self._together = header.get("batch") is True
+            self.pays = header.get("pays") is True
         except (wire.ClosedError, wire.GarbageError) as error:
             why = f"took longer than {self.start_timeout_s:g} s" if child.timed_out else child.how_it_ended()
             if isinstance(error, wire.GarbageError):
@@ -197,8 +205,9 @@ class WorkerContained:
                 facts = item.get("facts")
                 done.append(Refinement(inputs.id, image, seconds, None, facts if isinstance(facts, dict) else {}))
             else:
-                failure = one_line(item.get("failure", "error"), 20)
-                done.append(failed(inputs, seconds, failure, str(item.get("error"))))
+                failure, facts = one_line(item.get("failure", "error"), 20), item.get("facts")
+                kept = facts if isinstance(facts, dict) else None
+                done.append(failed(inputs, seconds, failure, str(item.get("error")), kept))
         forbidden = header.get("touched")
         if forbidden:
             why = f"Expected the adapter to use its inputs only, but it tried to reach {one_line(forbidden, 200)}."
@@ -241,7 +250,7 @@ class InProcess:
             seconds = (time.perf_counter() - start) / len(chunk)
             for inputs, (reply, image) in zip(chunk, replies, strict=True):
                 if image is None:
-                    done.append(failed(inputs, seconds, reply["failure"], reply["error"]))
+                    done.append(failed(inputs, seconds, reply["failure"], reply["error"], reply.get("facts")))
                 else:
                     done.append(Refinement(inputs.id, image, seconds, None, reply["facts"]))
         return done
@@ -282,6 +291,7 @@ def open_contained(
     threads: int | None = None,
     runner: Runner = "auto",
     in_process: bool = False,
+    account: Account | None = None,
 ) -> Iterator[Contained]:
     """Open an adapter behind a wall: ``.card``, ``.isolation``, ``.refine_batch(inputs)``.
 
@@ -299,6 +309,7 @@ def open_contained(
         runner: for scripts: "auto" runs `uv run --script` when the header has dependencies, "uv" always,
             "python" the current interpreter.
         in_process: run a class adapter here, without a wall, for debugging.
+        account: what a run gives to an adapter that costs money; class adapters in a child process alone can take it.
 
     Raises:
         RefbenchError: unknown name, no such file, the adapter does not load or its card is incomplete.
@@ -355,6 +366,7 @@ def open_contained(
             hide=hide,
             network=network,
             threads=threads,
+            account=account,
         )
     try:
         yield contained

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,8 +20,32 @@ RANGE_TOLERANCE = 0.5 / 255
 """A float answer may leave [0, 1] by half a grey level (rounding); more is an error, not something to clip."""
 
 
-class RefusedError(RefbenchError):
+class FailedError(RefbenchError):
+    """A sample without an answer, with facts about it that are kept all the same, such as what it cost."""
+
+    def __init__(self, message: str, facts: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.facts = dict(facts or {})
+
+
+class RefusedError(FailedError):
     """The model declined to answer (a safety filter, a policy); a status of its own, not a crash."""
+
+
+class StopError(RefbenchError):
+    """No further sample can succeed (wrong key, budget spent): the run stops here, and the sample stays open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a run gives to an adapter that costs money; see :class:`Adapter`."""
+
+    folder: Path
+    """Where to keep every answer that was paid for, and what was spent; made at the first one."""
+    max_cost_usd: float | None = None
+    """What the run may spend in all, earlier starts included; None means no limit."""
+    ask_refused_again: bool = False
+    """Whether a refusal that was kept is to be asked for anew."""
 
 
 @runtime_checkable
@@ -30,7 +56,9 @@ class Adapter(Protocol):
 
     - ``refine_batch(list[Inputs]) -> list[answer]``: several samples at once, answers in order;
     - ``setup()``: called once before the first sample (load weights here);
-    - ``close()``: called once at the end.
+    - ``close()``: called once at the end;
+    - ``use_account(account)``: for what costs money; called before ``setup()`` in a run. The adapter then keeps every
+      answer in the account's folder, pays for none twice, and raises :class:`StopError` before it spends too much.
 
     An *answer* is what :func:`normalise_output` accepts, or a pair ``(answer, facts)`` where facts is a
     dictionary of plain values about this sample, such as ``{"price_usd": 0.04}``.

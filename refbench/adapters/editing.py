@@ -81,7 +81,8 @@ def working_size(height: int, width: int, size: int, multiple: int) -> tuple[int
     A frame of more than 4 : 1 is worked at 4 : 1: the editors refuse or distort longer ones.
     """
     shape = float(np.clip(width / height, 0.25, 4.0))
-    return tuple(max(multiple, round(v / multiple) * multiple) for v in (size / shape**0.5, size * shape**0.5))  # type: ignore[return-value]
+    sides = (size / shape**0.5, size * shape**0.5)
+    return max(multiple, round(sides[0] / multiple) * multiple), max(multiple, round(sides[1] / multiple) * multiple)
 
 
 def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:

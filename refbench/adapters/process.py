@@ -236,9 +236,11 @@ class ScriptContained:
     @staticmethod
     def _read(inputs: Inputs, result: dict[str, Any], path: Path, seconds: float) -> Refinement:
         if result.get("ok") is not True:
-            failure = "refused" if result.get("refused") is True else "error"
+            failure = "refused" if result.get("refused") is True else "stop" if result.get("stop") is True else "error"
+            facts = result.get("facts")
             why = one_line(result.get("error") or "it gave no reason", 400)
-            return failed(inputs, seconds, failure, f"Expected an image, but the script said: {why}")
+            kept = plain_facts(facts) if isinstance(facts, dict) else {}
+            return failed(inputs, seconds, failure, f"Expected an image, but the script said: {why}", kept)
         if path.is_symlink() or not path.is_file():
             return failed(
                 inputs,

@@ -30,6 +30,9 @@ MODELS = Registry(
         "dreamo": "refbench.adapters.scripts:DREAMO",
         "mosaic": "refbench.adapters.scripts:MOSAIC",
         "imagecritic": "refbench.adapters.scripts:IMAGECRITIC",
+        "gemini-image": "refbench.adapters.web.services:GeminiImage",
+        "gpt-image": "refbench.adapters.web.services:GPTImage",
+        "seedream-4": "refbench.adapters.web.services:Seedream",
     },
     "refbench.adapters",
 )

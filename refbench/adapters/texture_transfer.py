@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from refbench.adapters.light import masked_blur, match_levels, shrink_mask, to_lab, to_rgb
 from refbench.adapters.opencv import cv2
-from refbench.adapters.reference_paste import reference_content
 from refbench.images import Image, Mask, mask_box, resize
 from refbench.schema import AdapterCard, Box, Inputs
+from refbench.trivial import reference_content
 
 Float = NDArray[np.float32]
 

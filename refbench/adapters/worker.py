@@ -14,12 +14,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from refbench.adapters import sandbox, wire
-from refbench.adapters.contract import RefusedError, normalise_output, one_line, split_answer
+from refbench.adapters.contract import Account, RefusedError, StopError, normalise_output, one_line, split_answer
 from refbench.adapters.load import check_card, describe, load_class, resolve, set_up
 from refbench.errors import RefbenchError
 from refbench.schema import Inputs
@@ -41,10 +42,11 @@ def plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, RefusedError):
-        return {"ok": False, "failure": "refused", "error": one_line(error, 500)}
+    facts = getattr(error, "facts", None)
     if isinstance(error, RefbenchError):
-        return {"ok": False, "failure": "error", "error": one_line(error, 500)}
+        failure = "refused" if isinstance(error, RefusedError) else "stop" if isinstance(error, StopError) else "error"
+        kept = plain_facts(facts) if isinstance(facts, dict) else {}
+        return {"ok": False, "failure": failure, "error": one_line(error, 500), "facts": kept}
     traceback.print_exception(error, limit=-8, file=sys.stderr)
     return {"ok": False, "failure": "error", "error": f"Expected an image from the adapter, but {describe(error)}."}
 
@@ -81,6 +83,16 @@ def answer_batch(adapter: Any, batch: Sequence[Inputs]) -> list[Reply]:
     return [answer_one(adapter, inputs) for inputs in batch]
 
 
+def give_account(adapter: Any, account: dict[str, Any] | None) -> bool:
+    """Hand the run's account to an adapter that takes one; whether it does."""
+    use = getattr(adapter, "use_account", None)
+    if not callable(use):
+        return False
+    if account is not None:
+        use(Account(Path(account["folder"]), account["max_cost_usd"], account["ask_refused_again"]))
+    return True
+
+
 def _take_over() -> tuple[io.RawIOBase, io.RawIOBase]:
     """Keep the pipes to the parent for messages; the adapter gets an empty input, and its prints go to stderr."""
     source = os.fdopen(os.dup(0), "rb", buffering=0)
@@ -114,6 +126,7 @@ def main() -> None:
         sandbox.watch(header["hide"], header["network"])
         spec = resolve(header["spec"])
         adapter = load_class(spec, header["device"], header["options"])
+        pays = give_account(adapter, header.get("account"))
         set_up(adapter, spec.text)
         card = check_card(getattr(adapter, "card", None), spec.text)
     except RefbenchError as error:
@@ -121,7 +134,7 @@ def main() -> None:
         return
     batch_able = callable(getattr(adapter, "refine_batch", None))
     with contextlib.suppress(wire.ClosedError):
-        wire.send(sink, {"type": "ready", "card": card.model_dump(mode="json"), "batch": batch_able})
+        wire.send(sink, {"type": "ready", "card": card.model_dump(mode="json"), "batch": batch_able, "pays": pays})
         while True:
             header, arrays = requests.get()
             if header["type"] == "close":

@@ -25,6 +25,12 @@ def evaluate(
     paste_back: o.PasteBack = False,
     option: o.AdapterOptions = None,
     retry_failed: o.RetryFailed = False,
+    max_cost: o.MaxCost = None,
+    metrics: o.Metrics = None,
+    protocol: o.Protocol = None,
+    judge: o.Judge = None,
+    judge_model: o.JudgeModel = None,
+    judge_votes: o.JudgeVotes = 3,
     as_json: o.Json = False,
 ) -> None:
     """Evaluate models on a suite: generate, measure, aggregate.
@@ -34,8 +40,10 @@ def evaluate(
     0 for a trivial answer and 100 for the truth, with 95 % intervals; null where nothing can be scored.
     """
     from refbench.cli import show
+    from refbench.cli.beside import Beside
     from refbench.runs.api import evaluate_all
 
+    beside = Beside(protocol, judge, judge_model, judge_votes, suite, device)
     found = evaluate_all(
         o.names(model) or [],
         suite,
@@ -49,14 +57,19 @@ def evaluate(
         timeout_s=timeout,
         options=o.adapter_options(option, focus=focus, paste_back=paste_back),
         retry_failed=retry_failed,
+        max_cost_usd=max_cost,
+        metrics=o.names(metrics),
         progress=True,
     )
     for one in found:
         if not one.fresh:
             show.note(f"Nothing to do: {one.folder} is finished.")
+    extra = [beside.measured(one.folder) for one in found]
     if as_json:
-        show.json_out([one.to_json() for one in found] if len(found) > 1 else found[0].to_json())
+        rows = [{**one.to_json(), **more} for one, more in zip(found, extra, strict=True)]
+        show.json_out(rows if len(rows) > 1 else rows[0])
     else:
         for one in found:
             show.result(one)
+        beside.show()
     raise typer.Exit(1 if any(one.failed for one in found) else 0)

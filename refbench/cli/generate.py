@@ -25,6 +25,7 @@ def generate(
     paste_back: o.PasteBack = False,
     option: o.AdapterOptions = None,
     retry_failed: o.RetryFailed = False,
+    max_cost: o.MaxCost = None,
     as_json: o.Json = False,
 ) -> None:
     """Let one model answer a suite; ``refbench measure RUN`` scores the run later, here or elsewhere."""
@@ -44,6 +45,7 @@ def generate(
         timeout_s=timeout,
         options=o.adapter_options(option, focus=focus, paste_back=paste_back),
         retry_failed=retry_failed,
+        max_cost_usd=max_cost,
         progress=True,
     )
     if as_json:

@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "leaderboard": ("leaderboard", "Render the board, add to it, or check that it is up to date."),
     "submit": ("submit", "Pack a run as an entry for the board."),
     "verify": ("verify", "Recompute an entry's claims from its images."),
+    "protocol": ("protocol", "Print the columns of another paper's protocol for runs."),
     "list": ("listing", "List models, tasks or metrics."),
     "new-adapter": ("new_adapter", "Write the skeleton of an adapter for your model."),
     "check-adapter": ("check_adapter", "Try an adapter on tiny samples."),
@@ -33,7 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "refine": ("refine", "Put a detail of one picture right from a reference."),
     "train": ("train", "Train OmniRefiner: base editor, stage 1, stage 2."),
     "tasks": ("tasks", "Build suites, and generate training data."),
-    "weights": ("weights", "List, fetch and check the weight files of learned metrics and contestants."),
+    "weights": ("weights", "List, fetch and check weight files of metrics and models."),
 }
 """Verb -> (module of refbench.cli with a Typer `app`, one line of help), in the order of the front page."""
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from refbench.cli import options as o
+from refbench.cli.beside import Beside
 from refbench.errors import RefbenchError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -20,10 +21,16 @@ def measure(
     reference: Annotated[Path | None, typer.Option("--reference", "-r", help="The reference it was made from.")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Black and white; white was to be put right.")] = None,
     draft: Annotated[Path | None, typer.Option("--draft", help="The draft it was made from.")] = None,
-    metrics: Annotated[str | None, typer.Option("--metrics", help="Only these, with commas.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="Only these, with commas; 'learned' for all that need weights.")
+    ] = None,
     suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the run's suite is, if it moved.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="Where learned metrics run.")] = None,
     workers: o.Workers = 1,
+    protocol: o.Protocol = None,
+    judge: o.Judge = None,
+    judge_model: o.JudgeModel = None,
+    judge_votes: o.JudgeVotes = 3,
     as_json: o.Json = False,
 ) -> None:
     """Measure a run again (nothing is generated), or one image beside its target.
@@ -36,22 +43,33 @@ def measure(
             raise RefbenchError(
                 f"Expected --target, the true image to compare {what} with, but it is not given; add --target FILE."
             )
-        _run(what, metrics, suite, device, workers, as_json)
+        beside = Beside(protocol, judge, judge_model, judge_votes, suite, device)
+        _run(what, metrics, suite, device, workers, as_json, beside)
     else:
         _image(what, target, reference, mask, draft, metrics, device or "cpu", as_json)
 
 
-def _run(run: Path, metrics: str | None, suite: str | None, device: str | None, workers: int, as_json: bool) -> None:
+def _run(
+    run: Path,
+    metrics: str | None,
+    suite: str | None,
+    device: str | None,
+    workers: int,
+    as_json: bool,
+    beside: Beside,
+) -> None:
     from refbench.cli import show
     from refbench.runs.api import score
 
     found = score(run, suite=suite, metrics=o.names(metrics), device=device, workers=workers, progress=True)
     if not found.fresh:
         show.note(f"Nothing to do: {found.folder} is measured.")
+    extra = beside.measured(found.folder)
     if as_json:
-        show.json_out(found.to_json())
+        show.json_out({**found.to_json(), **extra})
     else:
         show.result(found)
+        beside.show()
     raise typer.Exit(1 if found.failed else 0)
 
 

@@ -33,6 +33,23 @@ PasteBack = Annotated[
     bool, typer.Option("--paste-back", help="Keep only the mask's inside of an editor's answer; in the name too.")
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again for samples that failed before.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", help="Also these, with commas: names, or 'learned' for all that need weights."),
+]
+Protocol = Annotated[
+    str | None, typer.Option("--protocol", help="Also the columns of refineeval, fidelitybench or hifi-inpaint.")
+]
+Judge = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="URL", help="Also a judge: an OpenAI-compatible address ending in /v1."),
+]
+JudgeModel = Annotated[str | None, typer.Option("--judge-model", help="Name of the judging model.")]
+JudgeVotes = Annotated[int, typer.Option("--judge-votes", help="Votes of the judge on each sample.")]
+MaxCost = Annotated[
+    float | None,
+    typer.Option("--max-cost", help="Most that a web service may cost in this run, in USD; local models cost nothing."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from refbench.runs.api import Result
+    from refbench.runs.protocols import Row
 
 TITLES = {
     "texture_fidelity": "texture",
@@ -44,6 +45,41 @@ def download(name: str) -> Callable[[int, int | None], None] | None:
         sys.stderr.flush()
 
     return heard
+
+
+def protocol(rows: Sequence[Row], published: bool = False) -> None:
+    """The table of a protocol, and why columns are empty."""
+    from refbench.runs.protocols import table_of
+
+    columns, lines = table_of(rows, published=published)
+    about = rows[0].protocol
+    table(f"{about.name} ({about.paper})", columns, lines, right=columns[1:])
+    out = console()
+    out.print(f"{about.note}.", markup=False, soft_wrap=True)
+    for name, why in rows[0].unavailable.items():
+        out.print(f"unavailable: {name}: it {why}", markup=False, soft_wrap=True)
+
+
+def judged(found: Mapping[str, Any]) -> None:
+    """The judge's means, apart from the score, and its drift."""
+    cells = {name: {who: _vote(value) for who, value in cell.items()} for name, cell in found["means"].items()}
+    lines = [[name, cell["output"], cell["draft"], cell["gain"]] for name, cell in cells.items()]
+    columns = ["1 to 5", "output", "draft", "gain"]
+    title = f"Judge {found['model']}, {found['votes']} votes on {found['rated']} samples: not reproducible, no score"
+    table(title, columns, lines, right=columns[1:])
+    drift = found["drift"]
+    out = console()
+    if drift["first_time"]:
+        out.print("drift: first time; kept to compare later runs with", markup=False)
+    elif drift["mean_change"] is not None:
+        change = f"{drift['mean_change']:.2f} on average, {drift['largest_change']} at most"
+        out.print(f"drift of the fixed pairs since the first time: {change}", markup=False)
+    for sample, why in list(found["unrated"].items())[:5]:
+        out.print(f"not rated: {sample}: {why}", markup=False, soft_wrap=True)
+
+
+def _vote(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def console() -> Console:
@@ -87,6 +123,24 @@ def _number(value: float) -> str:
     return f"{round(value, 1) + 0.0:.1f}"
 
 
+def _beside(found: Result) -> set[str]:
+    """Print the learned metrics that were measured, whose means stand beside the score; returns their names."""
+    from refbench.metrics.registry import is_learned, make_metrics
+
+    numbers = found.summary.numbers
+    cells = {name: cell for name, cell in numbers.get("metrics", {}).items() if is_learned(name)}
+    rows = [(name, cell["raw_mean"], cell["samples"]) for name, cell in cells.items()]
+    rows += [(row["name"], row["value"], row["samples"]) for row in found.suite_level]
+    if rows:
+        cards = {name: metric.card_once for name, metric in make_metrics([name for name, _, _ in rows]).items()}
+        lines = [
+            [name, "–" if v is None else f"{v:.4g}", "higher" if cards[name].higher_is_better else "lower", str(n)]
+            for name, v, n in rows
+        ]
+        table("Learned metrics, beside the score", ["", "mean", "better", "samples"], lines, right=["mean", "samples"])
+    return {name for name, _, _ in rows}
+
+
 def result(found: Result) -> None:
     """The final table of an evaluation: axes and their mean, by category, with 95 % intervals."""
     data = found.to_json()
@@ -97,14 +151,18 @@ def result(found: Result) -> None:
         [name, *(interval(cells.get(column, {})) for column in columns)] for name, cells in data["categories"].items()
     ]
     failed = f", {data['failed']} failed" if data["failed"] else ""
+    failed += f" ({data['refused']} of them refused)" if data["refused"] else ""
+    failed += f", ${data['cost_usd']:.2f}" if data["cost_usd"] is not None else ""
     title = f"{data['model']} on {data['suite']} ({data['suite_hash'][:12]}), {data['samples']} samples{failed}"
     table(title, ["", *(TITLES[column] for column in columns)], rows, right=[TITLES[column] for column in columns])
     out = console()
     out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; [95 % interval].", markup=False)
     numbers = found.summary.numbers
+    beside = _beside(found)
     for name, why in {**numbers.get("unscored", {}), **found.unavailable}.items():
         reason = why.removeprefix("not scored").lstrip(":, ")
-        out.print(f"not scored: {name}: {reason}", markup=False, soft_wrap=True)
+        if name not in beside:
+            out.print(f"not scored: {name}: {reason}", markup=False, soft_wrap=True)
     for record in found.failed[:5]:
         out.print(f"failed: {record.id}: {record.error}", markup=False, soft_wrap=True)
     if len(found.failed) > 5:

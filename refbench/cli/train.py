@@ -53,7 +53,7 @@ def train(
     from refbench.omnirefiner import train as room
 
     if stage is Stage.curves:
-        from refbench.omnirefiner.curves import draw_curves
+        from refbench.report.learning import draw_curves
 
         made = draw_curves(out / of.value / "log.jsonl", out / f"{of.value}.png")
     elif stage is Stage.export:

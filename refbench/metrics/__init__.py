@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from refbench.metrics.features import FeatureStore
     from refbench.metrics.measurer import Measurer, measure_one
     from refbench.metrics.registry import METRICS, list_cards
-    from refbench.metrics.trivial import trivial_answers
 
 _WHERE = {
     "METRICS": "registry",
@@ -22,7 +21,6 @@ _WHERE = {
     "measure_one": "measurer",
     "run_audit": "audit",
     "run_doctor": "doctor",
-    "trivial_answers": "trivial",
 }
 
 __all__ = [
@@ -34,7 +32,6 @@ __all__ = [
     "measure_one",
     "run_audit",
     "run_doctor",
-    "trivial_answers",
 ]
 
 

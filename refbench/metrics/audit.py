@@ -17,8 +17,8 @@ from refbench.images import Image, Mask, resize, write_atomic
 from refbench.metrics.failures import FAILURES
 from refbench.metrics.filters import Floats
 from refbench.metrics.measurer import Measurer
-from refbench.metrics.trivial import trivial_answers
 from refbench.schema import MetricCard, Truth
+from refbench.trivial import trivial_answers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -34,6 +34,10 @@ class RunSummary(Record):
     """SHA-256 of the tables that the numbers come from, and refbench's version; others make the summary outdated."""
     numbers: dict[str, Any]
     """A refbench.stats.recovery.Summary."""
+    refused: int = 0
+    """How many of the failed samples a safety filter declined."""
+    cost_usd: float | None = None
+    """Sum of the prices that the samples' records name; None where none does."""
 
     def to_json(self, run: str) -> dict[str, Any]:
         """The result as ``refbench eval --json`` prints it. Values are recovery points, null where nothing is scored.
@@ -51,6 +55,8 @@ class RunSummary(Record):
             "categories": self.numbers["categories"],
             "samples": self.numbers["samples"],
             "failed": self.numbers["failed"],
+            "refused": self.refused,
+            "cost_usd": self.cost_usd,
         }
 
 
@@ -85,7 +91,8 @@ def aggregate(
     from refbench.stats.recovery import summarise
 
     found = read_summary(folder)
-    if found is not None:
+    refused, cost = _of_records(folder, manifest)
+    if found is not None and (found.refused, found.cost_usd) == (refused, cost):
         return found
     scores, answers = _frame(folder.scores), _frame(folder.answers)
     planned = set(manifest.samples)
@@ -102,9 +109,18 @@ def aggregate(
         model=manifest.card.name,
         inputs=_inputs(folder),
         numbers=numbers.model_dump(mode="json"),
+        refused=refused,
+        cost_usd=cost,
     )
     write_atomic(folder.summary, (as_json(summary.model_dump(mode="json")) + "\n").encode())
     return summary
+
+
+def _of_records(folder: RunFolder, manifest: RunManifest) -> tuple[int, float | None]:
+    """How many samples were refused, and what all samples cost in USD."""
+    records = folder.read_records(manifest.samples).values()
+    prices = [r.extra["price_usd"] for r in records if isinstance(r.extra.get("price_usd"), int | float)]
+    return sum(r.status == "refused" for r in records), round(sum(prices), 6) if prices else None
 
 
 def _inputs(folder: RunFolder) -> dict[str, str]:

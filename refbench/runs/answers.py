@@ -13,17 +13,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
-from refbench.adapters.reference_paste import paste_reference, stretch_reference
-from refbench.images import Image
 from refbench.schema import MetricCard, Score, Truth
+from refbench.trivial import ANSWERS, answer_image
 
 if TYPE_CHECKING:
     from refbench.metrics.measurer import Measurer
-
-Answer: TypeAlias = Literal["draft", "paste", "stretch", "target"]
-ANSWERS: tuple[Answer, ...] = ("draft", "paste", "stretch", "target")
 
 
 class Need(NamedTuple):
@@ -55,24 +51,6 @@ def needed(cards: Mapping[str, MetricCard], hashes: Mapping[str, str]) -> tuple[
         for name, card in cards.items()
         if answer in ("draft", "target", card.trivial)
     )
-
-
-def answer_image(truth: Truth, answer: str) -> Image:
-    """The picture of an answer, of the draft's size.
-
-    ``draft`` and ``target`` are themselves; ``paste`` is what `reference-paste` gives, the reference pasted hard
-    into the mask; ``stretch`` is the whole reference stretched over the frame.
-    """
-    assert truth.draft is not None
-    assert truth.reference is not None
-    assert truth.mask is not None
-    if answer == "target":
-        return truth.target
-    if answer == "draft":
-        return truth.draft
-    if answer == "stretch":
-        return stretch_reference(truth.draft, truth.reference)
-    return paste_reference(truth.draft, truth.reference, truth.mask, truth.reference_box)
 
 
 class AnswerStore:

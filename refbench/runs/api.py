@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from refbench.errors import RefbenchError
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
-from refbench.runs.folder import RunFolder
+from refbench.runs.folder import RESPONSES, RunFolder
 from refbench.runs.generate import Opener, failures, generate, unfinished
 from refbench.runs.plan import Request, default_folder, model_slug, refuse_other_run
 from refbench.runs.progress import Progress, Silent
@@ -36,10 +36,13 @@ class Result:
     """Records of the samples without an output."""
     unavailable: Mapping[str, str] = field(default_factory=dict)
     """Metric -> why it could not be measured and what to do."""
+    suite_level: tuple[Mapping[str, Any], ...] = ()
+    """Metrics of the run as a whole (FID, KID): name, value, samples, card."""
 
     def to_json(self) -> dict[str, Any]:
         """As ``refbench eval --json`` prints it."""
-        return self.summary.to_json(str(self.folder))
+        found = self.summary.to_json(str(self.folder))
+        return {**found, "suite_level": list(self.suite_level)} if self.suite_level else found
 
 
 def evaluate(
@@ -56,6 +59,8 @@ def evaluate(
     timeout_s: float = 600.0,
     options: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
+    metrics: Sequence[str] | None = None,
+    max_cost_usd: float | None = None,
     progress: bool | Progress = False,
 ) -> Result:
     """Run a model on a suite and score it: generate, measure, aggregate.
@@ -75,6 +80,8 @@ def evaluate(
         timeout_s: longest time for one sample, in seconds.
         options: keyword arguments of the adapter.
         retry_failed: ask again for samples that failed in an earlier start.
+        metrics: to measure beside the default ones, e.g. ["lpips_alex"] or ["learned"].
+        max_cost_usd: what a service may cost in this run, earlier starts included; it stops before more is spent.
         progress: True for a bar on stderr, or an object of your own.
 
     Raises:
@@ -84,12 +91,15 @@ def evaluate(
     chosen, folder = _opened(request, out)
     with _shown(progress) as shown:
         if not retry_failed:
-            found = _finished(folder, chosen, request)
+            found = _finished(folder, chosen, request, metrics)
             if found is not None:
                 return found
         with folder.locked():
-            manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, shown)
-            return _score(folder, chosen, request.suite, manifest, None, device, workers, shown)
+            manifest = _generate(
+                folder, chosen, request, batch_size, workers, timeout_s, retry_failed, max_cost_usd, shown
+            )
+            names = _wanted(folder, manifest, metrics)
+            return _score(folder, chosen, request.suite, manifest, names, device, workers, shown)
 
 
 def evaluate_all(
@@ -126,6 +136,7 @@ def generate_only(
     timeout_s: float = 600.0,
     options: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
+    max_cost_usd: float | None = None,
     progress: bool | Progress = False,
 ) -> tuple[Path, list[SampleRecord]]:
     """The first stage of :func:`evaluate` alone.
@@ -136,7 +147,7 @@ def generate_only(
     request = _request(model, suite, tasks, limit, seed, device, options)
     chosen, folder = _opened(request, out)
     with _shown(progress) as shown, folder.locked():
-        manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, shown)
+        manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, max_cost_usd, shown)
     return folder.path, failures(folder, manifest)
 
 
@@ -154,7 +165,8 @@ def score(
     Args:
         run: the run folder.
         suite: where its suite is, if not where the manifest says.
-        metrics: measure at least these; None means every metric.
+        metrics: measure at least these (also "default", "learned", "all"); None means the default ones and what was
+            measured before.
         device: where learned metrics run; None takes the run's.
         workers: processes that measure.
         progress: as in :func:`evaluate`.
@@ -174,7 +186,8 @@ def score(
             f"{whole.hash[:12]}; name the right one with --suite, or evaluate the model again."
         )
     with _shown(progress) as shown, folder.locked():
-        return _score(folder, whole, spec, manifest, metrics, device or manifest.device, workers, shown)
+        names = _wanted(folder, manifest, None) if metrics is None else [*manifest.metric_cards, *metrics]
+        return _score(folder, whole, spec, manifest, names, device or manifest.device, workers, shown)
 
 
 def measure(
@@ -267,7 +280,16 @@ def _shown(progress: bool | Progress) -> Iterator[Progress]:
         yield Silent() if progress is False else progress
 
 
-def _finished(folder: RunFolder, suite: Suite, request: Request) -> Result | None:
+def _wanted(folder: RunFolder, manifest: RunManifest, metrics: Sequence[str] | None) -> list[str]:
+    """The default metrics, those that this run was measured with before, and those asked for."""
+    from refbench.metrics.registry import METRICS, default_metrics, expanded
+    from refbench.runs.suitewide import measured_before
+
+    before = (*manifest.metric_cards, *manifest.unavailable, *measured_before(folder))
+    return expanded([*default_metrics(), *(name for name in before if name in METRICS), *(metrics or ())])
+
+
+def _finished(folder: RunFolder, suite: Suite, request: Request, metrics: Sequence[str] | None) -> Result | None:
     """The result of a run that needs nothing any more, found without importing torch."""
     if not folder.exists():
         return None
@@ -276,17 +298,31 @@ def _finished(folder: RunFolder, suite: Suite, request: Request) -> Result | Non
     if unfinished(folder, manifest, False):
         return None
     from refbench.metrics.contract import card_hash
+    from refbench.metrics.registry import SUITE_LEVEL
 
-    cards, unavailable = metric_state()
-    hashes = {name: card_hash(card) for name, card in cards.items()}
+    cards, unavailable = metric_state(_wanted(folder, manifest, metrics))
+    hashes = {name: card_hash(card) for name, card in cards.items() if name not in SUITE_LEVEL}
     if (manifest.metric_cards, manifest.unavailable) != (hashes, unavailable):
         return None
+    from refbench.runs.suitewide import read_suite_scores
+
+    suite_level = read_suite_scores(folder, manifest, [name for name in cards if name in SUITE_LEVEL])
     summary = read_summary(folder)
-    return None if summary is None else _result(folder, manifest, summary, fresh=False)
+    if summary is None or suite_level is None:
+        return None
+    return _result(folder, manifest, summary, fresh=False, suite_level=suite_level)
 
 
-def _result(folder: RunFolder, manifest: RunManifest, summary: RunSummary, *, fresh: bool) -> Result:
-    return Result(folder.path, summary, fresh, tuple(failures(folder, manifest)), dict(manifest.unavailable))
+def _result(
+    folder: RunFolder,
+    manifest: RunManifest,
+    summary: RunSummary,
+    *,
+    fresh: bool,
+    suite_level: Sequence[Mapping[str, Any]] = (),
+) -> Result:
+    failed, unavailable = tuple(failures(folder, manifest)), dict(manifest.unavailable)
+    return Result(folder.path, summary, fresh, failed, unavailable, tuple(suite_level))
 
 
 def _generate(
@@ -297,11 +333,16 @@ def _generate(
     workers: int,
     timeout_s: float,
     retry_failed: bool,
+    max_cost_usd: float | None,
     progress: Progress,
 ) -> RunManifest:
     """Write or check the manifest, fill in what is missing, and refuse to go on where nothing worked."""
     from refbench.adapters.contained import open_contained
+    from refbench.adapters.contract import Account
 
+    if max_cost_usd is not None and not max_cost_usd >= 0:
+        raise RefbenchError(f"Expected a limit of 0 USD or more as --max-cost, but {max_cost_usd} came.")
+    account = Account((folder.path / RESPONSES).resolve(), max_cost_usd, retry_failed)
     if workers < 1 or batch_size < 1:
         raise RefbenchError(
             f"Expected at least one worker and a batch of at least one, but {workers} and {batch_size} came."
@@ -320,10 +361,16 @@ def _generate(
                 timeout_s=timeout_s,
                 options=request.options or {},
                 threads=max(1, environment.cores() // workers) if workers > 1 else None,
+                account=account,
             )
 
         with contextlib.ExitStack() as stack:
             first = stack.enter_context(open_adapter())
+            if max_cost_usd is not None and first.card.price_per_image_usd and not getattr(first, "pays", False):
+                raise RefbenchError(
+                    f"Expected {request.model} to keep to --max-cost, but it has a price and no account "
+                    "(use_account, docs/adapters.md), so nothing would stop it; leave --max-cost out."
+                )
             if manifest is None:
                 manifest = _manifest(folder, suite, request, first, batch_size, workers, timeout_s)
                 folder.write_manifest(manifest)
@@ -378,17 +425,20 @@ def _score(
     suite: Suite,
     suite_spec: str,
     manifest: RunManifest,
-    metrics: Sequence[str] | None,
+    names: Sequence[str],
     device: str,
     workers: int,
     progress: Progress,
 ) -> Result:
     """Measure and aggregate a generated run."""
     from refbench.metrics.contract import card_hash
+    from refbench.metrics.registry import SUITE_LEVEL
     from refbench.runs import measure as stage
+    from refbench.runs.suitewide import measure_suite_level
 
-    names = None if metrics is None else list(dict.fromkeys([*manifest.metric_cards, *metrics]))
     cards, unavailable = metric_state(names)
+    whole = [name for name in cards if name in SUITE_LEVEL]
+    cards = {name: card for name, card in cards.items() if name not in whole}
     hashes = {name: card_hash(card) for name, card in cards.items()}
     fresh = stage.measure(
         folder,
@@ -408,4 +458,6 @@ def _score(
         manifest = manifest.model_copy(update=update)
         folder.write_manifest(manifest)
     fresh |= read_summary(folder) is None
-    return _result(folder, manifest, aggregate(folder, suite, manifest, cards), fresh=fresh)
+    rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=environment.cache_folder())
+    summary = aggregate(folder, suite, manifest, cards)
+    return _result(folder, manifest, summary, fresh=fresh or new, suite_level=rows)

@@ -5,6 +5,7 @@ Layout::
     manifest.json            what is run, on what, with what (schema.RunManifest)
     records.jsonl            one line a sample, appended and fsynced (schema.SampleRecord)
     outputs/<task>/<id>.png  the refinements
+    responses/               every answer of a service that costs money, and what was spent
     scores.parquet           long form, one row a sample x metric x region
     answers.parquet          the same for the trivial answers and the target
     summary.json             axes, categories, metrics, with intervals
@@ -33,6 +34,7 @@ SCORES = "scores.parquet"
 ANSWERS = "answers.parquet"
 SUMMARY = "summary.json"
 PARTS = ".parts"
+RESPONSES = "responses"
 LOCK = ".lock"
 
 
@@ -148,7 +150,7 @@ class RunFolder:
     def _sweep(self) -> None:
         """Remove files that a kill left half written beside their place."""
         keep = {LOCK, PARTS}
-        for pattern in (".*", "outputs/*/.*", f"{PARTS}/.*"):
+        for pattern in (".*", "outputs/*/.*", f"{RESPONSES}/.*", f"{PARTS}/.*"):
             for path in self.path.glob(pattern):
                 if path.name not in keep and path.is_file():
                     path.unlink(missing_ok=True)

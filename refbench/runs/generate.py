@@ -94,6 +94,8 @@ class _Stage:
                 self.stop.wait(STOP_GRACE_S)
             if self.stop.is_set():
                 return
+            if refinement.extra.get("failure") == "stop":  # no record: the sample is asked for in the next start
+                raise RefbenchError(refinement.error or "The adapter asked to stop.")
             record = self._written(refinement, tasks[refinement.id])
             self.folder.append_record(record)
             self.events.put(record)
@@ -106,7 +108,7 @@ class _Stage:
         return SampleRecord(
             id=refinement.id,
             task=task,
-            status="failed" if refinement.image is None else "ok",
+            status="ok" if sha256 else "refused" if refinement.extra.get("failure") == "refused" else "failed",
             error=(refinement.error or "The adapter gave no image.") if refinement.image is None else None,
             seconds=round(refinement.seconds, 4),
             sha256=sha256,
@@ -140,7 +142,7 @@ def generate(
         retry_failed: ask again for samples recorded as failed.
 
     Raises:
-        RefbenchError: the folder cannot be written, or an adapter does not start.
+        RefbenchError: the folder cannot be written, an adapter does not start, or it says that no sample can succeed.
         KeyboardInterrupt: passed on after the adapters are ended; what is recorded is kept.
     """
     manifest = folder.read_manifest()
@@ -166,7 +168,7 @@ def generate(
             if event is None:
                 running -= 1
             elif isinstance(event, SampleRecord):
-                progress.advance(1, int(event.status == "failed"))
+                progress.advance(1, int(event.status != "ok"))
             else:
                 raise event
     except BaseException:
@@ -188,4 +190,4 @@ def generate(
 def failures(folder: RunFolder, manifest: RunManifest) -> list[SampleRecord]:
     """Records of the samples that have no output, in the order of the plan."""
     records = folder.read_records(manifest.samples)
-    return [records[sample] for sample in manifest.samples if sample in records and records[sample].status == "failed"]
+    return [records[sample] for sample in manifest.samples if sample in records and records[sample].status != "ok"]

@@ -177,6 +177,6 @@ def pending(
         record = records.get(sample)
         if record is None:
             return True
-        return retry_failed if record.status == "failed" else not done[sample]
+        return not done[sample] if record.status == "ok" else retry_failed
 
     return {sample for sample in ids if open_still(sample)}

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refbench.adapters.load import load_adapter
-from refbench.adapters.reference_paste import paste_reference, stretch_reference
 from refbench.images import Image, Mask, resize
 from refbench.schema import Inputs
 
@@ -107,30 +106,6 @@ def test_any_size_mask_and_reference_gives_an_image_of_the_draft_s_size(name: st
 def test_identity_returns_the_draft() -> None:
     inputs, _ = case()
     np.testing.assert_array_equal(run("identity", inputs), inputs.draft)
-
-
-def test_paste_puts_the_reference_s_box_into_the_mask_s_box() -> None:
-    draft = np.zeros((40, 60, 3), np.uint8)
-    reference = np.zeros((50, 50, 3), np.uint8)
-    reference[10:30, 5:25] = (255, 0, 0)
-    reference[10:30, 25:45] = (0, 0, 255)
-    mask = np.zeros((40, 60), bool)
-    mask[8:28, 10:50] = True
-    out = paste_reference(draft, reference, mask, (5, 10, 40, 20))
-    assert (out[10:26, 12:28] == (255, 0, 0)).all()  # the left half, clear of the filter's reach at its edges
-    assert (out[10:26, 32:48] == (0, 0, 255)).all()
-    assert (out[~mask] == 0).all()
-    whole = paste_reference(draft, reference, mask)
-    np.testing.assert_array_equal(whole[8:28, 10:50], resize(reference, (20, 40)))
-    np.testing.assert_array_equal(stretch_reference(draft, reference), resize(reference, (40, 60)))
-
-
-def test_paste_takes_the_part_of_a_box_that_is_in_the_frame() -> None:
-    reference = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
-    draft, mask = np.zeros((30, 30, 3), np.uint8), np.zeros((30, 30), bool)
-    mask[5:15, 5:15] = True
-    out = paste_reference(draft, reference, mask, (10, 10, 40, 40))
-    np.testing.assert_array_equal(out[5:15, 5:15], reference[10:, 10:])
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refbench.metrics import METRICS, Measurer, card_hash, list_cards, trivial_answers
+from refbench.metrics import METRICS, Measurer, card_hash, list_cards
 from refbench.metrics.contract import Metric
 from refbench.metrics.registry import make_metrics
 from refbench.metrics.view import View
 from refbench.schema import MetricCard, Score, Truth
+from refbench.trivial import trivial_answers
 from tests.metrics.scenes import face_truth, halfway, lettered, scene, text_truth
 
 ISSUE = [

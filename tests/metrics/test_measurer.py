@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from refbench.errors import RefbenchError, UnavailableError
-from refbench.metrics import FeatureStore, Measurer, measure_one, trivial_answers
+from refbench.metrics import FeatureStore, Measurer, measure_one
 from refbench.metrics.alignment import face_id, keypoint_gain
 from refbench.metrics.backbones import load_squeezenet, read_weights
 from refbench.metrics.packages import checked_file
 from refbench.metrics.texture import reader
 from refbench.metrics.texture.ocr_cer import edit_distance, error_rate, plain
+from refbench.trivial import trivial_answers
 from tests.metrics.scenes import face_truth, halfway, lettered, scene, text_truth
 
 
@@ -242,17 +243,6 @@ class TestFaces:
     def test_no_face_in_the_target_leaves_it_out(self) -> None:
         truth = replace(scene(), category="face")
         assert Measurer(["face_id"]).measure([truth], [truth.target]) == [[]]
-
-
-def test_trivial_answers_are_what_they_say() -> None:
-    truth = scene()
-    assert truth.mask is not None
-    answers = trivial_answers(truth)
-    assert list(answers) == ["draft", "paste", "stretch", "target"]
-    assert all(image.shape == truth.target.shape for image in answers.values())
-    assert np.array_equal(answers["paste"][~truth.mask], truth.target[~truth.mask])
-    assert not np.array_equal(answers["paste"][truth.mask], truth.draft[truth.mask])  # type: ignore[index]
-    assert list(trivial_answers(replace(truth, reference=None))) == ["draft", "target"]
 
 
 def test_paste_fails_the_third_axis_and_the_draft_passes_it() -> None:

@@ -1,8 +1,7 @@
-"""Refining one picture, the shipped checkpoint's promises, and the curves of a log."""
+"""Refining one picture, and the shipped checkpoint's promises."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 
 from refbench.errors import RefbenchError
 from refbench.images import load_image, save_png
-from refbench.omnirefiner.curves import draw_curves, read_log, series
 from refbench.omnirefiner.procedural import plate
 from refbench.omnirefiner.refine import VARIANTS, box_mask, load_refiner, refine, refine_file, refine_many, side_by_side
 from refbench.omnirefiner.weights import checkpoints, read_card
@@ -88,21 +86,6 @@ def test_files_in_files_out_and_a_picture_side_by_side(tmp_path: Path, scene: tu
     shown = load_image(tmp_path / "s.png")
     assert np.array_equal(shown, side_by_side(draft, reference, mask, refined))
     assert shown.shape == (120, 3 * 120 + 16, 3)
-
-
-def test_curves_are_drawn_from_a_log_that_a_kill_cut_short(tmp_path: Path) -> None:
-    lines = [json.dumps({"stage": "sft", "step": i, "minutes": i / 10, "loss": 1 / (i + 1)}) for i in range(5)]
-    lines += [
-        json.dumps({"step": 5, "minutes": 0.5, "near/right": 20.0, "near/shuffled": 15.0, "near/right_recovery": 9.0})
-    ]
-    log = tmp_path / "log.jsonl"
-    log.write_text("\n".join(lines) + '\n{"step": 6, "minu')
-    rows = read_log(log)
-    assert len(rows) == 6
-    assert series(rows, "near/right") == ([0.5], [20.0])
-    assert draw_curves(log, tmp_path / "c.png").stat().st_size > 1000
-    with pytest.raises(RefbenchError, match="no such file"):
-        read_log(tmp_path / "none.jsonl")
 
 
 def test_a_crop_is_worked_on_at_its_own_size_between_the_bounds() -> None:

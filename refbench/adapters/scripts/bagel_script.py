@@ -5,6 +5,9 @@
 #     "safetensors==0.4.5", "sentencepiece==0.2.0", "einops==0.8.1", "numpy>=1.26,<2", "pillow", "PyYAML",
 #     "opencv-python-headless<4.12", "scipy", "requests", "tqdm", "flash-attn==2.5.8; sys_platform == 'linux'",
 # ]
+#
+# [tool.uv.extra-build-dependencies]
+# flash-attn = [{ requirement = "torch", match-runtime = true }]
 # ///
 """Contestant `bagel`: BAGEL-7B-MoT through its authors' interleaved inference, out of their checkout.
 

@@ -68,7 +68,9 @@ def load(device: str, options: dict[str, Any]) -> Editor:
     from src.flux_omini import Condition, generate  # type: ignore[import-not-found]
     from utils import process_image  # type: ignore[import-not-found]
 
-    pipeline: Any = FluxPipeline.from_pretrained(base, torch_dtype=dtype_on(device)).to(device)
+    pipeline: Any = FluxPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+        base, torch_dtype=dtype_on(device)
+    ).to(device)
     pipeline.load_lora_weights(lora, weight_name="subject_512.safetensors", adapter_name="subject")
     pipeline.set_adapters(["subject"], [1])
 

@@ -66,12 +66,12 @@ def load(device: str, options: dict[str, Any]) -> Editor:
 
     from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageEditPlusPipeline
 
-    scheduler = FlowMatchEulerDiscreteScheduler.from_config({
+    scheduler = FlowMatchEulerDiscreteScheduler.from_config({  # type: ignore[no-untyped-call]
         "base_image_seq_len": 256, "base_shift": math.log(3), "max_shift": math.log(3), "max_image_seq_len": 8192,
         "num_train_timesteps": 1000, "shift": 1.0, "shift_terminal": None, "time_shift_type": "exponential",
         "use_dynamic_shifting": True,
     })  # fmt: skip
-    pipeline: Any = QwenImageEditPlusPipeline.from_pretrained(
+    pipeline: Any = QwenImageEditPlusPipeline.from_pretrained(  # type: ignore[no-untyped-call]
         base, torch_dtype=dtype_on(device), scheduler=scheduler, local_files_only=True
     )
     for name, folder, file in loras:

@@ -79,8 +79,8 @@ class Palette(Metric):
             backend=f"{library('scikit-image')} (CIEDE2000), {opencv()} (EMD), "
             f"{library('Pillow', 'pillow')} (median cut)",
             note="blind to where the colours are; the reference's background counts where the box holds some; gets "
-            "better where damage happens to move colours towards the reference's own light (audit: a dark rim), which is "
-            "why the recovery credits nothing beyond the truth",
+            "better where damage happens to move colours towards the reference's own light (audit: a dark rim), which "
+            "is why the recovery credits nothing beyond the truth",
             tolerance=1e-4,
         )
 

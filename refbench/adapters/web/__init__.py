@@ -1,0 +1,1 @@
+"""Contestants that are web services: what is asked and answered, what it costs, and nothing paid twice."""
