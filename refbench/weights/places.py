@@ -246,7 +246,7 @@ def content(weights: Weights, path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     source = weights.source
-    wanted = ("*",)
+    wanted: tuple[str, ...] = ("*",)
     if isinstance(source, Hub):
         wanted = source.files
     elif isinstance(source, Url) and source.members:
