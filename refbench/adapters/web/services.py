@@ -123,7 +123,7 @@ class GeminiImage(WebEditor):
         if not self.price.out:
             return self.price.per_image if usage else 0.0
         out = usage.get("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
-        return round((usage.get("promptTokenCount", 0) * self.price.image_in + out * self.price.out) / 1e6, 6)
+        return round(float(usage.get("promptTokenCount", 0) * self.price.image_in + out * self.price.out) / 1e6, 6)
 
     def read_error(self, status: int, error: dict[str, Any]) -> Reading:
         """As all services; a wrong key is told by HTTP 400 with a reason, patience by a RetryInfo."""
@@ -231,7 +231,7 @@ class GPTImage(WebEditor):
         usd = (
             text * self.price.text_in + pictures * self.price.image_in + usage.get("output_tokens", 0) * self.price.out
         )
-        return round(usd / 1e6, 6)
+        return round(float(usd) / 1e6, 6)
 
     def read_error(self, status: int, error: dict[str, Any]) -> Reading:
         """As all services; moderation is a refusal, and a spent quota comes as HTTP 429 too."""
