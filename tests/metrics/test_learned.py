@@ -164,6 +164,30 @@ def test_bfloat16_stays_near_and_is_another_card(monkeypatch: pytest.MonkeyPatch
     assert all(before[name] != after[name].hash for name in names)
 
 
+def test_the_features_of_fid_are_pytorch_fids_after_clean_fids_resizing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pytorch_fid")
+    pytest.importorskip("cleanfid")
+    from pytorch_fid import inception as library
+
+    from refbench.metrics.learned import suitewide
+    from refbench.metrics.learned.plain import inception_features
+
+    images = [scene().target, halfway(scene())]
+    found = suitewide.features(images, "cpu")
+    with torch.inference_mode():
+        expected = torch.cat([inception_features(image) for image in images]).numpy()
+    assert found.shape == (2, 2048)
+    assert np.allclose(found, expected, atol=1e-5, rtol=1e-5)
+    # A state of the published form is loaded through the library's own constructor, which would download it.
+    state = library._inception_v3(num_classes=1008, aux_logits=False, weights=None).state_dict()
+    monkeypatch.setattr(base, "_seed", None)
+    monkeypatch.setattr(base, "_networks", {})
+    monkeypatch.setattr(suitewide, "load_state", lambda name: {"inception-fid": state}[name])
+    loaded = suitewide.inception("cpu").state_dict()
+    assert torch.equal(loaded["blocks.0.0.conv.weight"], state["Conv2d_1a_3x3.conv.weight"])
+    assert library.load_state_dict_from_url.__module__.startswith("torch"), "the library is left as it was"
+
+
 # ---- cards, names, availability
 
 
