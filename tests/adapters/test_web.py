@@ -151,7 +151,8 @@ def test_faults_that_pass_are_tried_again(service: Service, inputs: Inputs, faul
     assert facts["attempts"] == len(faults) + 1
     # an answer that was lost or could not be read may have cost money: it counts with its highest price
     lost = sum(fault in ("cut", "malformed", "no picture") for fault in faults)
-    most = KINDS[service.kind].prices[KINDS[service.kind].default_model].most
+    most = editor(service).price.most
+    assert most >= PRICES[service.kind]
     assert facts["price_usd"] == pytest.approx(lost * most + PRICES[service.kind], abs=0.0004)
     assert spent(tmp_path / "responses") == pytest.approx(facts["price_usd"], abs=1e-5)
 
@@ -171,6 +172,21 @@ def test_what_never_gets_better_fails_the_sample_with_the_reason(service: Servic
     service.faults.append(400)
     with pytest.raises(FailedError, match="does not take the request"):
         editor(service).refine(inputs)
+
+
+def test_a_sample_takes_no_longer_than_the_run_gives_it(service: Service, inputs: Inputs) -> None:
+    service.faults.extend([500] * 4)
+    made = editor(service, timeout_s=600)
+    with pytest.raises(FailedError) as caught:
+        made.refine(inputs)
+    assert caught.value.facts["attempts"] == 1  # a second one could end too late
+
+
+def test_the_price_follows_quality_and_fidelity() -> None:
+    """Of gpt-image-1.5 by hand: (600 x 5 + 9,520 x 8 + 1,056 x 32) / 1e6 at the default."""
+    assert GPTImage().card.price_per_image_usd == GPTImage.card.price_per_image_usd == 0.113
+    assert GPTImage(quality="high").price.most > GPTImage().price.most > GPTImage(input_fidelity="low").price.most
+    assert GPTImage(price_usd=0.5, quality="low").card.price_per_image_usd == 0.5
 
 
 def test_retry_after_is_honoured(service: Service, inputs: Inputs) -> None:
