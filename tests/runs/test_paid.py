@@ -19,7 +19,7 @@ from tiny import write_tiny
 from refbench.adapters.web.ledger import spent
 from refbench.cli.main import main
 from refbench.errors import RefbenchError
-from refbench.runs.api import evaluate, generate_only
+from refbench.runs.api import generate_only
 from refbench.runs.folder import RunFolder
 
 MODEL = """
@@ -112,20 +112,12 @@ def test_a_killed_run_pays_again_for_no_answer_that_had_come(service: Service, s
     assert spent(folder) == pytest.approx(0.15)
 
 
-def test_refusals_are_counted_apart_score_as_failed_and_are_asked_again_on_request(
-    service: Service, suite: Path
-) -> None:
+def test_a_refusal_is_a_status_of_its_own_and_asked_again_on_request(service: Service, suite: Path) -> None:
     service.faults.extend([None, "refuse", 400])
-    given = {"base_url": service.url, "requests_per_minute": 0}
-    model, out = suite.parent / "small.py:Small", suite.parent / "run"
-    result = evaluate(model, suite, out=out, options=given)
-    data = result.to_json()
-    assert (data["samples"], data["failed"], data["refused"]) == (4, 2, 1)
-    assert data["cost_usd"] == pytest.approx(0.06)
-    statuses = [record.status for record in RunFolder(out).read_records().values()]
-    assert statuses == ["ok", "refused", "failed", "ok"]
-    assert [record.extra["failure"] for record in result.failed] == ["refused", "error"]
-    assert not evaluate(model, suite, out=out, options=given).fresh
+    path, failed = run(service, suite)
+    assert [record.status for record in RunFolder(path).read_records().values()] == ["ok", "refused", "failed", "ok"]
+    assert [record.extra["failure"] for record in failed] == ["refused", "error"]
+    run(service, suite)
     assert len(service.seen) == 4
     _, failed = run(service, suite, retry_failed=True)
     assert failed == []
@@ -164,8 +156,12 @@ def test_the_key_is_in_no_file_and_no_output(
     for text in (said.out, said.err, *(path.read_bytes().decode(errors="replace") for path in files)):
         assert key not in text
     if key == KEY:
-        assert "1 of them refused" in said.out
-        assert "$" in said.out
+        assert "2 failed (1 of them refused)" in said.out
+        summary = json.loads((here / "run" / "summary.json").read_bytes())
+        assert (summary["numbers"]["failed"], summary["refused"]) == (2, 1)
+        # two good answers, one of them after one that could not be read and may have cost as much
+        assert summary["cost_usd"] == pytest.approx(0.09)
+        assert "$0.09" in said.out
     cache = Path(os.environ["REFBENCH_CACHE"])
     assert all(key.encode() not in path.read_bytes() for path in cache.rglob("*") if path.is_file())
 
