@@ -224,7 +224,7 @@ class DreamSim(Embedder):
                 # dreamsim asks torch.hub for DINO's code and weights; it is handed the same class with the weights
                 # that lie here, and torch's own folder stays as it is.
                 torch.hub.load = lambda *_, **__: _dino(self.files[-1])
-                torch.hub.set_dir = lambda _: None
+                torch.hub.set_dir = lambda d: None
                 return library_module.dreamsim(
                     pretrained=True, device="cpu", cache_dir=str(folder), dreamsim_type=self.kind
                 )[0]
