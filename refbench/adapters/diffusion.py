@@ -221,13 +221,12 @@ class DiffusersEditor:
         generators = [torch.Generator("cpu").manual_seed(work.inputs.seed) for work in works]
         several = len(works) > 1
         try:
-            with torch.inference_mode():
-                answer = self.pipeline(
-                    **self.arguments(works),
-                    num_inference_steps=self.steps,
-                    generator=generators if several else generators[0],
-                    output_type="np",
-                )
+            answer = self.pipeline(
+                **self.arguments(works),
+                num_inference_steps=self.steps,
+                generator=generators if several else generators[0],
+                output_type="np",
+            )
         except Exception as error:
             failure = self._failure(error)
             if failure is None:

@@ -1,15 +1,14 @@
-"""Hypotheses of how the reference lies over the draft, from keypoints, boxes, figures and a template search.
+"""Hypotheses of how the reference lies over the draft, from keypoints, boxes and a template search.
 
 - SIFT keypoints (Lowe, IJCV 2004) as RootSIFT (Arandjelovic and Zisserman, CVPR 2012), ratio test, and MAGSAC++
   (Barath et al., CVPR 2020), near the mask and anywhere; a similarity besides;
-- the mask's box laid on the reference's box, and the figure in the one on the figure in the other;
+- the mask's box laid on the reference's box;
 - a search for the detail's coarse content at several scales and turns (normalised cross-correlation).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -103,56 +102,6 @@ def from_boxes(view: View) -> Matrix:
     return np.array([[p / w, 0, u - x * p / w], [0, q / h, v - y * q / h], [0, 0, 1.0]])
 
 
-def from_figures(view: View, here: Mask, there: Mask) -> Matrix:
-    """The reference's figure laid on the draft's: corner on corner where both have four, else by size and turn.
-
-    Args:
-        view: the images.
-        here: (H, W), the figure that stands in the draft now, right or wrong.
-        there: (h, w), the figure in the reference.
-    """
-    (a, a_is_quad), (b, b_is_quad) = _corners(here), _corners(there)
-    wide_a, tall_a, wide_b, tall_b = (
-        float(np.hypot(*(c[i] - c[j])) + np.hypot(*(c[k] - c[m])))
-        for c, i, j, k, m in ((a, 1, 0, 2, 3), (a, 3, 0, 2, 1), (b, 1, 0, 2, 3), (b, 3, 0, 2, 1))
-    )
-    aspect = (wide_a / max(tall_a, 1.0)) / max(wide_b / max(tall_b, 1.0), 1e-3)
-    if not (a_is_quad and b_is_quad and 0.67 < aspect < 1.5):
-        box_a, box_b = (cv2.boxPoints(cv2.minAreaRect(c)) for c in (a, b))
-        a, b = _clockwise(box_a), _clockwise(box_b)
-        if not 0.85 < aspect < 1.18:  # another shape: same middle and turn, equal area, inside the mask's box
-            middle, across, down = a.mean(0), a[1] - a[0], a[3] - a[0]
-            across, down = across / max(float(np.hypot(*across)), 1e-3), down / max(float(np.hypot(*down)), 1e-3)
-            size = np.array([np.hypot(*(b[1] - b[0])), np.hypot(*(b[3] - b[0]))])
-            size = np.maximum(size, 1.0)
-            grow = np.sqrt(cv2.contourArea(a) / max(cv2.contourArea(b), 1.0))
-            grow = min(grow, 1.02 * view.box[2] / size[0], 1.02 * view.box[3] / size[1])
-            half_x, half_y = across * size[0] * grow / 2, down * size[1] * grow / 2
-            a = np.array([middle + i * half_x + j * half_y for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
-    matrix = cv2.getPerspectiveTransform(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
-    return np.asarray(matrix) if plausible(matrix, view) else from_boxes(view)
-
-
-def _clockwise(corners: NDArray[Any]) -> NDArray[Any]:
-    """Four corners in the order top left, top right, bottom right, bottom left."""
-    around = corners[np.argsort(np.arctan2(*(corners - corners.mean(0)).T[::-1]))]
-    return np.roll(around, -int(np.argmin(around.sum(1))), axis=0)
-
-
-def _corners(figure: Mask) -> tuple[NDArray[Any], bool]:
-    """The corners of a figure, clockwise from the top left, and whether it is a quadrilateral; else its box."""
-    outlines, _ = cv2.findContours(figure.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    hull = cv2.convexHull(np.concatenate([o for o in outlines if len(o) * 20 > max(map(len, outlines))]))
-    for epsilon in (0.03, 0.05, 0.07):
-        quad = cv2.approxPolyDP(hull, epsilon * cv2.arcLength(hull, True), True)
-        if len(quad) == 4:
-            break
-    full = cv2.contourArea(hull)
-    if len(quad) == 4 and 0.88 < cv2.contourArea(quad) / max(full, 1.0) < 1.1 and figure.sum() > 0.85 * full:
-        return _clockwise(quad.reshape(4, 2).astype(np.float32)), True
-    return _clockwise(cv2.boxPoints(cv2.minAreaRect(hull))), False
-
-
 def from_template(view: View, count: int = 2) -> list[Matrix]:
     """The best places, scales and turns at which the detail's coarse content is found in the other image.
 
@@ -203,10 +152,10 @@ def from_template(view: View, count: int = 2) -> list[Matrix]:
     return [matrix for _, matrix in found[:count]]
 
 
-def find_pose(view: View, extra: Sequence[Matrix] = ()) -> list[Pose]:
+def find_pose(view: View) -> list[Pose]:
     """All hypotheses polished and scored, best first; never empty (the boxes are always one)."""
     start = [view.judge(*found) for found in from_keypoints(view)]
-    start += [view.judge(from_boxes(view), "box"), *(view.judge(m, "figure") for m in extra)]
+    start.append(view.judge(from_boxes(view), "box"))
     best = max(start, key=lambda p: p.score)
     if best.matches < 15 or best.inside < 0.7:
         start += [view.judge(m, "template") for m in from_template(view)]

@@ -34,18 +34,6 @@ def masked_blur(image: Float, weight: Float, sigma: float) -> Float:
     return out
 
 
-def match_levels(source: Float, to: Float, where: Mask) -> Float:
-    """`source` with gain and offset for each channel so that mean and spread under `where` are those of `to`.
-
-    Colour transfer after Reinhard et al. (IEEE CG&A 2001), in Lab, with gains kept in [0.6, 1.6].
-    """
-    if where.sum() < 16:
-        return source
-    a, b = source[where], to[where]
-    gain = np.clip((b.std(0) + 1.0) / (a.std(0) + 1.0), 0.6, 1.6)
-    return np.asarray((source - a.mean(0)) * gain + b.mean(0), np.float32)
-
-
 def membrane(difference: Float, known: Mask) -> Float:
     """The smoothest field that equals `difference` (H, W, C) where it is known.
 
@@ -67,32 +55,6 @@ def membrane(difference: Float, known: Mask) -> Float:
             field = sure * fixed + (1 - sure) * field
             field = sure * fixed + (1 - sure) * cv2.blur(field, (3, 3), borderType=cv2.BORDER_REFLECT)
     return np.asarray(field, np.float32)
-
-
-def agreement(draft: Float, content: Float, weight: Float, fine: float, window: float) -> tuple[Float, Float]:
-    """How far the content, and how far the draft, may be believed, 0 to 1 each.
-
-    The content: as far as the coarse luma (L*) of the two agrees locally; where the draft shows next to nothing
-    (erased), it cannot contradict. The draft: as far as it shows something where the content does.
-
-    Args:
-        draft, content: (H, W) lightness, 0 to 100.
-        weight: (H, W), 0 where the content is not defined.
-        fine: sigma in px of the detail that is left out.
-        window: sigma in px of the neighbourhood.
-    """
-    a, b = (cv2.GaussianBlur(i, (0, 0), fine * 1.3) for i in (draft, content))
-    mean_a, mean_b = masked_blur(a, weight, window), masked_blur(b, weight, window)
-    var_a = masked_blur(a * a, weight, window) - mean_a**2
-    var_b = masked_blur(b * b, weight, window) - mean_b**2
-    both = masked_blur(a * b, weight, window) - mean_a * mean_b
-    # the constant, 4 L*^2, makes flat regions agree
-    var_a, var_b = np.maximum(var_a, 0), np.maximum(var_b, 0)
-    ratio = (both + 4.0) / (np.sqrt(var_a * var_b) + 4.0)
-    smooth = np.clip(ratio / 0.4, 0, 1)
-    shows = np.clip((var_a + 2.0) / (0.15 * var_b + 2.0), 0, 1) ** 2
-    believed = 1 - shows * (1 - smooth * smooth * (3 - 2 * smooth))
-    return np.asarray(believed, np.float32), np.asarray(shows, np.float32)
 
 
 def figure(image: Image, inside: Mask) -> Float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
 import importlib.util
 import inspect
 import os
@@ -282,15 +284,21 @@ def load_card(name: str) -> AdapterCard:
 
 def literal_in(path: Path, name: str) -> Any:
     """The literal assigned to `name` at the top of a script, read without running it; None where there is none."""
+    return _literals(path, path.stat().st_mtime_ns).get(name)
+
+
+@functools.lru_cache(maxsize=64)
+def _literals(path: Path, changed: int) -> dict[str, Any]:
+    """All literals of a script; `changed` only tells two states of the file apart."""
     import ast
 
+    found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            try:
-                return ast.literal_eval(node.value)
-            except ValueError:
-                return None
-    return None
+        if isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            with contextlib.suppress(ValueError):
+                found |= dict.fromkeys(names, ast.literal_eval(node.value))
+    return found
 
 
 def missing_requirements(card: AdapterCard) -> tuple[str, ...]:

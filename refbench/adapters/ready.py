@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from refbench.schema import AdapterCard
 
 
-def readiness(name: str) -> str | None:
-    """Why the registered model `name` cannot run here, or None when it can.
+def readiness(name: str, card: AdapterCard | None = None) -> str | None:
+    """Why the registered model `name` cannot run here, or None when it can; `card` saves reading it again.
 
     Raises:
         RefbenchError: the name is unknown, or its module does not import.
@@ -29,7 +29,7 @@ def readiness(name: str) -> str | None:
     from refbench.adapters.load import load_card, missing_requirements, resolve
     from refbench.adapters.registry import MODELS
 
-    card = load_card(name)
+    card = card or load_card(name)
     missing = missing_requirements(card)
     found = resolve(name)
     if found.kind == "script":

@@ -62,12 +62,10 @@ class WarpBlend:
         mask = inputs.mask if factor == 1 else light.shrink_mask(inputs.mask, (draft.shape[0], draft.shape[1]))
         box = within(inputs.reference_box, inputs.reference.shape[:2], shrink)
         view = View(light.to_lab(draft), light.to_lab(reference), mask, box)
-        laid = [] if box is None else [_figure_on_figure(view, draft, reference)]
-        pose = hypotheses.find_pose(view, laid)[0]
+        pose = hypotheses.find_pose(view)[0]
         around = pose.same_scene and pose.matches >= AROUND
         if box is not None and not around and (other or pose.score < UNRELATED):
-            known = other and pose.matches >= 15 and pose.inside >= 0.5
-            pose, other = (pose, other) if known else (view.judge(hypotheses.from_boxes(view), "placed"), True)
+            pose, other = view.judge(hypotheses.from_boxes(view), "placed"), True
         facts = {"pose": pose.source, "score": round(pose.score, 3), "matches": pose.matches}
         if pose.score < CONFIDENT and pose.source != "placed" and not (other and around):
             return inputs.draft.copy(), {**facts, "pose": "none"}
@@ -111,22 +109,16 @@ def blend(inputs: Inputs, matrix: Matrix, pose: Pose, other: bool) -> Image:
     target = light.to_lab(draft)
     matte = np.asarray(np.clip(warped[..., 3] / 255, 0, 1) * valid, np.float32)
     content = light.to_lab(np.clip(warped[..., :3], 0, 255).astype(np.uint8))
-    inside = mask & (matte > 0.5)
-    if inside.sum() < 16:
+    if (mask & (matte > 0.5)).sum() < 16:
         return inputs.draft.copy()
     if other:
         base = light.to_lab(light.painted_over(draft, mask))
         if not pose.same_scene:
             content[..., 0] *= light.shading(base[..., 0], side / 8)
-        sure = matte
     else:
         base = target
-        content = light.match_levels(content, target, inside)
-        scales = max(1.5, side / 60), max(4.0, side / 10)
-        believed, shows = light.agreement(target[..., 0], content[..., 0], matte, *scales)
-        known = np.asarray(matte * mask * shows, np.float32)
+        known = np.asarray(matte * mask, np.float32)
         content = content + light.masked_blur(np.asarray(target - content, np.float32), known, max(4.0, side / 8))
-        sure = matte * believed
     ring = (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~mask & valid
     if pose.same_scene and ring.sum() > 16:
         around = ring.astype(np.float32)
@@ -134,20 +126,11 @@ def blend(inputs: Inputs, matrix: Matrix, pose: Pose, other: bool) -> Image:
             light.masked_blur(np.asarray(target - content, np.float32), around, 2.0), ring
         )
     edge = cv2.GaussianBlur(np.pad(mask, 1).astype(np.float32), (0, 0), 0.8)[1:-1, 1:-1]
-    weight = (sure * (1.0 if other else np.clip(2 * edge - 0.6, 0, 1)))[..., None]
+    weight = (matte * (1.0 if other else np.clip(2 * edge - 0.6, 0, 1)))[..., None]
     result = light.to_rgb(base + weight * (content - base))
     out = inputs.draft.copy()
     out[y : y + h, x : x + w][mask] = result[mask]
     return out
-
-
-def _figure_on_figure(view: View, draft: Image, reference: Image) -> Matrix:
-    """The pose that lays the reference's figure on the one that stands in the draft, right or wrong."""
-    box = np.zeros(reference.shape[:2], bool)
-    x, y, w, h = view.reference_box
-    box[max(y, 0) : y + h, max(x, 0) : x + w] = True
-    there, here = light.figure(reference, box) > 0.5, light.figure(draft, view.mask) > 0.5
-    return hypotheses.from_figures(view, here if here.any() else view.mask, there if there.any() else box)
 
 
 def _layer(reference: Image, box: Box | None) -> NDArray[np.float32]:

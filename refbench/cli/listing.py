@@ -38,12 +38,14 @@ def listing(
         columns = ["task", "samples", "category", "mode", "true views", "sources", "mask share"]
     else:
         title, rows = "Metrics", catalogue.metrics()
-        columns = ["name", "axis", "region", "better", "range", "definition", "backend", "scored", "card"]
+        columns = ["name", "axis", "region", "better", "range", "definition", "backend", "scored", "card", "ready here"]
+        for row in rows:
+            row["ready here"] = row["ready"].partition(":")[0]
     if what is not What.models:
-        below = []
+        below = [f"{row['name']}: it {row['ready'][4:]}" for row in rows if row.get("ready", "yes") != "yes"]
         cells = [[str(row[column]) for column in columns] for row in rows]
     if as_json:
-        show.json_out(rows)
+        show.json_out([{key: value for key, value in row.items() if key != "ready here"} for row in rows])
     else:
         show.table(title, columns, cells)
         if below:

@@ -57,16 +57,21 @@ class Known:
     def apart(self, name: str, card: str, make: Callable[[], Arrays], most_mb: float) -> Arrays:
         """:meth:`feature` for large arrays: in a file of their own, read only by who asks; none above `most_mb`."""
         full = f"{name}@{card}"
-        if full not in self._apart:
-            key = f"{self.truth.key}.{full}"
-            found = self._store.load(key).get(full) if self._store is not None else None
-            if found is None:
-                found = dict(make())
-                size = sum(array.nbytes for array in found.values())
-                if self._store is not None and size <= most_mb * 2**20:
-                    self._store.save(key, {full: found})
-            self._apart[full] = found
+        if not self.has_apart(name, card):
+            made = self._apart[full] = dict(make())
+            size = sum(array.nbytes for array in made.values())
+            if self._store is not None and size <= most_mb * 2**20:
+                self._store.save(f"{self.truth.key}.{full}", {full: made})
         return self._apart[full]
+
+    def has_apart(self, name: str, card: str) -> bool:
+        """Whether :meth:`apart` finds this one made."""
+        full = f"{name}@{card}"
+        if full not in self._apart and self._store is not None:
+            found = self._store.load(f"{self.truth.key}.{full}").get(full)
+            if found is not None:
+                self._apart[full] = found
+        return full in self._apart
 
     def save(self) -> None:
         """Hand new features to the store; does nothing where there is no store or nothing is new."""

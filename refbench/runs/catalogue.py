@@ -18,7 +18,8 @@ def models() -> list[dict[str, Any]]:
     rows = []
     for name in MODELS:
         try:
-            card, missing = load_card(name), readiness(name)
+            card = load_card(name)
+            missing = readiness(name, card)
         except RefbenchError as error:
             card, missing = AdapterCard(name=name, summary=""), str(error)
         rows.append({**card.model_dump(mode="json"), "name": name, "ready": f"no: {missing}" if missing else "yes"})

@@ -1,9 +1,9 @@
 """The catalogue: one line of facts for every weight file that a metric or an adapter asks for.
 
-``sha256`` is what the publisher says: 64 digits, or the first digits where only those are published (torchvision puts
-eight into the file's name). None means that no published hash is known to us; then the hash of the first download is
-recorded on the user's machine and every later check holds the file to that, and for files out of a hub's cache to the
-hash that the hub itself gives.
+``sha256`` is the published hash: 64 digits (from the publisher, or from several users' records of the file), or the
+first digits where only those were found (eight in the file's name). None means that no published hash is known to us;
+then the hash of the first download is recorded on the user's machine and every later check holds the file to that, and
+files out of a hub's cache are held to the hash that the hub itself gives.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class Weights:
     """Exact size in bytes, where it is published."""
     sha256: str | None = None
     """Of the single file (of the archive, for one that is unpacked); see the module's first words."""
+    of: str | None = None
+    """For an entry of several files: the one that `size` and `sha256` are of."""
     restricted: bool = False
     """The licence forbids commercial use or adds conditions: it is shown before the download."""
 
@@ -102,7 +104,8 @@ _METRICS = (
         Url(f"{TORCHVISION}/alexnet-owt-7be5be79.pth", torch_hub=True),
         "BSD-3-Clause",
         mb=244.4,
-        sha256="7be5be79",
+        size=244_408_911,
+        sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
     ),
     Weights(
         "vgg16",
@@ -110,7 +113,8 @@ _METRICS = (
         Url(f"{TORCHVISION}/vgg16-397923af.pth", torch_hub=True),
         "BSD-3-Clause",
         mb=553.4,
-        sha256="397923af",
+        size=553_433_881,
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
     ),
     Weights(
         "squeezenet1_1",
@@ -118,7 +122,8 @@ _METRICS = (
         Url(f"{TORCHVISION}/squeezenet1_1-b8a52dc0.pth", torch_hub=True),
         "BSD-3-Clause",
         mb=5.0,
-        sha256="b8a52dc0",
+        size=4_958_839,
+        sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
     ),
     Weights(
         "dists",
@@ -140,6 +145,8 @@ _METRICS = (
             ),
         ),
         "MIT",
+        mb=1261.2,
+        size=1_261_181_618,
     ),
     Weights(
         "dino-vitb16",
@@ -160,30 +167,55 @@ _METRICS = (
     Weights(
         "clip-vit-l14-336",
         "clip_i",
-        Hub("timm/vit_large_patch14_clip_336.openai", ("open_clip_model.safetensors",)),
+        Hub(
+            "timm/vit_large_patch14_clip_336.openai",
+            ("open_clip_model.safetensors",),
+            "81e38efc4637de5023b10e75a7f9bd1c6fa6b010",
+        ),
         "MIT",
-        mb=1711.9,
+        mb=1711.8,
+        size=1_711_828_444,
+        sha256="fbc415c3d0d7b79faed8f5ccfb740c32b7c4f5ffe7283b851f89c6231c01a8e0",
     ),
     Weights(
         "clip-vit-b32",
         "clip_i_b32",
-        Hub("timm/vit_base_patch32_clip_224.openai", ("open_clip_model.safetensors",)),
+        Hub(
+            "timm/vit_base_patch32_clip_224.openai",
+            ("open_clip_model.safetensors",),
+            "a6f597a30f7b82c51704746581f9a4e41421e878",
+        ),
         "MIT",
         mb=605.1,
+        sha256="e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
     ),
     Weights(
         "dinov2-large",
         "dinov2",
-        Hub("facebook/dinov2-large", ("config.json", "model.safetensors")),
+        Hub(
+            "facebook/dinov2-large",
+            ("config.json", "model.safetensors"),
+            "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
+        ),
         "Apache-2.0",
         mb=1217.5,
+        size=1_217_522_888,
+        sha256="399fba97a95f22c36834418bc69373364a99af3a1153da1c0fb31db567c92e23",
+        of="model.safetensors",
     ),
     Weights(
         "dinov2-small",
         "dinov2_small",
-        Hub("facebook/dinov2-small", ("config.json", "model.safetensors")),
+        Hub(
+            "facebook/dinov2-small",
+            ("config.json", "model.safetensors"),
+            "ed25f3a31f01632728cabb09d1542f84ab7b0056",
+        ),
         "Apache-2.0",
-        mb=88.3,
+        mb=88.2,
+        size=88_249_960,
+        sha256="ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1",
+        of="model.safetensors",
     ),
     Weights(
         "face-onnx",
@@ -206,13 +238,16 @@ _METRICS = (
         ),
         "Apache-2.0",
         mb=95.6,
-        sha256="6726825d",
+        size=95_628_359,
+        sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     ),
     Weights(
         "musiq-koniq",
         "musiq",
         Hub("chaofengc/IQA-PyTorch-Weights", ("musiq_koniq_ckpt-e95806b9.pth",)),
         "PolyForm-Noncommercial-1.0.0 (pyiqa); MUSIQ: Apache-2.0",
+        mb=108.6,
+        size=108_610_983,
         sha256="e95806b9",
         restricted=True,
     ),

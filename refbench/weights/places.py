@@ -230,7 +230,11 @@ def verify(name: str, *, fresh: bool = False) -> Verdict:
     if path is None:
         return Verdict(name, "missing", why=missing(name) or "")
     if path.is_dir():
-        verdicts = [_check(weights, path, file, None, None, fresh) for file in content(weights, path)]
+        verdicts = [
+            _check(weights, path, file, *((weights.size, weights.sha256) if named else (None, None)), fresh)
+            for file in content(weights, path)
+            for named in [weights.of == file.relative_to(path).as_posix()]
+        ]
         worst = next((found for found in verdicts if not found.good), None)
         if worst is not None:
             return worst
@@ -246,7 +250,7 @@ def content(weights: Weights, path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     source = weights.source
-    wanted = ("*",)
+    wanted: tuple[str, ...] = ("*",)
     if isinstance(source, Hub):
         wanted = source.files
     elif isinstance(source, Url) and source.members:
@@ -315,6 +319,8 @@ def digest(path: Path, *, fresh: bool = False) -> str:
 def known_sha256(name: str) -> str | None:
     """The hash that stands on a card: of the file that lies here, else the published one (None where there is none)."""
     path = locate(name)
+    if path is not None and path.is_dir() and entry(name).of is not None:
+        path = path / str(entry(name).of)
     if path is not None and path.is_file():
         return hub_hash(path) or digest(path)
     published = entry(name).sha256

@@ -343,6 +343,7 @@ def test_wrong_options_are_refused_before_anything_is_loaded(wrong: dict[str, An
         load_adapter("flux-kontext-inpaint", **wrong)
 
 
+@pytest.mark.slow
 def test_in_a_child_process_with_batches(folders: dict[str, Path]) -> None:
     from refbench.adapters.contained import open_contained
 

@@ -245,15 +245,12 @@ def test_refine_anything_runs_on_a_tiny_qwen_with_its_loras(
     assert (out != RED).any()
 
 
-@pytest.mark.parametrize("name", ["omnigen2", "imagecritic"])
-def test_in_its_own_process_through_the_protocol(name: str, tmp_path: Path) -> None:
-    checkout = standins.write_checkout(tmp_path / "checkout", name)
-    options = {"checkout": str(checkout), "size": 64, "paste_back": True, **weights_of(name, tmp_path)}
-    if name == "imagecritic":
-        options["accept_licence"] = "CC-BY-NC-4.0"
-    with open_contained(name, runner="python", options=options) as adapter:
+def test_in_its_own_process_through_the_protocol(tmp_path: Path) -> None:
+    checkout = standins.write_checkout(tmp_path / "checkout", "omnigen2")
+    options = {"checkout": str(checkout), "size": 64, "focus": True, "paste_back": True}
+    with open_contained("omnigen2", runner="python", options=options | weights_of("omnigen2", tmp_path)) as adapter:
         assert adapter.isolation == "process"
-        assert adapter.card.name == name + ("+focus+paste-back" if name == "imagecritic" else "+paste-back")
+        assert adapter.card.name == "omnigen2+focus+paste-back"
         (done,) = adapter.refine_batch([inputs()])
     assert done.error is None
     assert done.image is not None

@@ -21,6 +21,7 @@ from refbench.metrics.learned import base, embedders, similarity, trunks
 from refbench.metrics.learned.base import random_weights
 from refbench.metrics.learned.plain import PLAIN
 from refbench.metrics.registry import METRICS, default_metrics, expanded, is_learned, make_metrics
+from refbench.weights import CATALOGUE
 from tests.metrics.scenes import halfway, scene
 
 SMALL = ["lpips_alex", "lpips_vgg", "lpips_squeeze", "vgg_distance", "dists", "dreamsim_single", "dinov2_small"]
@@ -164,6 +165,30 @@ def test_bfloat16_stays_near_and_is_another_card(monkeypatch: pytest.MonkeyPatch
     assert all(before[name] != after[name].hash for name in names)
 
 
+def test_the_features_of_fid_are_pytorch_fids_after_clean_fids_resizing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pytorch_fid")
+    pytest.importorskip("cleanfid")
+    from pytorch_fid import inception as library
+
+    from refbench.metrics.learned import suitewide
+    from refbench.metrics.learned.plain import inception_features
+
+    images = [scene().target, halfway(scene())]
+    found = suitewide.features(images, "cpu")
+    with torch.inference_mode():
+        expected = torch.cat([inception_features(image) for image in images]).numpy()
+    assert found.shape == (2, 2048)
+    assert np.allclose(found, expected, atol=1e-5, rtol=1e-5)
+    # A state of the published form is loaded through the library's own constructor, which would download it.
+    state = library._inception_v3(num_classes=1008, aux_logits=False, weights=None).state_dict()
+    monkeypatch.setattr(base, "_seed", None)
+    monkeypatch.setattr(base, "_networks", {})
+    monkeypatch.setattr(suitewide, "load_state", lambda name: {"inception-fid": state}[name])
+    loaded = suitewide.inception("cpu").state_dict()
+    assert torch.equal(loaded["blocks.0.0.conv.weight"], state["Conv2d_1a_3x3.conv.weight"])
+    assert library.load_state_dict_from_url.__module__.startswith("torch"), "the library is left as it was"
+
+
 # ---- cards, names, availability
 
 
@@ -196,6 +221,8 @@ class TestRealFiles:
         monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         monkeypatch.setattr(base, "_seed", None)
+        for name in ("clip-vit-b32", "dinov2-small"):  # drawn numbers stand in for the published ones
+            monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], sha256=None, size=None))
         base.forget_networks()
         yield
         base.forget_networks()
@@ -212,8 +239,6 @@ class TestRealFiles:
         import lpips
         from torchvision.models import squeezenet1_1
 
-        from refbench.weights import CATALOGUE
-
         torch.manual_seed(5)
         state = squeezenet1_1(weights=None).state_dict()
         path = tmp_path / "weights" / "squeezenet1_1-b8a52dc0.pth"
@@ -221,7 +246,7 @@ class TestRealFiles:
         torch.save(state, path)
         with pytest.raises(RefbenchError, match="Expected the weights 'squeezenet1_1'"):
             values("lpips_squeeze", [scene()], [halfway(scene())])
-        entry = replace(CATALOGUE["squeezenet1_1"], sha256=None)
+        entry = replace(CATALOGUE["squeezenet1_1"], sha256=None, size=None)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(CATALOGUE, "squeezenet1_1", entry)
             found = values("lpips_squeeze", [scene()], [halfway(scene())])[0]

@@ -187,16 +187,32 @@ def hub_file(root: Path, repo: str, file: str, data: bytes, *, blob: str | None 
 def test_the_cache_of_the_hub_is_read_and_its_own_hash_is_held_against_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link = hub_file(tmp_path / "hf", "timm/vit_base_patch32_clip_224.openai", "open_clip_model.safetensors", FILE)
-    assert locate("clip-vit-b32") == link
-    assert verify("clip-vit-b32").status == "ok"
-    assert known_sha256("clip-vit-b32") == SHA
+    add(monkeypatch, Weights("one", "a test", Hub("a/one", ("model.safetensors",)), "MIT"))
+    link = hub_file(tmp_path / "hf", "a/one", "model.safetensors", FILE)
+    assert locate("one") == link
+    assert verify("one").status == "ok"
+    assert known_sha256("one") == SHA
     blob = link.resolve()
     blob.write_bytes(FILE[:-4] + b"\0\0\0\0")
-    found = verify("clip-vit-b32")
+    found = verify("one")
     assert found.status == "wrong"
-    with pytest.raises(RefbenchError, match=r"'clip-vit-b32'.*SHA-256"):
-        require("clip-vit-b32")
+    with pytest.raises(RefbenchError, match=r"'one'.*SHA-256"):
+        require("one")
+
+
+def test_the_named_file_of_several_is_held_to_its_published_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Hub("a/two", ("config.json", "model.safetensors"), "c" * 40)
+    add(monkeypatch, Weights("two", "a test", source, "MIT", size=len(FILE), sha256=SHA, of="model.safetensors"))
+    folder = tmp_path / "cache" / "weights" / "two"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(FILE)
+    assert verify("two").good
+    assert known_sha256("two") == SHA
+    (folder / "model.safetensors").write_bytes(FILE[:-4] + b"abcd")
+    assert verify("two").status == "wrong"
 
 
 def test_a_repository_is_here_only_when_every_file_and_every_shard_is(

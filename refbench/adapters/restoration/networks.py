@@ -19,9 +19,9 @@ class ResidualDenseBlock(nn.Module):
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
-        for n in range(5):
-            out = features if n == 4 else growth
-            setattr(self, f"conv{n + 1}", nn.Conv2d(features + n * growth, out, 3, padding=1))
+        for n in range(4):
+            setattr(self, f"conv{n + 1}", nn.Conv2d(features + n * growth, growth, 3, padding=1))
+        self.conv5 = nn.Conv2d(features + 4 * growth, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, features, H, W) in and out."""

@@ -130,6 +130,8 @@ class Caller:
     timeout_s: float = 180.0
     attempts: int = 5
     per_minute: float = 10.0
+    patience_s: float = 570.0
+    """For one sample: no further attempt begins that could end later, below the run's own --timeout of 600 s."""
     _client: Any = field(default=None, repr=False)
 
     def scrub(self, text: str) -> str:
@@ -157,7 +159,7 @@ class Caller:
             StopError: no sample can have one now.
         """
         chance = random.Random(seed)
-        lost = 0.0
+        lost, begun = 0.0, time.monotonic()
         reading, wait = Reading("failed"), 0.0
         for attempt in range(1, self.attempts + 1):
             if attempt > 1:
@@ -187,9 +189,11 @@ class Caller:
                         f"it asks to wait {wait:.0f} s ({reading.why}); run the same command again after that"
                     )
                 )
+            if time.monotonic() - begun + wait + self.timeout_s > self.patience_s:
+                break
         why = reading.why
         if reading.kind == "retry":
-            why = f"{why}, {self.attempts} times"
+            why = f"{why}, {attempt} times" if attempt > 1 else why
             if not reading.paid and status in (0, 429):  # nothing is wrong with this sample: leave it open
                 hint = "run the same command again later" + (", or with less -o requests_per_minute" if status else "")
                 raise StopError(self._sentence(f"{why}; {hint}"))

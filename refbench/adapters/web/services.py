@@ -7,6 +7,7 @@ What could be tried here is a local server that speaks these formats; no service
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -123,7 +124,7 @@ class GeminiImage(WebEditor):
         if not self.price.out:
             return self.price.per_image if usage else 0.0
         out = usage.get("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
-        return round((usage.get("promptTokenCount", 0) * self.price.image_in + out * self.price.out) / 1e6, 6)
+        return round(float(usage.get("promptTokenCount", 0) * self.price.image_in + out * self.price.out) / 1e6, 6)
 
     def read_error(self, status: int, error: dict[str, Any]) -> Reading:
         """As all services; a wrong key is told by HTTP 400 with a reason, patience by a RetryInfo."""
@@ -157,17 +158,26 @@ class GPTImage(WebEditor):
         "gpt-image",
         "OpenAI's image model by its images/edits interface, with the mask as alpha.",
         "https://platform.openai.com/docs/api-reference/images/createEdit",
-        0.12,
+        0.113,
     )
     service = "the OpenAI API"
     variable = "OPENAI_API_KEY"
     url = "https://api.openai.com/v1"
     default_model = "gpt-image-1.5"
     prices: ClassVar[Mapping[str, Price]] = {
-        "gpt-image-1.5": Price(0.12, 0.33, text_in=5.0, image_in=8.0, out=32.0),
-        "gpt-image-1": Price(0.15, 0.41, text_in=5.0, image_in=10.0, out=40.0),
-        "gpt-image-1-mini": Price(0.02, 0.09, text_in=2.0, image_in=2.5, out=8.0),
+        "gpt-image-1.5": Price(0.113, 0.167, text_in=5.0, image_in=8.0, out=32.0),
+        "gpt-image-1": Price(0.14, 0.208, text_in=5.0, image_in=10.0, out=40.0),
+        "gpt-image-1-mini": Price(0.013, 0.017, text_in=2.0, image_in=2.5, out=8.0),
     }
+    """At medium quality and high fidelity (which mini has not); the options change them."""
+    out_tokens: ClassVar[Mapping[str, tuple[int, int]]] = {
+        "low": (272, 408),
+        "medium": (1056, 1584),
+        "high": (4160, 6240),
+    }
+    """Of a square answer, and of the longest."""
+    in_tokens: ClassVar[Mapping[str, tuple[int, int]]] = {"low": (1200, 1400), "high": (9520, 14200)}
+    """Of draft and reference: squares, and at most."""
     mask_words = "The transparent part of the mask is the region."
 
     def __init__(
@@ -184,6 +194,14 @@ class GPTImage(WebEditor):
             )
         super().__init__(**options)
         self.quality, self.input_fidelity = quality, input_fidelity
+        if self.price.out:
+            fidelity = "low" if self.model.endswith("-mini") else input_fidelity
+            about, most = (
+                (600 * self.price.text_in + taken * self.price.image_in + given * self.price.out) / 1e6
+                for taken, given in zip(self.in_tokens[fidelity], self.out_tokens[quality], strict=True)
+            )
+            self.price = dataclasses.replace(self.price, per_image=round(about, 3), most=round(most, 3))
+            self.card = self.card.model_copy(update={"price_per_image_usd": self.price.per_image})
 
     def headers(self, key: str) -> Mapping[str, str]:
         """A bearer token."""
@@ -231,7 +249,7 @@ class GPTImage(WebEditor):
         usd = (
             text * self.price.text_in + pictures * self.price.image_in + usage.get("output_tokens", 0) * self.price.out
         )
-        return round(usd / 1e6, 6)
+        return round(float(usd) / 1e6, 6)
 
     def read_error(self, status: int, error: dict[str, Any]) -> Reading:
         """As all services; moderation is a refusal, and a spent quota comes as HTTP 429 too."""

@@ -287,8 +287,6 @@ class DISTS(Learned):
 
     def values(self, views: Sequence[View]) -> list[float | None]:
         """The numbers for several outputs."""
-        import torch
-
         model = dists_network(self.device)
         found: list[float | None] = [0.0] * len(views)
         left = [at for at, view in enumerate(views) if not view.same]
@@ -299,6 +297,6 @@ class DISTS(Learned):
                     to_tensor([view.image for view in chosen], self.device),
                     to_tensor([view.known.target for view in chosen], self.device),
                 )
-            for place, value in zip(group, torch.atleast_1d(made).double().cpu().tolist(), strict=True):
+            for place, value in zip(group, made.reshape(-1).double().cpu().tolist(), strict=True):
                 found[left[place]] = value
         return found

@@ -223,14 +223,14 @@ class DreamSim(Embedder):
                     return _random_dreamsim(self.kind)
                 # dreamsim asks torch.hub for DINO's code and weights; it is handed the same class with the weights
                 # that lie here, and torch's own folder stays as it is.
-                torch.hub.load = lambda *_, **__: _dino(self.files[-1])  # type: ignore[method-assign,assignment]
-                torch.hub.set_dir = lambda _: None  # type: ignore[method-assign,assignment]
+                torch.hub.load = lambda *_, **__: _dino(self.files[-1])
+                torch.hub.set_dir = lambda d: None
                 return library_module.dreamsim(
                     pretrained=True, device="cpu", cache_dir=str(folder), dreamsim_type=self.kind
                 )[0]
             finally:
                 ViTExtractor.create_model = create
-                torch.hub.load, torch.hub.set_dir = hub  # type: ignore[method-assign]
+                torch.hub.load, torch.hub.set_dir = hub
 
         found = network(self.name, device, build)
         for extractor in found.extractor_list:  # it moves its inputs itself

@@ -74,8 +74,8 @@ def aligned(image: Image, box: NDArray[np.generic], side: int = 112) -> Image:
     all_points = np.array([[shape.part(i).x, shape.part(i).y] for i in range(68)], dtype=np.float64)
     points = np.stack([all_points[start:stop].mean(axis=0) for start, stop in POINTS])
     matrix = similarity(points, PLACES * (side / 112.0))
-    found: Image = cv2.warpAffine(np.ascontiguousarray(image), matrix, (side, side), flags=cv2.INTER_LINEAR)
-    return found
+    found = cv2.warpAffine(np.ascontiguousarray(image), matrix, (side, side), flags=cv2.INTER_LINEAR)
+    return np.asarray(found, dtype=np.uint8)
 
 
 def similarity(points: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -65,8 +65,6 @@ class Quality(Learned):
 
     def values(self, views: Sequence[View]) -> list[float | None]:
         """The numbers for several outputs."""
-        import torch
-
         model = self.model()
         images = [self.region(view, view.output) for view in views]
         found: list[float | None] = [None] * len(views)
@@ -76,7 +74,7 @@ class Quality(Learned):
                 batch.append(to_tensor([_bounded(views[at].known.target) for at in group], self.device))
             with inference(self.device):
                 made = model(*batch)
-            for at, value in zip(group, torch.atleast_1d(made.squeeze()).double().cpu().tolist(), strict=True):
+            for at, value in zip(group, made.reshape(-1).double().cpu().tolist(), strict=True):
                 found[at] = value if np.isfinite(value) else None
         return found
 

@@ -116,18 +116,23 @@ def target_stages(
     """
     import torch
 
+    full = f"{trunk}.{part}"
+    name = f"trunk.{trunk}"
+    waiting = {id(v.known): v.known for v in views if name not in v.known.shared and not v.known.has_apart(full, card)}
+    new = list(waiting.values())
+    for group in by_shape([known.target for known in new]):
+        passed = stages(trunk, to_tensor([new[at].target for at in group], device))
+        for place, at in enumerate(group):
+            new[at].shared[name] = [stage[place : place + 1] for stage in passed]
+
     def made(view: View) -> Arrays:
-        name = f"trunk.{trunk}"
-        shared = view.known.shared
-        if name not in shared:
-            shared[name] = stages(trunk, to_tensor([view.known.target], device))
-        found = chosen(shared[name])  # type: ignore[arg-type]
+        found = chosen(view.known.shared[name])  # type: ignore[arg-type]
         kind = np.float16 if half else np.float32
         return {str(at): stage[0].cpu().numpy().astype(kind) for at, stage in enumerate(found)}
 
     out = []
     for view in views:
-        arrays = view.known.apart(f"{trunk}.{part}", card, lambda view=view: made(view), KEPT_MB)  # type: ignore[misc]
+        arrays = view.known.apart(full, card, lambda view=view: made(view), KEPT_MB)  # type: ignore[misc]
         out.append([torch.from_numpy(arrays[str(at)]).to(device).float()[None] for at in range(len(arrays))])
     return out
 
@@ -181,4 +186,4 @@ def _stride(trunk: str, stage: int) -> int:
 
 def large(image: Image) -> bool:
     """Whether an image is passed in tiles."""
-    return image.shape[0] * image.shape[1] > WHOLE
+    return bool(image.shape[0] * image.shape[1] > WHOLE)
