@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.adapters.light import masked_blur, match_levels, shrink_mask, to_lab, to_rgb
+from refbench.adapters.light import masked_blur, shrink_mask, to_lab, to_rgb
 from refbench.adapters.opencv import cv2
 from refbench.images import Image, Mask, mask_box, resize
 from refbench.schema import AdapterCard, Box, Inputs
@@ -113,14 +113,15 @@ def transfer(draft: Float, mask: Mask, reference: Float, coarse: float) -> Float
 
 
 def _match(source: Float, to: Float, mask: Mask) -> Float:
-    """The reference's coarse colours brought to the draft's, for comparing only."""
-    stacked = np.concatenate([source.reshape(-1, 3), to[mask]])[None]
-    where = np.zeros(stacked.shape[:2], bool)
-    where[0, : source.shape[0] * source.shape[1]] = True
-    goal = np.resize(to[mask], (int(where.sum()), 3))[None]
-    aligned = np.zeros_like(stacked)
-    aligned[0, : goal.shape[1]] = goal[0]
-    return match_levels(stacked, aligned, where)[0, : goal.shape[1]].reshape(source.shape)
+    """The reference's coarse colours brought to the draft's, for comparing only.
+
+    Colour transfer after Reinhard et al. (IEEE CG&A 2001), in Lab, with gains kept in [0.6, 1.6].
+    """
+    here, there = source.reshape(-1, 3), np.resize(to[mask], (source.shape[0] * source.shape[1], 3))
+    if len(here) < 16:
+        return source
+    gain = np.clip((there.std(0) + 1.0) / (here.std(0) + 1.0), 0.6, 1.6)
+    return np.asarray((source - here.mean(0)) * gain + there.mean(0), np.float32)
 
 
 def _places(mask: Mask) -> NDArray[np.int64]:

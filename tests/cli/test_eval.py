@@ -206,7 +206,7 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["-m", "identty"], "Unknown model 'identty': did you mean identity?"),
+            (["-m", "identty"], "Unknown model 'identty': did you mean identity"),
             (["-m", "identity,sharpn"], "Unknown model 'sharpn': did you mean sharpen"),
             (["-m", "nothing/here.py"], "nothing is there"),
             (["-m", ","], "names"),
