@@ -53,7 +53,12 @@ def _where(given: object, what: str) -> str:
 def _image(given: str | os.PathLike[str] | Image, what: str) -> Image:
     if isinstance(given, str | os.PathLike):
         return load_image(given)
-    array = np.asarray(given)
+    if not isinstance(given, np.ndarray):
+        raise RefbenchError(
+            f"Expected a path or an (H, W, 3) uint8 array as {what}, but got a {type(given).__name__}; of an adapter "
+            "that answers with an image and facts give the image alone."
+        )
+    array = given
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise RefbenchError(
             f"Expected an (H, W, 3) uint8 array as {what}, but got {array.dtype} of shape {array.shape}; convert it to "

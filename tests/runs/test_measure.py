@@ -16,7 +16,7 @@ from refbench.metrics.contract import card_hash
 from refbench.metrics.measurer import Measurer
 from refbench.runs import measure as stage
 from refbench.runs.answers import AnswerStore, needed
-from refbench.runs.api import metric_state
+from refbench.runs.api import measure, metric_state
 from refbench.runs.folder import RunFolder
 from refbench.runs.generate import generate, pixels_sha256
 from refbench.runs.progress import Silent
@@ -260,3 +260,9 @@ def test_memory_holds_one_chunk(tmp_path: Path, cards: dict[str, MetricCard], mo
     monkeypatch.setattr(type(SUITE), "truth", truth)
     go(run, cards, None)
     assert most <= stage.CHUNK + 1  # the suite itself keeps the last one it decoded
+
+
+def test_an_answer_with_its_facts_is_not_taken_for_an_image() -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(RefbenchError, match="as output, but got a tuple"):
+        measure((image, {"pose": "box"}), image)  # type: ignore[arg-type]
