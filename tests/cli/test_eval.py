@@ -242,7 +242,7 @@ class TestWrongInput:
 
 
 class TestRunFolders:
-    def refused(self, done: Done, *words: str) -> None:
+    def assert_refused(self, done: Done, *words: str) -> None:
         assert (done.code, done.out) == (2, "")
         for word in words:
             assert word in done.sentence
@@ -250,21 +250,23 @@ class TestRunFolders:
     def test_one_of_another_suite(self, cli: Cli, finished: Path, here: Path) -> None:
         other = write_tiny(here / "other", 4)
         before = (finished / "manifest.json").read_bytes()
-        self.refused(cli("eval", "-m", "identity", "-s", other, "--out", finished), "hash", "--out")
+        self.assert_refused(cli("eval", "-m", "identity", "-s", other, "--out", finished), "hash", "--out")
         assert (finished / "manifest.json").read_bytes() == before
 
     def test_one_of_another_model_or_limit(self, cli: Cli, finished: Path, suite: Path) -> None:
-        self.refused(cli("eval", "-m", "sharpen", "-s", suite, "--out", finished), "model", "identity", "sharpen")
-        self.refused(cli("eval", "-m", "identity", "-s", suite, "--limit", 2, "--out", finished), "limit")
+        self.assert_refused(
+            cli("eval", "-m", "sharpen", "-s", suite, "--out", finished), "model", "identity", "sharpen"
+        )
+        self.assert_refused(cli("eval", "-m", "identity", "-s", suite, "--limit", 2, "--out", finished), "limit")
 
     def test_measuring_with_another_suite(self, cli: Cli, finished: Path, here: Path) -> None:
-        self.refused(cli("measure", finished, "--suite", write_tiny(here / "other", 4)), "hash")
+        self.assert_refused(cli("measure", finished, "--suite", write_tiny(here / "other", 4)), "hash")
 
     def test_a_broken_manifest(self, cli: Cli, finished: Path, suite: Path, here: Path) -> None:
         run = Path(shutil.copytree(finished, here / "run"))
         (run / "manifest.json").write_text('{"format": 1, ')
         for arguments in (["eval", "-m", "identity", "-s", suite, "--out", "run"], ["measure", "run"]):
-            self.refused(cli(*arguments), "manifest.json", "broken")
+            self.assert_refused(cli(*arguments), "manifest.json", "broken")
         assert len(list((run / "outputs").rglob("*.png"))) == 6
 
     def test_a_broken_record_line(self, cli: Cli, finished: Path, suite: Path, here: Path) -> None:
@@ -272,7 +274,7 @@ class TestRunFolders:
         lines = (run / "records.jsonl").read_text().splitlines(keepends=True)
         (run / "records.jsonl").write_text("".join([*lines[:2], "{broken}\n", *lines[3:]]))
         for arguments in (["eval", "-m", "identity", "-s", suite, "--out", "run"], ["measure", "run"]):
-            self.refused(cli(*arguments), "line 3", "records.jsonl")
+            self.assert_refused(cli(*arguments), "line 3", "records.jsonl")
 
     def test_a_torn_last_line_is_done_again(self, cli: Cli, finished: Path, suite: Path, here: Path) -> None:
         run = Path(shutil.copytree(finished, here / "run"))
@@ -288,31 +290,31 @@ class TestRunFolders:
         image = next((run / "outputs").rglob("*.png"))
         save_png(image, 255 - load_image(image))
         (run / "scores.parquet").unlink()
-        self.refused(cli("measure", "run"), image.name, "changed")
+        self.assert_refused(cli("measure", "run"), image.name, "changed")
 
     def test_a_damaged_score_table_is_measured_again(self, cli: Cli, finished: Path, here: Path) -> None:
         run = Path(shutil.copytree(finished, here / "run"))
         (run / "scores.parquet").write_bytes(b"PAR1 damaged")
-        self.refused(cli("measure", "run"), "scores.parquet", "delete it")
+        self.assert_refused(cli("measure", "run"), "scores.parquet", "delete it")
         (run / "scores.parquet").unlink()
         assert cli("measure", "run").code == 0
 
     def test_no_run_there(self, cli: Cli, here: Path) -> None:
-        self.refused(cli("measure", "nothing"), "Expected a run folder")
+        self.assert_refused(cli("measure", "nothing"), "Expected a run folder")
 
     def test_a_file_in_its_place(self, cli: Cli, suite: Path, here: Path) -> None:
         (here / "file").write_text("")
         for out in ("file", "file/run"):
-            self.refused(cli("eval", "-m", "identity", "-s", suite, "--out", out), "file", "--out")
+            self.assert_refused(cli("eval", "-m", "identity", "-s", suite, "--out", out), "file", "--out")
 
     def test_a_folder_with_other_things(self, cli: Cli, suite: Path, here: Path) -> None:
         (here / "thesis.tex").write_text("")
-        self.refused(cli("eval", "-m", "identity", "-s", suite, "--out", here), "other files")
+        self.assert_refused(cli("eval", "-m", "identity", "-s", suite, "--out", here), "other files")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_a_folder_that_cannot_be_written(self, cli: Cli, suite: Path, here: Path) -> None:
         (here / "locked").mkdir(mode=0o500)
-        self.refused(cli("eval", "-m", "identity", "-s", suite, "--out", "locked/run"), "--out")
+        self.assert_refused(cli("eval", "-m", "identity", "-s", suite, "--out", "locked/run"), "--out")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
     def test_a_disk_that_is_full_loses_nothing(self, cli: Cli, suite: Path, here: Path) -> None:
@@ -325,7 +327,7 @@ class TestRunFolders:
         try:
             model = adapter_file(here, NOISE)
             done = cli("eval", "-m", model, "-s", suite, "--out", "disk/run")
-            self.refused(done, "No space left")
+            self.assert_refused(done, "No space left")
             records = [json.loads(line) for line in (here / "disk/run/records.jsonl").read_text().splitlines()]
             assert records, "what was finished before is recorded"
             assert all(record["status"] == "ok" for record in records)
