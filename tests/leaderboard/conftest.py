@@ -37,7 +37,7 @@ def make_run(folder: Path, model: str, spec: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     from tiny import write_tiny
 
     from refbench.leaderboard.submission import submit
@@ -47,8 +47,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setattr("refbench.runs.health.doctor_result", lambda *_: {})
         spec = str(write_tiny(root / "tiny"))
         run = make_run(root / "run", "sharpen", spec)
-        entry = submit(run, root / "entries", submitter="The testers", archive=True)
-        yield World(load_suite(spec), spec, run, entry, root / "entries" / "sharpen-outputs.zip")
+    entry = submit(run, root / "entries", submitter="The testers", archive=True)
+    return World(load_suite(spec), spec, run, entry, root / "entries" / "sharpen-outputs.zip")
 
 
 @pytest.fixture
