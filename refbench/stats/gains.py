@@ -213,7 +213,9 @@ def clipped(table: Gains, cards: Mapping[str, MetricCard]) -> Floats:
     """(S, M) recoveries of single samples, clipped to [-100, 100]; NaN where the sample's gap is too small."""
     out = np.full(table.gain.shape, np.nan)
     for m, name in enumerate(table.metrics):
-        usable = table.defined[:, m] & (table.gap[:, m] >= MIN_GAP_TOLERANCES * cards[name].tolerance)
+        # A card without tolerance has no floor, but a truth that is no better than the trivial answer scores nothing.
+        floor = MIN_GAP_TOLERANCES * cards[name].tolerance
+        usable = table.defined[:, m] & (table.gap[:, m] >= floor) & (table.gap[:, m] > 0)
         out[usable, m] = np.clip(100.0 * table.gain[usable, m] / table.gap[usable, m], -100.0, 100.0)
     return out
 

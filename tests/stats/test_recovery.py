@@ -232,6 +232,18 @@ def test_per_sample_recoveries_are_clipped_and_leave_out_what_has_no_gap() -> No
     assert list(found.columns) == ["sample", "metric", "axis", "recovery"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_card_without_tolerance_leaves_out_samples_whose_truth_is_no_better_than_the_trivial_answer() -> None:
+    # A count (say, matched keypoints) has tolerance 0: a gap of 0 passes its floor, and must not be divided by.
+    cards = {"m": card("m", tolerance=0.0)}
+    draft, truth = {("a", "m"): 3.0, ("b", "m"): 3.0}, {("a", "m"): 3.0, ("b", "m"): 5.0}
+    for value in (3.0, 1.0):  # as good as the draft (0 / 0), and worse (-2 / 0)
+        run = frame({("a", "m"): value, ("b", "m"): value})
+        found = per_sample(run, answers(draft=draft, target=truth), cards)
+        assert list(found["sample"]) == ["b"]
+        assert found["recovery"].item() == pytest.approx(100 * (value - 3) / 2)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     scale=st.floats(0.01, 100.0),
