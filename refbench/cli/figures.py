@@ -48,7 +48,8 @@ def figures(
 ) -> None:
     """Draw figures for a paper: PDF, PNG, the CSV behind each and LaTeX to include it, and LaTeX tables.
 
-    Kinds: qualitative, qualitative_categories, axes, categories, wins, cost, ablation, correlation, audit, tables.
+    Kinds: qualitative, qualitative_categories, qualitative_all, axes, categories, wins, cost, ablation, correlation,
+    audit, tables.
     """
     from refbench.cli import show
     from refbench.report.figures import make_figures

@@ -17,7 +17,7 @@ from refbench.errors import RefbenchError
 from refbench.report.charts import COLUMNS, cell, interval, limits, row
 from refbench.report.drawn import Drawn
 from refbench.report.study import Run, Study
-from refbench.report.style import INK, MUTED, RULE, Style, colours, markers, rc
+from refbench.report.style import INK, MUTED, RULE, Style, colours, markers, rc, text_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +74,16 @@ def curve_names(log: pd.DataFrame, most: int = 2) -> list[str]:
     return wanted[:most]
 
 
+def curve_title(name: str) -> str:
+    """A logged value's name as a reader knows it: near/right is the PSNR with the right reference, laid near."""
+    head, _, tail = name.partition("/")
+    if tail == "right":
+        return f"PSNR, dB ({head})" if head else "PSNR, dB"
+    if head == "reward":
+        return f"{tail} reward"
+    return name.replace("_", " ").replace("/", ", ")
+
+
 def smooth(values: Sequence[float]) -> list[float]:
     """Centred running mean over 1/SHARE of the values (so it does not lag); the window shrinks at both ends."""
     array = np.asarray(values, dtype=np.float64)
@@ -125,23 +135,25 @@ def ablation_chart(
         figure = plt.figure(figsize=(width, min(height, style.height)), layout="constrained")
         halves: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1.35)) if drawn else (figure, None)
         left, right = halves
+        figure.set_layout_engine("constrained", h_pad=0.05, w_pad=0.05)
         _stages(left.subplots(), runs, study, style)
         if right is not None:
-            across = min(2, len(drawn))
-            panels = right.subplots(lines, across, squeeze=False)
-            for ax in list(panels.flat)[len(drawn) :]:
-                ax.set_axis_off()
-            for ax, (label, name, values) in zip(panels.flat, drawn, strict=False):
+            # An odd number of curves leaves no hole: the first is as wide as two.
+            cells = right.add_gridspec(lines, 2)
+            places = [cells[0, :]] if len(drawn) % 2 else []
+            places += [cells[line, side] for line in range(len(places), lines) for side in (0, 1)]
+            for number, (place, (label, name, values)) in enumerate(zip(places, drawn, strict=True)):
+                ax = right.add_subplot(place)
                 colour = tint[runs[label].name]
                 ax.plot(values["step"], values[name], color=colour, alpha=0.3, linewidth=0.5 * style.line)
                 ax.plot(values["step"], smooth(values[name].tolist()), color=colour)
-                ax.set_title(f"{label}: {name}", fontsize=style.small, parse_math=False)
+                ax.set_title(f"{label}: {curve_title(name)}", fontsize=style.small, parse_math=False)
                 ax.margins(x=0.02)
                 ax.locator_params(nbins=4)
                 ax.yaxis.grid(True)
                 _short_steps(ax, values["step"].max())
-            for ax in panels[-1]:
-                ax.set_xlabel("Step", fontsize=style.small)
+                if number >= len(drawn) - 2:
+                    ax.set_xlabel("Step", fontsize=style.small)
     rows = [{"part": "recovery", "stage": s, "name": a, **row(r, cell(r, a))} for s, r in runs.items() for a in COLUMNS]
     rows += [
         {"part": "training", "stage": s, "name": n, "model": runs[s].name, "step": int(x), "value": float(y)}
@@ -179,10 +191,9 @@ def _stages(ax: Any, runs: Mapping[str, Run], study: Study, style: Style) -> Non
             interval(ax, x, cell(run, axis), tint[run.name], shape[run.name], across=False, style=style)
     for label, run in runs.items():
         ax.plot([], [], color=tint[run.name], marker=shape[run.name], linewidth=0, label=label)
-    room = 0.38 * style.text * 72 / len(COLUMNS)
-    ax.set_xticks(
-        range(len(COLUMNS)), [SHORT[a] for a in COLUMNS], fontsize=min(style.small, room / (0.5 * len("Consistency")))
-    )
+    room = 0.36 * style.text / len(COLUMNS)
+    widest = max(text_width(SHORT[a], style.small, style) for a in COLUMNS)
+    ax.set_xticks(range(len(COLUMNS)), [SHORT[a] for a in COLUMNS], fontsize=style.small * min(1.0, room / widest))
     ax.tick_params(axis="x", length=0, labelcolor=INK)
     ax.set_xlim(-0.5, len(COLUMNS) - 0.5)
     ax.set_ylim(*span)

@@ -16,7 +16,7 @@ from refbench.errors import RefbenchError
 from refbench.report.drawn import Drawn
 from refbench.report.labels import place_labels
 from refbench.report.study import Run, Study
-from refbench.report.style import AXIS_TITLES, INK, MUTED, RULE, Style, colours, markers, rc
+from refbench.report.style import AXIS_TITLES, INK, MUTED, RULE, Style, colours, markers, rc, readable, text_width
 from refbench.schema import AXES
 from refbench.stats.compare import TIE
 
@@ -39,32 +39,53 @@ def cell(run: Run, axis: str) -> Cell:
     return run.summary.mean if axis == "mean" else run.summary.axes[axis]
 
 
-def interval(ax: Axes, at: float, found: Cell, colour: str, marker: str, *, across: bool, style: Style) -> None:
-    """Draw one value with its interval; `across` lays it along x. A cell without value draws nothing."""
+def interval(
+    ax: Axes,
+    at: float,
+    found: Cell,
+    colour: str,
+    marker: str,
+    *,
+    across: bool,
+    style: Style,
+    size: float | None = None,
+    number_left: bool = False,
+) -> None:
+    """Draw one value with its interval; `across` lays it along x. A cell without value draws nothing.
+
+    Args:
+        size: of the marker, in points; None is the style's.
+        number_left: where the number of a value beyond the frame goes if not `across`: left of its triangle, else
+            right.
+    """
     if found.value is None:
         return
+    size = size or style.marker
     if found.value < FLOOR:
         spot = (FLOOR, at) if across else (at, FLOOR)
-        ax.plot(*spot, marker="<" if across else "v", color=colour, markersize=style.marker, clip_on=False)
-        offset, align = (
-            ((1.1 * style.marker, 0), ("left", "center")) if across else ((0, 1.1 * style.marker), ("center", "bottom"))
-        )
+        ax.plot(*spot, marker="<" if across else "v", color=colour, markersize=size, clip_on=False)
+        left = number_left and not across
         ax.annotate(
-            f"\u2212{-found.value:.0f}", spot, offset, textcoords="offset points", color=colour, fontsize=style.small,
-            ha=align[0], va=align[1],
+            f"\u2212{-found.value:.0f}", spot, ((-0.9 if left else 0.9) * style.marker, 0), textcoords="offset points",
+            color=readable(colour), fontsize=style.small, ha="right" if left else "left", va="center",
         )  # fmt: skip
         return
     ends = [found.low, found.high] if found.low is not None and found.high is not None else None
     if ends:
         span = [max(ends[0], FLOOR), min(ends[1], CEILING)]
         xs, ys = (span, [at, at]) if across else ([at, at], span)
-        ax.plot(xs, ys, color=colour, linewidth=1.2 * style.line, solid_capstyle="butt", zorder=2)
+        ax.plot(xs, ys, color=colour, linewidth=style.line, solid_capstyle="butt", zorder=2)
+        # Ends that are cut by the frame have no cap.
+        caps = [end for end, whole in zip(span, ends, strict=True) if end == whole]
+        where = (caps, [at] * len(caps)) if across else ([at] * len(caps), caps)
+        ax.plot(*where, linestyle="none", marker="|" if across else "_", color=colour, markersize=0.8 * size,
+                markeredgewidth=0.8 * style.line, zorder=2)  # fmt: skip
     spot = (found.value, at) if across else (at, found.value)
     ax.plot(
         *spot,
         marker=marker,
         color=colour,
-        markersize=style.marker,
+        markersize=size,
         markeredgecolor="white",
         markeredgewidth=0.35 * style.line,
         zorder=3,
@@ -96,28 +117,38 @@ def axes_chart(study: Study, style: Style) -> Drawn:
     with rc(style):
         height = (0.165 * len(runs) + 0.62) * style.font / 8
         figure, panels = plt.subplots(
-            1, 4, figsize=(style.text, min(height, style.height)), sharex=True, sharey=True, layout="constrained"
+            1, 4, figsize=(style.text, min(height, style.height)), sharey=True, layout="constrained"
         )
-        span = limits([cell(r, a) for r in runs for a in COLUMNS])
         for ax, axis in zip(panels, COLUMNS, strict=True):
+            span = limits([cell(r, axis) for r in runs])
             _reference_lines(ax, span, across=True)
             for place, run in enumerate(runs):
-                interval(ax, place, cell(run, axis), tint[run.name], shape[run.name], across=True, style=style)
-            ax.set_title(AXIS_TITLES[axis], fontweight="bold" if axis == "mean" else "normal")
+                interval(ax, place, cell(run, axis), tint[run.name], shape[run.name], across=True, style=style,
+                         size=0.8 * style.marker)  # fmt: skip
+            _title(ax, axis, style, style.text / 5.2)
             ax.set_xlim(*span)
             ax.set_ylim(-0.6, len(runs) - 0.4)
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
-            ax.set_xticks([v for v in (-50, 0, 50, 100) if span[0] <= v <= span[1]])
-        figure.set_layout_engine("constrained", w_pad=0.055)
+            step = 50 if span[1] - span[0] > 80 else 20 if span[1] - span[0] > 35 else 10
+            ax.set_xticks([v for v in range(-100, 121, step) if span[0] <= v <= span[1]])
+        figure.set_layout_engine("constrained", w_pad=0.055, h_pad=0.04)
         panels[0].set_yticks(range(len(runs)), [r.name for r in runs])
         figure.supxlabel("Recovery (0 = trivial answer, 100 = ground truth)", fontsize=style.small, color=MUTED)
     data = pd.DataFrame([row(r, cell(r, a), axis=a) for r in study.ranked for a in COLUMNS])
     caption = (
         f"Recovery on the three axes and their mean on suite {study.suite.name} {study.suite.version} "
-        f"({len(study.metas)} samples), best first. Bars are 95 % intervals: {study.runs[0].summary.method}."
+        f"({len(study.metas)} samples), best first; each panel has a range of its own. Bars are 95 % "
+        f"intervals (narrower than the marker where none is seen): {study.runs[0].summary.method}."
     )
     return Drawn("axes", figure, data, caption, wide=True)
+
+
+def _title(ax: Axes, axis: str, style: Style, room: float) -> None:
+    """A panel's title, smaller where it is wider than `room` inches."""
+    bold, text = axis == "mean", AXIS_TITLES[axis]
+    fits = min(1.0, room / text_width(text, style.font, style, bold=bold))
+    ax.set_title(text, fontsize=max(fits, 0.75) * style.font, fontweight="bold" if bold else "normal")
 
 
 def _reference_lines(ax: Axes, span: tuple[float, float], *, across: bool) -> None:
@@ -134,14 +165,21 @@ def categories_chart(study: Study, style: Style) -> Drawn:
 
     names = list(dict.fromkeys(c for run in study.runs for c in run.summary.categories))
     tint, shape = colours(study.names), markers(study.names)
-    step = 0.78 / max(len(study.runs), 1)
+    step = 0.86 / max(len(study.runs), 1)
+    # Two panels beside each other while their markers have room, else one below the other on a high page.
+    pitch = 72 * step * (0.45 * style.text - 0.05 * style.font) / max(len(names), 1)
+    low = 8.5 * style.font / 72
+    stacked = pitch < 1.5 * style.marker and 4 * low + 5 * style.font / 72 <= style.height
+    pitch *= 2 if stacked else 1
+    size = min(style.marker, max(0.85 * pitch, 0.5 * style.marker))
     with rc(style):
         figure, panels = plt.subplots(
-            2,
-            2,
-            figsize=(style.text, min(0.55 * style.text, style.height)),
+            4 if stacked else 2,
+            1 if stacked else 2,
+            figsize=(style.text, min(4 * low + 5 * style.font / 72 if stacked else 0.55 * style.text, style.height)),
             sharex=True,
             sharey=True,
+            squeeze=False,
             layout="constrained",
         )
         span = limits([r.summary.categories[c][a] for r in study.runs for c in r.summary.categories for a in COLUMNS])
@@ -154,8 +192,9 @@ def categories_chart(study: Study, style: Style) -> Drawn:
                     found = run.summary.categories.get(name, {}).get(axis)
                     if found is not None:
                         at = place + (number - (len(study.runs) - 1) / 2) * step
-                        interval(ax, at, found, tint[run.name], shape[run.name], across=False, style=style)
-            ax.set_title(AXIS_TITLES[axis], fontweight="bold" if axis == "mean" else "normal")
+                        interval(ax, at, found, tint[run.name], shape[run.name], across=False, style=style, size=size,
+                                 number_left=number > 0.6 * len(study.runs))  # fmt: skip
+            _title(ax, axis, style, style.text)
             ax.set_xticks(range(len(names)), [n.capitalize() for n in names])
             ax.tick_params(axis="x", length=0)
             ax.set_xlim(-0.5, len(names) - 0.5)
@@ -183,8 +222,9 @@ def _legend(figure: Any, study: Study, style: Style) -> None:
         Line2D([], [], color=tint[r.name], marker=shape[r.name], linewidth=0, markersize=style.marker, label=r.name)
         for r in study.ranked
     ]
-    widest = max(len(r.name) for r in study.ranked)
-    per_row = max(1, min(len(handles), int(style.text * 72 / ((0.52 * widest + 3.0) * style.small))))
+    widest = max(text_width(r.name, style.small, style) for r in study.ranked) + 3.0 * style.small / 72
+    per_row = max(1, min(len(handles), int(style.text / widest)))
+    per_row = -(-len(handles) // -(-len(handles) // per_row))  # lines of about one length
     figure.legend(handles=handles, loc="outside upper center", ncols=per_row, handletextpad=0.3)
 
 
@@ -216,10 +256,15 @@ def win_matrix(study: Study, style: Style, axis: str = "mean") -> Drawn:
                 share[i, j] = 100 * (won + tied / 2) / max(won + tied + lost, 1)
     with rc(style):
         unit = style.small / 72
-        margin = 0.5 * max(map(len, names)) * unit
-        square = min(3.2 * unit, (style.column - 2 * margin) / len(names), (style.height - margin) / len(names))
+        margin = max(text_width(name, style.small, style) for name in names) + 0.5 * unit
+        # Slanted names lean out to the right by the last one's run, and need their rise above.
+        lean = max(text_width(name, style.small, style) - (len(names) - i - 0.5) * 2 * unit
+                   for i, name in enumerate(names)) * 0.77 + 0.4 * unit  # fmt: skip
+        rise = 0.64 * margin + 1.5 * unit
+        square = min(3.2 * unit, (style.column - margin - lean) / len(names), (style.height - rise) / len(names))
         side = square * len(names)
-        figure, ax = plt.subplots(figsize=(side + 1.75 * margin + 0.1, side + margin + 0.15), layout="constrained")
+        wide = (side + margin + lean + 0.1, side + rise + 0.1)
+        figure, ax = plt.subplots(figsize=wide, layout="constrained")
         # The ends of the map are too dark to read on; half the range is plenty.
         ax.imshow(share, cmap="PuOr_r", vmin=-45, vmax=145, aspect="equal")
         for i in range(len(names)):
@@ -228,7 +273,8 @@ def win_matrix(study: Study, style: Style, axis: str = "mean") -> Drawn:
                     ax.text(j, i, "\u2013", ha="center", va="center", color=MUTED)
                 else:
                     part = 100 * found[names[i], names[j]][0] / max(sum(found[names[i], names[j]]), 1)
-                    ax.text(j, i, f"{part:.0f}", ha="center", va="center", color=INK, fontsize=style.small)
+                    ax.text(j, i, f"{part:.0f}", ha="center", va="center", color=INK,
+                            fontsize=min(style.small, 0.62 * square * 72))  # fmt: skip
         ax.set_xticks(range(len(names)), names, rotation=40, ha="left", rotation_mode="anchor")
         ax.set_yticks(range(len(names)), names)
         ax.tick_params(length=0, top=True, bottom=False, labeltop=True, labelbottom=False, pad=2)
@@ -255,6 +301,14 @@ COSTS: Mapping[str, tuple[str, Callable[[Run], float | None]]] = {
     "usd": ("Price per image (USD)", lambda run: run.price),
 }
 """What quality is set against: title and how a run tells it."""
+
+
+def short_number(value: float) -> str:
+    """A number on an axis: 0.01, 1, 30, 5k, 2M, 12B."""
+    for least, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / least:g}{letter}"
+    return f"{value:g}"
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -289,6 +343,8 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
         raise RefbenchError(
             "Expected seconds, size or price of at least two runs for the cost figure, but none tell them."
         )
+    from matplotlib.ticker import FuncFormatter
+
     tint, shape = colours(study.names), markers(study.names)
     rows = []
     with rc(style):
@@ -315,6 +371,7 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
                 rows.append({"cost": kind, "model": run.name, "x": cost, **row(run, run.summary.mean),
                              "on_front": points.index(point) in front})  # fmt: skip
             ax.set_xlabel(COSTS[kind][0])
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
             ax.yaxis.grid(True)
             bars = [
                 ((c, r.summary.mean.low or y), (c, r.summary.mean.high or y))
@@ -323,7 +380,12 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
             steps = [((xs[k], ys[k]), (xs[k + 1], ys[k])) for k in range(len(xs) - 1)]
             steps += [((xs[k + 1], ys[k]), (xs[k + 1], ys[k + 1])) for k in range(len(xs) - 1)]
             place_labels(
-                ax, points, [run.name for run, _ in known], [tint[run.name] for run, _ in known], style, bars + steps
+                ax,
+                points,
+                [run.name for run, _ in known],
+                [readable(tint[run.name]) for run, _ in known],
+                style,
+                bars + steps,
             )
         panels[0][0].set_ylabel("Mean recovery")
     silent = sorted({r.name for r in study.runs} - {r["model"] for r in rows})

@@ -28,6 +28,8 @@ class Drawn:
     """What it shows and by which rule, as plain text; goes into the LaTeX snippet."""
     wide: bool = False
     """Spans both columns of a two-column paper."""
+    sideways: bool = False
+    """Takes a page turned by 90 degrees."""
 
 
 _ESCAPES = {
@@ -48,10 +50,18 @@ def latex_text(text: str) -> str:
 def snippet(drawn: Drawn, style: Style) -> str:
     """The LaTeX environment that includes the PDF at its right width, with caption and label."""
     wide = drawn.wide and style.text > style.column
-    star, width = ("*", r"\textwidth") if wide else ("", r"\linewidth")
+    turned = drawn.sideways and style.long > style.text
+    star = "*" if wide else ""
+    full = style.long if turned else style.text if wide else style.column
+    own = float(drawn.figure.get_size_inches()[0])
+    # A figure narrower than its column is not blown up: its type would grow with it.
+    width = (r"\textwidth" if wide and not turned else r"\linewidth") if own > 0.98 * full else f"{own:.2f}in"
+    kind, place = ("sidewaysfigure", "") if turned else ("figure", "[t]")
+    needs = "% needs \\usepackage{rotating}\n" if turned else ""
     return (
-        f"\\begin{{figure{star}}}[t]\n  \\centering\n  \\includegraphics[width={width}]{{{drawn.name}.pdf}}\n"
-        f"  \\caption{{{latex_text(drawn.caption)}}}\n  \\label{{fig:{drawn.name}}}\n\\end{{figure{star}}}\n"
+        f"{needs}\\begin{{{kind}{star}}}{place}\n  \\centering\n"
+        f"  \\includegraphics[width={width}]{{{drawn.name}.pdf}}\n"
+        f"  \\caption{{{latex_text(drawn.caption)}}}\n  \\label{{fig:{drawn.name}}}\n\\end{{{kind}{star}}}\n"
     )
 
 

@@ -17,6 +17,7 @@ from refbench.report.style import style_named
 KINDS: Mapping[str, str] = {
     "qualitative": "draft, reference, contestants, target, with insets; best, median and worst sample",
     "qualitative_categories": "the same with the median sample of each category",
+    "qualitative_all": "every contestant on a page turned by 90 degrees; each category's median by all models' mean",
     "axes": "the three axes and their mean with intervals",
     "categories": "the same by category",
     "wins": "win matrix",
@@ -61,8 +62,8 @@ def make_figures(
         style: neurips, cvpr or slides.
         only: kinds (keys of ``KINDS``); None is all that these runs allow.
         focus: model that the choice of samples looks at; None is the first run.
-        samples: ids to show in the qualitative grid instead of best, median and worst.
-        contestants: columns of the grids; None is all, or the six best.
+        samples: ids to show in `qualitative` and `qualitative_all` instead of those of their rules.
+        contestants: columns of the grids; None is all, or the six best where an upright page has no room for more.
         stages: label -> run name, in the order of training, for the ablation.
         logs: label -> training log (JSON lines).
         curves: names of logged values to draw.
@@ -136,6 +137,7 @@ def _makers(
     return {
         "qualitative": partial(shown, rule=samples or "spread", name="qualitative"),
         "qualitative_categories": partial(shown, rule="categories", name="qualitative_categories"),
+        "qualitative_all": partial(shown, rule=samples or "typical", name="qualitative_all", everyone=True),
         "axes": partial(charts.axes_chart, study, look),
         "categories": partial(charts.categories_chart, study, look),
         "wins": lambda: need(

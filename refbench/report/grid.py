@@ -15,21 +15,17 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.images import Image, load_image, mask_box, resize
 from refbench.report.drawn import Drawn
+from refbench.report.layout import ANGLE, NARROW, Layout, flat_lines, plan
 from refbench.report.study import Run, Study
-from refbench.report.style import INK, MUTED, Style, rc
+from refbench.report.style import INK, MUTED, Style, rc, sideways, text_width
 from refbench.schema import Box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ASPECT = 4 / 3
-"""Width to height of every cell."""
 MARK = "#E4003A"
-GAP, JOIN, SCORE, HEAD, SIDE = 0.035, 0.09, 0.125, 0.16, 0.24
-"""Space between columns, between picture and inset, for a score, for the head line, for the row's name; inches
-at 8 pt."""
 MOST = 6
-"""Contestants that fit beside draft, reference and target with cells of at least 0.55 in."""
+"""Contestants that fit beside draft, reference and target on an upright page with cells of at least 0.55 in."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,9 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
 
     Args:
         rule: "spread" (best, median and worst sample of `focus`), "categories" (its median sample in each
-            category), or ids of samples.
-        focus: name of a run; its failed samples are left out of both rules.
+            category), "typical" (in each category the median sample by the mean of all runs, no run preferred), or ids
+            of samples.
+        focus: name of a run; its failed samples are left out of the first two rules.
 
     Raises:
         RefbenchError: unknown rule or sample, or nothing to choose from.
@@ -63,6 +60,13 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
                 "run's manifest."
             )
         return tuple(Choice("chosen", s) for s in rule), "Samples were chosen by hand."
+    if rule == "typical":
+        means = study.sample_scores().mean(axis=1).dropna()
+        ranks = sorted(means.index, key=lambda s: (means[s], s))
+        return (
+            _medians(study, ranks),
+            f"Samples are the median of each category by the mean recovery of all {len(study.runs)} models.",
+        )
     if not order:
         raise RefbenchError(f"Expected refined and scored samples of {focus} to show, but it has none; run it again.")
     if rule == "spread":
@@ -75,18 +79,24 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
             "refined samples.",
         )
     if rule == "categories":
-        found = ()
-        for category in dict.fromkeys(m.category for m in study.metas.values()):
-            inside = [s for s in order if study.metas[s].category == category]
-            if inside:
-                found += (Choice(category, inside[(len(inside) - 1) // 2]),)
-        return found, f"Samples are the median of {focus} in each category by its mean recovery."
+        return _medians(study, order), f"Samples are the median of {focus} in each category by its mean recovery."
     raise RefbenchError(
-        f"Expected the rule 'spread' or 'categories' or ids of samples, but '{rule}' came; name one of these."
+        f"Expected the rule 'spread', 'categories' or 'typical' or ids of samples, but '{rule}' came; name one of "
+        "these."
     )
 
 
-def window(size: tuple[int, int], box: Box, aspect: float = ASPECT, *, tight: bool) -> Box:
+def _medians(study: Study, order: Sequence[str]) -> tuple[Choice, ...]:
+    """The middle one of each category of samples that are in rising order."""
+    found = []
+    for category in dict.fromkeys(m.category for m in study.metas.values()):
+        inside = [s for s in order if study.metas[s].category == category]
+        if inside:
+            found.append(Choice(category, inside[(len(inside) - 1) // 2]))
+    return tuple(found)
+
+
+def window(size: tuple[int, int], box: Box, aspect: float = NARROW, *, tight: bool) -> Box:
     """The crop of an image (height, width) that a cell shows, of the cell's aspect where the image allows it.
 
     Args:
@@ -122,6 +132,7 @@ def grid(
     focus: str | None = None,
     contestants: Sequence[str] | None = None,
     name: str = "qualitative",
+    everyone: bool = False,
 ) -> Drawn:
     """Draw the grid.
 
@@ -129,6 +140,7 @@ def grid(
         rule: see :func:`choose`.
         focus: the model the rule looks at; None is the first run.
         contestants: names of runs in the order of the columns; None is all, or the best ``MOST`` by mean recovery.
+        everyone: show every run (best first, where `contestants` names none), on a page turned by 90 degrees.
 
     Raises:
         RefbenchError: unknown run, sample or rule, or an output that is missing or broken.
@@ -138,33 +150,24 @@ def grid(
 
     focus = focus or study.names[0]
     choices, words = choose(study, rule, focus)
-    shown = [study.run(n) for n in contestants] if contestants else list(study.runs)
-    left_out = len(shown) > MOST
-    if left_out:
+    shown = [study.run(n) for n in contestants] if contestants else list(study.ranked if everyone else study.runs)
+    if not everyone and len(shown) > MOST:
         best = {r.name for r in study.ranked[:MOST]} | {focus}
         shown = [r for r in shown if r.name in best]
-    columns = 3 + len(shown)
-    unit = style.font / 8
-    cell = (style.text - SIDE * unit - (columns - 1) * GAP * unit) / columns
-    tall = cell / ASPECT
-    block = 2 * tall + JOIN * unit + SCORE * unit
-    height = HEAD * unit + len(choices) * block + (len(choices) - 1) * 0.05 * unit
-    scale = min(1.0, style.height / height)
-    total = (style.text * scale, height * scale)
+    if everyone:
+        style = sideways(style)
+    heads = ["Draft", "Reference", *(r.name for r in shown), "Target"]
+    laid = plan(style, heads, [(c.label, c.sample) for c in choices])
     rows = []
     with rc(style):
-        figure = plt.figure(figsize=total)
-        place = _Place(figure, style, scale, height)
-        heads = ["Draft", "Reference", *(r.name for r in shown), "Target"]
-        for c, head in enumerate(heads):
-            place.text(_left(c, cell, unit) + cell / 2, HEAD * unit * 0.4, head, room=cell, bold=head == focus)
+        figure = plt.figure(figsize=(laid.width, laid.height))
+        place = _Place(figure, style, laid)
+        for c, lines in enumerate(laid.heads):
+            place.head(c, lines, bold=heads[c] == focus)
         for r, choice in enumerate(choices):
-            top = HEAD * unit + r * (block + 0.05 * unit)
-            middle, room = top + tall + JOIN * unit / 2, 2 * tall + JOIN * unit
-            place.text(SIDE * unit * 0.28, middle, choice.label, room=room, bold=True, turned=True)
-            place.text(SIDE * unit * 0.72, middle, choice.sample, room=room, soft=True, turned=True)
+            place.side(r, choice.label, choice.sample)
             for c, (image, box, note) in enumerate(_cells(study, choice.sample, shown)):
-                place.cell(image, box, note, _left(c, cell, unit), top, cell, tall, unit)
+                place.cell(image, box, note, laid.left(c), laid.top(r))
             for run in study.runs:
                 rows.append(
                     {
@@ -176,16 +179,15 @@ def grid(
                         "failed": run.failed(choice.sample),
                     }
                 )
+    what = "Draft, reference, refinements and target, " if laid.context else "The masked region of draft, reference, "
+    what += "with the masked region enlarged. " if laid.context else "refinements and target. "
     caption = (
-        f"Draft, reference, refinements and target, with the masked region enlarged. {words} "
+        f"{what}{words} "
         "Numbers are the sample's mean recovery (0 trivial, 100 truth, clipped to [-100, 100])."
-        + (f" Shown are the {len(shown)} best of {len(study.runs)} models." if left_out else "")
+        + (f" Shown are {len(shown)} of {len(study.runs)} models" if len(shown) < len(study.runs) else "")
+        + ((", the best." if not contestants else ".") if len(shown) < len(study.runs) else "")
     )
-    return Drawn(name, figure, pd.DataFrame(rows), caption, wide=True)
-
-
-def _left(column: int, cell: float, unit: float) -> float:
-    return SIDE * unit + column * (cell + GAP * unit)
+    return Drawn(name, figure, pd.DataFrame(rows), caption, wide=True, sideways=everyone)
 
 
 def _cells(study: Study, sample: str, shown: Sequence[Run]) -> list[tuple[Image | None, Box | None, str]]:
@@ -211,79 +213,95 @@ def whole(value: float) -> str:
 
 
 class _Place:
-    """Puts pictures, lines and words at inches from the top left of the unscaled figure."""
+    """Puts pictures, lines and words at inches from the top left of the figure."""
 
-    def __init__(self, figure: Figure, style: Style, scale: float, height: float) -> None:
-        self.figure, self.style, self.scale = figure, style, scale
-        self.width, self.height = style.text, height
+    def __init__(self, figure: Figure, style: Style, laid: Layout) -> None:
+        self.figure, self.style, self.laid = figure, style, laid
 
     def _rect(self, x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
-        return x / self.width, 1 - (y + h) / self.height, w / self.width, h / self.height
+        wide, tall = self.laid.width, self.laid.height
+        return x / wide, 1 - (y + h) / tall, w / wide, h / tall
 
-    def text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        *,
-        room: float,
-        bold: bool = False,
-        soft: bool = False,
-        turned: bool = False,
-    ) -> None:
-        """Write centred at (x, y); smaller, and then cut short, where it would be longer than `room` inches."""
-        letter = (0.5 if self.style.family.startswith("STIX") else 0.57) * (1.1 if bold else 1.0)
-        fits = room * self.scale * 72 / (letter * max(len(text), 1))
-        least = 0.6 * self.style.small
-        size = min(self.style.small * max(self.scale, 0.7), max(fits, least))
-        if fits < least:
-            text = text[: max(int(room * self.scale * 72 / (letter * least)) - 1, 1)] + "\u2026"
-        self.figure.text(
-            x / self.width,
-            1 - y / self.height,
-            text,
-            ha="center",
-            va="center",
-            rotation=90 if turned else 0,
-            fontsize=size,
-            fontweight="bold" if bold else "normal",
-            color=MUTED if soft else INK,
-            parse_math=False,
-        )
+    def text(self, x: float, y: float, text: str, size: float, **more: Any) -> None:
+        """Write at (x, y), centred unless told otherwise."""
+        look: dict[str, Any] = {"ha": "center", "va": "center", "color": INK, "parse_math": False} | more
+        self.figure.text(x / self.laid.width, 1 - y / self.laid.height, text, fontsize=size, **look)
+
+    def head(self, column: int, lines: Sequence[str], *, bold: bool) -> None:
+        """Write a column's name above it; bold where that still fits."""
+        laid, middle = self.laid, self.laid.left(column) + self.laid.cell / 2
+        leans = laid.slanted and column < len(laid.heads) - 1
+        wide = max(text_width(line, laid.head_size, self.style, bold=True) for line in lines)
+        look: dict[str, Any] = {"va": "baseline"}
+        if bold and (leans or wide <= laid.cell + laid.gap):
+            look["fontweight"] = "bold"
+        if leans:
+            look |= {"rotation": ANGLE, "rotation_mode": "anchor", "ha": "left"}
+        base = laid.head - 0.03 - 0.25 * laid.head_size / 72
+        for number, line in enumerate(reversed(lines)):
+            self.text(middle, base - number * 1.1 * laid.head_size / 72, line, laid.head_size, **look)
+
+    def side(self, row: int, label: str, sample: str) -> None:
+        """Write a row's label and sample at its left."""
+        laid = self.laid
+        middle = laid.top(row) + laid.room / 2
+        if laid.flat:
+            lines = flat_lines(label, sample)
+            step = 1.2 * laid.side_size / 72
+            for number, line in enumerate(lines):
+                look = {"fontweight": "bold"} if number == 0 else {"color": MUTED}
+                at = middle + (number - (len(lines) - 1) / 2) * step
+                self.text(0.02, at, line, laid.side_size, ha="left", **look)
+            return
+        # A turned name may be as long as row and score together; it stays inside the figure.
+        half = text_width(sample, laid.side_size, self.style) / 2
+        centre = min(middle, laid.height - half) if half > laid.room / 2 else middle
+        self.text(laid.side * 0.28, middle, label, laid.side_size, fontweight="bold", rotation=90)
+        self.text(laid.side * 0.7, centre, sample, laid.side_size, color=MUTED, rotation=90)
 
     def picture(self, image: Image, x: float, y: float, w: float, h: float) -> Any:
         ax = self.figure.add_axes(self._rect(x, y, w, h))
         # Pictures are brought to print resolution here, so that the PDF holds no more pixels than the printer shows.
-        px = (max(round(h * self.scale * self.style.dpi), 1), max(round(w * self.scale * self.style.dpi), 1))
+        px = (max(round(h * self.style.dpi), 1), max(round(w * self.style.dpi), 1))
         ax.imshow(resize(image, px), interpolation="none", aspect="auto")
         ax.set_axis_off()
         return ax
 
-    def cell(
-        self, image: Image | None, box: Box | None, note: str, x: float, y: float, w: float, h: float, unit: float
-    ) -> None:
-        from matplotlib.lines import Line2D
-        from matplotlib.patches import Rectangle
-
-        join, thin = JOIN * unit, 0.55 * self.style.line
+    def cell(self, image: Image | None, box: Box | None, note: str, x: float, y: float) -> None:
+        """Draw one answer: the picture, below it the region joined by lines, below it a note."""
+        laid = self.laid
+        w, h, room = laid.cell, laid.tall, laid.room
         if image is None:
-            ax = self.figure.add_axes(self._rect(x, y, w, 2 * h + join))
+            ax = self.figure.add_axes(self._rect(x, y, w, room))
             ax.set_facecolor("#ececec")
             ax.set_xticks([])
             ax.set_yticks([])
             for spine in ax.spines.values():
                 spine.set_visible(False)
-            ax.text(
-                0.5, 0.5, note, ha="center", va="center", color=MUTED, fontsize=self.style.small, transform=ax.transAxes
-            )
+            size = self.style.small
+            ax.text(0.5, 0.5, note, ha="center", va="center", color=MUTED, fontsize=size, transform=ax.transAxes)
             return
         if box is None:
             # Nothing is known about where the detail is: the whole picture, as large as the block allows.
             tall, wide = image.shape[:2]
-            fit = min(w / wide, (2 * h + join) / tall)
-            self.picture(image, x + (w - wide * fit) / 2, y + (2 * h + join - tall * fit) / 2, wide * fit, tall * fit)
+            fit = min(w / wide, room / tall)
+            self.picture(image, x + (w - wide * fit) / 2, y + (room - tall * fit) / 2, wide * fit, tall * fit)
             return
-        outer, inner = window(image.shape[:2], box, tight=False), window(image.shape[:2], box, tight=True)
+        inner = window(image.shape[:2], box, w / h, tight=True)
+        if laid.context:
+            self.joined(image, window(image.shape[:2], box, w / h, tight=False), inner, x, y)
+        else:
+            self.picture(_cut(image, inner), x, y, w, h)
+        if note:
+            wide = text_width(note, self.style.small, self.style)
+            self.text(x + w / 2, y + room + laid.score / 2, note, self.style.small * min(1.0, w / max(wide, 1e-6)))
+
+    def joined(self, image: Image, outer: Box, inner: Box, x: float, y: float) -> None:
+        """Draw a picture and, below it, its region, with a frame around both and lines between."""
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Rectangle
+
+        w, h, join, thin = self.laid.cell, self.laid.tall, self.laid.join, 0.55 * self.style.line
         ax = self.picture(_cut(image, outer), x, y, w, h)
         zoom = self.picture(_cut(image, inner), x, y + h + join, w, h)
         left, top = (inner[0] - outer[0]) / outer[2], (inner[1] - outer[1]) / outer[3]
@@ -293,29 +311,10 @@ class _Place:
                 Rectangle((left, 1 - top - tall), wide, tall, transform=ax.transAxes, fill=False, edgecolor=colour,
                           linewidth=line, joinstyle="miter")
             )  # fmt: skip
-        zoom.add_patch(
-            Rectangle(
-                (0, 0),
-                1,
-                1,
-                transform=zoom.transAxes,
-                fill=False,
-                edgecolor=MARK,
-                linewidth=2 * thin,
-                joinstyle="miter",
-            )
-        )
+        frame: dict[str, Any] = {"fill": False, "edgecolor": MARK, "linewidth": 2 * thin, "joinstyle": "miter"}
+        zoom.add_patch(Rectangle((0, 0), 1, 1, transform=zoom.transAxes, **frame))
         bottom = y + (min(top + tall, 1.0)) * h
         for start, end in ((left, 0.0), (left + wide, 1.0)):
             xs, ys = (x + start * w, x + end * w), (bottom, y + h + join)
-            self.figure.add_artist(
-                Line2D(
-                    [v / self.width for v in xs],
-                    [1 - v / self.height for v in ys],
-                    color=MARK,
-                    linewidth=thin,
-                    zorder=5,
-                )
-            )
-        if note:
-            self.text(x + w / 2, y + 2 * h + join + SCORE * unit * 0.5, note, room=w)
+            line_x, line_y = [v / self.laid.width for v in xs], [1 - v / self.laid.height for v in ys]
+            self.figure.add_artist(Line2D(line_x, line_y, color=MARK, linewidth=thin, zorder=5))

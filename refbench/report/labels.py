@@ -30,10 +30,11 @@ def place_labels(
     """Write each text beside its point (data coordinates), at the side that hides least.
 
     Sides are tried in a fixed order, for the rightmost points first; overlap with labels already placed, with points
-    and
-    with the frame's edge counts against a side, and so does crossing one of the `lines` (horizontal or vertical, from
-    data point to data point). Deterministic.
+    and with the frame's edge counts against a side, and so does crossing one of the `lines` (horizontal or vertical,
+    from data point to data point). Deterministic.
     """
+    from matplotlib.patheffects import withStroke
+
     figure = ax.figure
     # The layout must be settled before text can be measured in display space.
     figure.canvas.draw()
@@ -47,17 +48,19 @@ def place_labels(
         half = 1.5 * scale
         taken.append((min(x0, x1) - half, min(y0, y1) - half, max(x0, x1) + half, max(y0, y1) + half))
     frame = ax.get_window_extent(renderer)
+    edge = 0.4 * style.small * scale
+    halo = [withStroke(linewidth=0.25 * style.small, foreground="white")]
     for i in sorted(range(len(points)), key=lambda i: (-spots[i][0], spots[i][1])):
         best = None
         for rank, (ha, va, dx, dy) in enumerate(_SIDES):
             label = ax.annotate(
                 texts[i], points[i], (dx * style.marker, dy * style.marker), textcoords="offset points", ha=ha, va=va,
-                fontsize=style.small, color=tints[i], annotation_clip=False,
+                fontsize=style.small, color=tints[i], annotation_clip=False, path_effects=halo,
             )  # fmt: skip
             box = label.get_window_extent(renderer)
             area = (box.x0, box.y0, box.x1, box.y1)
             cost = sum(_overlap(area, other) for j, other in enumerate(taken) if j != i)
-            cost += 4 * (max(0.0, frame.x0 - area[0]) + max(0.0, area[2] - frame.x1)) * box.height
+            cost += 4 * (max(0.0, frame.x0 + edge - area[0]) + max(0.0, area[2] + edge - frame.x1)) * box.height
             cost += 4 * (max(0.0, frame.y0 - area[1]) + max(0.0, area[3] - frame.y1)) * box.width
             cost += rank * 0.02 * box.width * box.height
             if best is None or cost < best[0]:

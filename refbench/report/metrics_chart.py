@@ -10,7 +10,7 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.report.drawn import Drawn
 from refbench.report.study import Study
-from refbench.report.style import INK, MUTED, Style, rc
+from refbench.report.style import INK, MUTED, Style, rc, text_width
 from refbench.schema import AXES
 
 if TYPE_CHECKING:
@@ -52,25 +52,28 @@ def correlation_chart(study: Study, style: Style) -> Drawn:
     lower = np.where(np.tril(np.ones_like(values, dtype=bool), -1), values, np.nan)[1:, :-1]
     with rc(style):
         unit = style.small / 72
-        margin = 0.52 * max(map(len, names)) * unit + 0.12
-        square = min(2.6 * unit, (style.text - margin - 6 * unit) / len(lower), (style.height - margin) / len(lower))
+        longest = max(text_width(name, style.small, style) for name in names)
+        square = 0.0
+        # Names are no higher than their rows; smaller names leave more room for the squares, hence twice.
+        size = style.small
+        for _ in range(2):
+            margin = longest * size / style.small + 0.14
+            square = min(
+                2.6 * unit, (style.text - margin - 6 * unit) / len(lower), (style.height - margin) / len(lower)
+            )
+            size = min(style.small, 0.85 * square * 72)
         side = square * len(lower)
         wide = side + margin + 6 * unit > style.column
         figure, ax = plt.subplots(figsize=(side + margin + 6 * unit, side + margin), layout="constrained")
         shown = ax.imshow(lower, cmap="PuOr_r", vmin=-1.25, vmax=1.25, aspect="equal")
-        if square >= 1.7 * unit:
+        written = min(style.small, 0.5 * square * 72)
+        if written >= 0.8 * style.small:
             for (i, j), value in np.ndenumerate(lower):
                 if np.isfinite(value):
-                    text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".").replace("-", "\u2212")
-                    ax.text(
-                        j,
-                        i,
-                        "1" if text == "1.00" else text,
-                        ha="center",
-                        va="center",
-                        fontsize=min(style.small, 0.36 * square * 72),
-                    )
-        _ticks(ax, names[:-1], names[1:], [study.cards[n].axis for n in names])
+                    text = f"{round(100 * value) + 0:d}".replace("-", "\u2212")
+                    ink = "white" if abs(value) > 0.9 else INK
+                    ax.text(j, i, text, ha="center", va="center", fontsize=written, color=ink)
+        _ticks(ax, names[:-1], names[1:], [study.cards[n].axis for n in names], size)
         bar = figure.colorbar(
             shown, ax=ax, shrink=0.55, aspect=18, pad=0.02, ticks=[-1, 0, 1], boundaries=np.linspace(-1, 1, 101)
         )
@@ -93,15 +96,17 @@ def correlation_chart(study: Study, style: Style) -> Drawn:
         f"Spearman rank correlation between metrics over the answers of {len(study.runs)} models to "
         f"{len(study.metas)} samples "
         "(recoveries of single samples, higher is better for every metric). Differences between models and "
-        "between samples both enter."
+        "between samples both enter. "
+        + ("Numbers are 100 \u03c1; empty" if written >= 0.8 * style.small else "Empty")
+        + " squares have too few common answers."
     )
     return Drawn("correlation", figure, pd.DataFrame(rows), caption, wide=wide)
 
 
-def _ticks(ax: Axes, below: list[str], beside: list[str], axes: list[str]) -> None:
+def _ticks(ax: Axes, below: list[str], beside: list[str], axes: list[str], size: float) -> None:
     count_x, count_y = len(below), len(beside)
-    ax.set_xticks(range(count_x), below, rotation=90)
-    ax.set_yticks(range(count_y), beside)
+    ax.set_xticks(range(count_x), below, rotation=90, fontsize=size)
+    ax.set_yticks(range(count_y), beside, fontsize=size)
     for label, axis in zip(ax.get_xticklabels(), axes[:-1], strict=False):
         label.set_color(AXIS_INK.get(axis, INK))
     for label, axis in zip(ax.get_yticklabels(), axes[-count_y:], strict=False):
@@ -170,11 +175,14 @@ def audit_chart(table: pd.DataFrame, style: Style) -> Drawn:
     colour = np.ones((len(names), len(failures), 3))
     with rc(style):
         unit = style.small / 72
-        margin = 0.55 * max(map(len, names)) * unit
-        top = 0.42 * max(map(len, failures)) * unit + 2.2 * unit
-        wide = min(4.4 * unit, (style.text - margin - unit) / len(failures))
-        tall = min(1.75 * unit, (style.height - top) / len(names))
-        size = (margin + wide * len(failures) + unit, top + tall * len(names))
+        margin = max(text_width(f"({name})", style.small, style) for name in names) + unit
+        longest = max(text_width(name.replace("_", " "), style.small, style) for name in failures)
+        top = 0.58 * longest + 1.2 * unit
+        last = 0.82 * text_width(failures[-1].replace("_", " "), style.small, style)
+        wide = min(4.4 * unit, (style.text - margin - last) / (len(failures) - 0.5))
+        tall = min(1.75 * unit, (style.height - top - 2.2 * unit) / len(names))
+        line = min(style.small, 0.8 * tall * 72)
+        size = (margin + wide * len(failures) + max(last - 0.5 * wide, 0.0), top + tall * len(names) + 2.2 * unit)
         figure, ax = plt.subplots(figsize=size, layout="constrained")
         for i, name in enumerate(names):
             for j, failure in enumerate(failures):
@@ -184,7 +192,7 @@ def audit_chart(table: pd.DataFrame, style: Style) -> Drawn:
                     continue
                 colour[i, j] = to_rgb(VERDICTS[row.verdict][0])
                 text = "" if row.verdict == "blind" else _damage(row.step4) + ("~" if row.monotone < 0.8 else "")
-                ax.text(j, i, text, ha="center", va="center", fontsize=min(style.small, 0.8 * tall * 72), color=INK)
+                ax.text(j, i, text, ha="center", va="center", fontsize=line, color=INK)
         ax.imshow(colour, aspect="auto")
         ax.set_xticks(
             range(len(failures)),
@@ -193,7 +201,7 @@ def audit_chart(table: pd.DataFrame, style: Style) -> Drawn:
             ha="left",
             rotation_mode="anchor",
         )
-        ax.set_yticks(range(len(names)), [n if about[n]["scored"] else f"({n})" for n in names])
+        ax.set_yticks(range(len(names)), [n if about[n]["scored"] else f"({n})" for n in names], fontsize=line)
         ax.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, pad=2)
         for label, name in zip(ax.get_yticklabels(), names, strict=True):
             label.set_color(AXIS_INK[about[name]["axis"]])

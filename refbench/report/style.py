@@ -13,7 +13,8 @@ once more, so that nothing depends on colour alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ class Style:
     """Width of the whole text block (equal to `column` in one-column venues)."""
     height: float
     """Largest height a figure may take."""
+    long: float
+    """Width of a figure that lies on its side: the height of the text block; equal to `text` where pages are wide."""
     font: float
     small: float
     family: str
@@ -79,9 +82,9 @@ class Style:
 
 STYLES: Mapping[str, Style] = MappingProxyType(
     {
-        "neurips": Style("neurips", 5.5, 5.5, 8.0, 8.0, 7.0, "STIXGeneral", 1.1, 4.2, 300),
-        "cvpr": Style("cvpr", 3.28, 6.875, 8.6, 8.0, 7.0, "STIXGeneral", 1.0, 3.8, 300),
-        "slides": Style("slides", 12.0, 12.0, 6.0, 18.0, 15.0, "DejaVu Sans", 2.4, 9.0, 160),
+        "neurips": Style("neurips", 5.5, 5.5, 8.0, 9.0, 8.0, 7.0, "STIXGeneral", 1.1, 4.2, 300),
+        "cvpr": Style("cvpr", 3.28, 6.875, 8.6, 8.875, 8.0, 7.0, "STIXGeneral", 1.0, 3.8, 300),
+        "slides": Style("slides", 12.0, 12.0, 6.0, 12.0, 18.0, 15.0, "DejaVu Sans", 2.4, 9.0, 160),
     }
 )
 
@@ -95,6 +98,30 @@ def style_named(name: str) -> Style:
     if name not in STYLES:
         raise unknown_name("style", name, STYLES)
     return STYLES[name]
+
+
+def sideways(style: Style) -> Style:
+    """The style of a figure that takes a whole page turned by 90 degrees; 0.6 in are left for the caption."""
+    if style.long <= style.text:
+        return style
+    return replace(style, column=style.long, text=style.long, height=style.text - 0.6)
+
+
+@lru_cache(maxsize=4096)
+def _points(text: str, family: str, bold: bool) -> float:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    if not text.strip():
+        return 0.0
+    font = FontProperties(family=family, weight="bold" if bold else "normal")
+    # A dollar would start mathematics; it is as wide as an S.
+    return float(TextPath((0, 0), text.replace("$", "S"), size=100, prop=font).get_extents().x1) / 100
+
+
+def text_width(text: str, size: float, style: Style, *, bold: bool = False) -> float:
+    """Width of a line of text in inches at `size` points."""
+    return _points(text, style.family, bold) * size / 72
 
 
 def rc(style: Style) -> AbstractContextManager[None]:
@@ -167,6 +194,20 @@ def _places(models: Iterable[str]) -> dict[str, int]:
 def colours(models: Iterable[str]) -> dict[str, str]:
     """A colour ("#rrggbb") for each model; shipped models keep theirs in every figure and in the viewer."""
     return {name: PALETTE[place % len(PALETTE)] for name, place in _places(models).items()}
+
+
+def readable(colour: str, contrast: float = 4.5) -> str:
+    """A colour ("#rrggbb") darkened until text in it has this contrast (WCAG 2) against white."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+    def luminance(share: float) -> float:
+        linear = [(share * p) / 12.92 if share * p <= 0.04045 else ((share * p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    share = 1.0
+    while share > 0 and 1.05 / (luminance(share) + 0.05) < contrast:
+        share -= 0.02
+    return "#" + "".join(f"{round(255 * share * p):02x}" for p in parts)
 
 
 def markers(models: Iterable[str]) -> dict[str, str]:

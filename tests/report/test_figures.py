@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refbench.errors import RefbenchError
-from refbench.report import ablation, charts, drawn, grid, metrics_chart
+from refbench.report import ablation, charts, drawn, grid, layout, metrics_chart
 from refbench.report.figures import KINDS, make_figures
 from refbench.report.study import Study
-from refbench.report.style import STYLES
+from refbench.report.style import STYLES, sideways, text_width
 
 NEURIPS = STYLES["neurips"]
 
@@ -61,8 +61,9 @@ def test_figures_fit_the_text_block(made: tuple[Path, dict[str, str]]) -> None:
         found = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", path.read_bytes())
         assert found is not None
         width, height = (float(v) / 72 for v in found.groups())
-        assert width <= STYLES["cvpr"].text + 0.01, path.name
-        assert height <= STYLES["cvpr"].height + 0.01, path.name
+        style = sideways(STYLES["cvpr"]) if path.stem == "qualitative_all" else STYLES["cvpr"]
+        assert width <= style.text + 0.01, path.name
+        assert height <= style.height + 0.01, path.name
 
 
 def test_pdf_is_vector_with_truetype_fonts_and_no_date(made: tuple[Path, dict[str, str]]) -> None:
@@ -91,6 +92,18 @@ def test_csv_of_the_axes_holds_the_summaries(made: tuple[Path, dict[str, str]], 
 def test_wide_figures_span_both_columns_in_latex(made: tuple[Path, dict[str, str]]) -> None:
     assert r"\begin{figure*}" in (made[0] / "axes.tex").read_text()
     assert r"\begin{figure}" in (made[0] / "wins.tex").read_text()
+    turned = (made[0] / "qualitative_all.tex").read_text()
+    assert r"\begin{sidewaysfigure*}" in turned
+    assert r"\usepackage{rotating}" in turned
+
+
+def test_a_figure_narrower_than_its_column_is_not_blown_up_in_latex(made: tuple[Path, dict[str, str]]) -> None:
+    found = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", (made[0] / "wins.pdf").read_bytes())
+    assert found is not None
+    width = float(found.group(1)) / 72
+    assert width < 0.98 * STYLES["cvpr"].column
+    assert f"width={width:.2f}in" in (made[0] / "wins.tex").read_text()
+    assert r"width=\textwidth" in (made[0] / "axes.tex").read_text()
 
 
 def test_asking_by_name_for_what_cannot_be_drawn_is_an_error(study: Study, tmp_path: Path) -> None:
@@ -122,6 +135,53 @@ def test_categories_show_each_categorys_median(study: Study) -> None:
         scores = study.run("omnirefiner").samples["mean"]
         peers = sorted(scores[[s for s, m in study.metas.items() if m.category == choice.label]])
         assert scores[choice.sample] == peers[(len(peers) - 1) // 2]
+
+
+def test_typical_samples_prefer_no_model(study: Study) -> None:
+    choices, words = grid.choose(study, "typical", "omnirefiner")
+    assert choices == grid.choose(study, "typical", "identity")[0]
+    assert [c.label for c in choices] == ["text", "logo", "pattern", "object", "face"]
+    assert f"all {len(study.runs)} models" in words
+    for choice in choices:
+        means = {s: np.mean([r.samples["mean"][s] for r in study.runs]) for s in study.metas}
+        peers = sorted(means[s] for s, m in study.metas.items() if m.category == choice.label)
+        assert means[choice.sample] == pytest.approx(peers[(len(peers) - 1) // 2])
+
+
+def test_the_grid_of_everyone_shows_every_run(study: Study) -> None:
+    found = grid.grid(study, NEURIPS, rule=["logo-refine-001"], everyone=True)
+    assert found.data["shown"].all()
+    assert found.sideways
+    assert {r.name for r in study.runs} <= {t.get_text() for t in found.figure.texts}
+
+
+CONTESTANTS = (
+    "warp-blend", "reference-paste", "omnirefiner-sft", "omnirefiner", "waifu2x", "identity", "omnirefiner-base",
+    "sharpen", "texture-transfer", "realesrgan-x4", "kontext-dev-lora",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", list(STYLES))
+@pytest.mark.parametrize("rows", [1, 3, 5])
+@pytest.mark.parametrize("count", [1, 4, 6, 11])
+def test_grids_fit_the_page_and_cut_no_name(name: str, turned: bool, rows: int, count: int) -> None:
+    style = sideways(STYLES[name]) if turned else STYLES[name]
+    heads = ["Draft", "Reference", *CONTESTANTS[:count], "Target"]
+    sides = [("pattern", f"pattern-replace-{i:03d}") for i in range(rows)]
+    laid = layout.plan(style, heads, sides)
+    assert laid.width <= style.text + 1e-6
+    assert laid.height <= style.height + 1e-6
+    if count < 11 or turned:  # eleven do not stand legibly on an upright page; --contestants chooses, the rest lies
+        assert ["".join(lines).replace(" ", "") for lines in laid.heads] == heads
+        assert laid.head_size >= 0.7 * style.small
+        assert laid.tall >= 0.025 * style.font
+    for number, lines in enumerate(laid.heads):
+        width = max(text_width(line, laid.head_size, style) for line in lines)
+        lean = np.cos(np.radians(layout.ANGLE)) if laid.slanted and number < len(heads) - 1 else 0.5
+        assert laid.left(number) + laid.cell / 2 + lean * width <= laid.width + 0.02
+        if not laid.slanted:
+            assert width <= laid.cell + 1e-6
 
 
 def test_a_list_is_called_chosen_by_hand(study: Study) -> None:

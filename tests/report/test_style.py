@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refbench.errors import RefbenchError
-from refbench.report.style import PALETTE, STYLES, colours, markers, rc, style_named
+from refbench.report.style import PALETTE, STYLES, colours, markers, rc, readable, style_named
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
 SIGHT = {
@@ -50,6 +50,14 @@ def test_shipped_models_never_change_colour(names: list[str]) -> None:
 
 def test_order_of_the_runs_does_not_matter() -> None:
     assert colours(["b", "a", "omnirefiner"]) == colours(["omnirefiner", "a", "b"])
+
+
+@pytest.mark.parametrize("colour", PALETTE)
+def test_words_in_a_models_colour_can_be_read_on_white(colour: str) -> None:
+    dark = readable(colour)
+    parts = np.array([int(dark[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.4  # WCAG 2 AA asks for 4.5; colours are rounded
 
 
 def test_past_ten_models_the_marker_tells_them_apart() -> None:
