@@ -5,7 +5,7 @@ Shared by every refiner that crops, enlarges and pastes (Focus-and-Refine, Refin
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from refbench.images import Image, Mask, mask_box, resize
 
 Square: TypeAlias = tuple[int, int, int, int]
 """(x, y, side, side) in px; it may reach over the frame."""
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 MARGIN = 0.2
 """Margin around the mask's box, as a share of its longer side."""
@@ -37,7 +39,7 @@ def square_around(box: tuple[int, int, int, int], size: tuple[int, int], margin:
     return corner[0], corner[1], side, side
 
 
-def cut(picture: NDArray[np.uint8], box: Square) -> NDArray[np.uint8]:
+def cut(picture: NDArray[Pixel], box: Square) -> NDArray[Pixel]:
     """The box out of a picture (H, W, C), mirrored where it reaches over the frame."""
     x, y, width, height = box
     columns = _mirror(np.arange(x, x + width), picture.shape[1])

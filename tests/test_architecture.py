@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
-BASE = {"errors", "images", "crops", "registry", "schema", "trivial", "weights"}
+BASE = {"errors", "images", "crops", "registry", "schema", "trivial", "weights", "registration"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "images": {"errors"},
@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "schema": {"images"},
     "trivial": {"images", "schema"},
     "weights": {"errors"},
+    "registration": {"images", "schema"},
     "tasks": BASE,
     "metrics": BASE,
     "stats": BASE,

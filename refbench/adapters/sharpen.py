@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.adapters.opencv import cv2
 from refbench.images import Image, Mask, mask_box
+from refbench.registration.opencv import cv2
 from refbench.schema import AdapterCard, Inputs
 
 Float = NDArray[np.float32]

@@ -18,6 +18,7 @@ class Stage(StrEnum):
     """What to train; each stage starts from the one before."""
 
     autoencoder = "autoencoder"
+    aligner = "aligner"
     base = "base"
     sft = "sft"
     grpo = "grpo"
@@ -45,7 +46,7 @@ def train(
     of: Annotated[Stage, typer.Option("--of", help="For export and curves: the stage meant.")] = Stage.sft,
     as_json: o.Json = False,
 ) -> None:
-    """Train OmniRefiner: autoencoder, base editor, stage 1 (sft), stage 2 (grpo).
+    """Train OmniRefiner: autoencoder, aligner, base editor, stage 1 (sft), stage 2 (grpo).
 
     Stop it as you like; --resume goes on. Several GPUs: start it with `accelerate launch -m refbench train ...`.
     """

@@ -41,6 +41,11 @@ class ModelConfig(Record):
     """Larger crops are worked on at their own size up to this one; None: all at `working_size`."""
     steps: int = 28
     guidance: float | None = None
+    laying: Literal["view", "blend"] = "view"
+    """What the reference stream shows: the reference through its pose, or laid into the draft with its light matched;
+    training pictures are laid in the same way."""
+    boldness: float = 1.0
+    """Factor on a blend's gates in sampling."""
 
 
 class SupervisedConfig(Record):
@@ -73,6 +78,8 @@ class SupervisedConfig(Record):
     """Further colour and light drift of the reference, 0 to 1, once the curriculum is over."""
     strength: tuple[float, float] = (0.25, 0.95)
     """Bounds of the drafts' degradations."""
+    reuse: int = 1
+    """How often a drawn sample is used on average; samples whose reference is laid cost more than a step on them."""
     moved: float = 0.0
     """Base only: share of samples whose draft is another view of the whole picture, mask all over."""
     drop_reference: float = 0.1
@@ -81,6 +88,29 @@ class SupervisedConfig(Record):
     lora_alpha: int | None = None
     checkpointing: bool = False
     validate_every: int = 250
+    save_minutes: float = 3.0
+
+
+class AlignerConfig(Record):
+    """How the network that moves a laid reference the last pixels trains."""
+
+    widths: tuple[int, int, int] = (32, 48, 64)
+    steps: int = 20000
+    batch: int = 24
+    size: int = 96
+    lr: float = 1e-3
+    ema: float = 0.998
+    largest: float = 0.45
+    wild: float = 0.12
+    light: float = 0.4
+    strength: tuple[float, float] = (0.3, 1.0)
+    reuse: int = 4
+    bent: float = 0.75
+    """Share of the steps whose references are bent at random."""
+    bend: float = 7.0
+    """About how far in px, at most."""
+    validate_samples: int = 96
+    validate_every: int = 100
     save_minutes: float = 3.0
 
 
@@ -129,10 +159,11 @@ class GRPOConfig(Record):
 
 
 class Config(Record):
-    """One scale: the model and its three stages."""
+    """One scale: the model and its stages."""
 
     name: str
     model: ModelConfig
+    aligner: AlignerConfig | None = None
     base: SupervisedConfig | None = None
     sft: SupervisedConfig
     grpo: GRPOConfig

@@ -6,19 +6,30 @@ apart more and more, it does (shared finding of several toy runs, see ``docs/omn
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from refbench.images import mask_box
+from refbench.registration.laying import lay
+
+if TYPE_CHECKING:
+    from refbench.omnirefiner.aligner import Aligner
 
 
 class Sampler(Protocol):
     """What the suite's ``QuadrupletSampler`` offers; any callable of this shape can train the model."""
 
-    def batch(self, count: int, misalignment: float | Tensor = 1.0) -> dict[str, Tensor]:
-        """`draft`, `reference`, `target` (B, 3, S, S) and `mask` (B, 1, S, S), floats in [0, 1]."""
+    def batch(self, count: int, misalignment: float | Tensor = 1.0, details: bool = False) -> dict[str, Tensor]:
+        """`draft`, `reference`, `target` (B, 3, S, S) and `mask` (B, 1, S, S), floats in [0, 1].
+
+        With `details` also `kind` (-1 text, 0 to 2 other prints, 3 clip) and `fault` (1: the print is another), (B,).
+        """
         ...
 
 
@@ -30,11 +41,14 @@ class Quadruplets:
     reference: Tensor
     target: Tensor
     mask: Tensor
+    shuffled: Tensor | None = None
+    """Validation only: another sample's reference (B, 3, S, S), shown in the same way as the right one."""
 
     def first(self, count: int) -> Quadruplets:
         """Every so manieth sample, `count` of them, so that all kinds stay in."""
         rows = torch.linspace(0, len(self.mask) - 1, min(count, len(self.mask))).round().long()
-        return Quadruplets(self.draft[rows], self.reference[rows], self.target[rows], self.mask[rows])
+        wrong = None if self.shuffled is None else self.shuffled[rows]
+        return Quadruplets(self.draft[rows], self.reference[rows], self.target[rows], self.mask[rows], wrong)
 
 
 def open_sampler(
@@ -57,7 +71,7 @@ def curriculum(progress: float, bounds: tuple[float, float]) -> float:
 
 def draw(
     sampler: Sampler, count: int, largest: float, generator: torch.Generator, *, moved: float = 0.0, wild: float = 0.0,
-    light: float = 0.0,
+    light: float = 0.0, laying: bool = False, aligner: Aligner | None = None,
 ) -> Quadruplets:  # fmt: skip
     """One batch whose misalignments are uniform in [0, largest], but for a share `wild` of them in [0, 1].
 
@@ -68,11 +82,13 @@ def draw(
     `moved` turns that share of the batch into the second kind of single-image editing the base learns: the draft is
     the reference's whole view and everything is to be put right. In it lies what stage 1 builds on, matching by
     appearance between streams, as FLUX.1-Kontext has it from its own training on pairs of the same thing.
+
+    With `laying` the references are laid into the drafts as the focus lays them, see :func:`lay_references`.
     """
     levels = torch.rand(count, generator=generator, device=generator.device)
     far = torch.rand(count, generator=generator, device=generator.device) < wild
     levels = torch.where(far, levels, levels * largest)
-    batch = sampler.batch(count, levels)
+    batch = sampler.batch(count, levels, details=True) if laying else sampler.batch(count, levels)
     draft, reference, target, mask = (batch[k] for k in ("draft", "reference", "target", "mask"))
     if light > 0:
         from refbench.tasks.degradations import drift
@@ -83,4 +99,81 @@ def draw(
         chosen = (torch.rand(count, generator=generator, device=generator.device) < moved).to(draft).view(-1, 1, 1, 1)
         draft = chosen * reference + (1 - chosen) * draft
         mask = torch.maximum(mask, chosen)
-    return Quadruplets(draft * 2 - 1, reference * 2 - 1, target * 2 - 1, mask)
+    made = Quadruplets(draft * 2 - 1, reference * 2 - 1, target * 2 - 1, mask)
+    if not laying:
+        return made
+    other = (batch["fault"] > 0) & (batch["kind"] >= 0)
+    return lay_references(made, batch["kind"] == 3, other, aligner)
+
+
+@torch.no_grad()
+def lay_references(batch: Quadruplets, same_scene: Tensor, other: Tensor, aligner: Aligner | None) -> Quadruplets:
+    """The batch with each reference laid into its draft: moved by the aligner, its light matched, its figure cut out.
+
+    The pose is taken for found (what it leaves is the batch's misalignment), the box of the detail for the mask's.
+
+    Args:
+        batch: pictures (B, 3, S, S).
+        same_scene: (B,) bool, the reference shows the draft's own surroundings.
+        other: (B,) bool, the draft shows another print than the reference.
+        aligner: None moves nothing.
+    """
+    flows = None
+    if aligner is not None:
+        from refbench.omnirefiner.aligner import SHARE
+
+        flows = SHARE * aligner(batch.draft, batch.reference, batch.mask)[-1]
+    pictures = [
+        ((p.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        for p in (batch.draft, batch.reference)
+    ]
+    masks = batch.mask[:, 0].cpu().numpy() > 0.5
+    laid = []
+    for k, (draft, reference, mask) in enumerate(zip(*pictures, masks, strict=True)):
+        flow = (
+            None
+            if flows is None or bool(other[k])
+            else np.ascontiguousarray(flows[k].permute(1, 2, 0).float().cpu().numpy())
+        )
+        laid.append(
+            lay(
+                np.ascontiguousarray(draft), np.ascontiguousarray(reference), mask, mask_box(mask), np.eye(3),
+                same_scene=bool(same_scene[k]), other=bool(other[k]), flow=flow,
+            )
+        )  # fmt: skip
+    shown = torch.from_numpy(np.stack(laid)).permute(0, 3, 1, 2).to(batch.draft) / 127.5 - 1
+    return Quadruplets(batch.draft, shown, batch.target, batch.mask)
+
+
+class Reservoir:
+    """Samples that cost more to make than to learn from, each used about `reuse` times, mirrored at random.
+
+    Args:
+        make: draws so many fresh samples.
+        capacity: samples kept.
+        reuse: 1 keeps none.
+    """
+
+    def __init__(self, make: Callable[[int], Quadruplets], capacity: int, reuse: int) -> None:
+        self.make, self.capacity, self.reuse = make, capacity, reuse
+        self.kept: Quadruplets | None = None
+        self.next, self.filled = 0, 0
+
+    def draw(self, count: int, generator: torch.Generator) -> Quadruplets:
+        """A batch of `count`."""
+        if self.reuse <= 1:
+            return self.make(count)
+        fresh = self.make(-(-count // self.reuse) if self.kept is not None else count)
+        parts = (fresh.draft, fresh.reference, fresh.target, fresh.mask)
+        if self.kept is None:
+            self.kept = Quadruplets(*(p.new_zeros(self.capacity, *p.shape[1:]) for p in parts))
+        room = (self.kept.draft, self.kept.reference, self.kept.target, self.kept.mask)
+        rows = (self.next + torch.arange(len(fresh.mask))) % self.capacity
+        for kept, part in zip(room, parts, strict=True):
+            kept[rows] = part
+        self.next = int(rows[-1] + 1) % self.capacity
+        self.filled = min(self.capacity, self.filled + len(rows))
+        device = generator.device
+        chosen = torch.randint(self.filled, (count,), generator=generator, device=device).to(room[0].device)
+        mirror = (torch.rand(count, generator=generator, device=device) < 0.5).to(room[0].device).view(-1, 1, 1, 1)
+        return Quadruplets(*(torch.where(mirror, p[chosen].flip(-1), p[chosen]) for p in room))

@@ -1,16 +1,17 @@
 """Focus and paste back: refine a crop at the model's working size inside a picture of any size.
 
 The mask's box with a margin is cut out of the draft and enlarged (Focus-and-Refine, RefineAnything, arXiv
-2604.06870); the matching part of the reference is laid onto the same frame. That match is found by keypoints where
-they agree on one turn, scale and tilt, or by a search of coarse content (:mod:`refbench.omnirefiner.align`); else the
-user's box in the reference is used, else the whole reference. The
-better it lies, the less the model must search: a reference that is only slightly off is what it reads best.
+2604.06870); the matching part of the reference is laid onto the same frame. The pose is found by
+:mod:`refbench.registration` (keypoints, the user's box, a search of coarse content); where none is believed the user's
+box in the reference is laid on the mask's, else the whole reference is shown. A checkpoint with an
+:class:`~refbench.omnirefiner.aligner.Aligner` moves it the last pixels. The better the reference lies, the less the
+model must search: one that is only slightly off is what it reads best.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,17 +20,15 @@ from torch import Tensor
 
 from refbench.crops import MARGIN, crop_box, cut, soft_mask
 from refbench.images import Image, Mask, mask_box
-from refbench.omnirefiner.align import FINE, agreement, align
+from refbench.registration.laying import lay, place, view, window_of
+from refbench.registration.pose import Matrix
 from refbench.schema import Box
 
-Match: TypeAlias = Literal["keypoints", "content", "box", "whole"]
-Matrix: TypeAlias = NDArray[np.float64]
+if TYPE_CHECKING:
+    from refbench.omnirefiner.aligner import Aligner
 
-LEAST_INLIERS = 10
-AGREED = 0.5
-"""Least masked correlation at which a search by content is believed."""
-TRUST = 0.1
-"""Head start of keypoints, which see more than coarse content does."""
+Laying: TypeAlias = Literal["view", "blend"]
+"""What the reference stream shows: the reference through the pose, or laid into the draft with its light matched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,10 @@ class Focus:
     """The whole mask."""
     box: Box
     """The crop (x, y, side, side) in the draft; it may reach over the frame, where the draft is mirrored."""
-    match: Match
-    """How the part of the reference was found."""
+    shown: Image
+    """The reference (side, side, 3) on the crop's frame at the picture's own resolution."""
+    match: str
+    """How the part of the reference was found: a pose's source, "box" or "whole"."""
 
 
 def _tensor(picture: NDArray[np.uint8]) -> Tensor:
@@ -62,90 +63,6 @@ def resize_crop(picture: Tensor, size: int) -> Tensor:
     if picture.shape[-1] == size and picture.shape[-2] == size:
         return picture
     return torch.nn.functional.interpolate(picture[None], (size, size), mode="bicubic", antialias=True)[0]
-
-
-def match_keypoints(draft: Image, reference: Image, box: Box, reference_box: Box | None) -> Matrix | None:
-    """The map (3, 3) from draft px to reference px that SIFT keypoints near the crop agree on, or None.
-
-    Keypoints inside the mask count too: most drafts keep some of the detail. A homography is taken where enough of
-    them agree, a similarity where fewer do; maps that fold, shrink or stretch beyond five-fold, or that lead out of
-    the reference (or away from the user's box) are refused.
-    """
-    import cv2
-
-    x, y, side, _ = box
-    area = np.zeros(draft.shape[:2], np.uint8)
-    area[max(y, 0) : y + side, max(x, 0) : x + side] = 255
-    allowed = None
-    if reference_box is not None:
-        u, v, w, h = reference_box
-        grow = max(w, h) // 2
-        allowed = np.zeros(reference.shape[:2], np.uint8)
-        allowed[max(v - grow, 0) : v + h + grow, max(u - grow, 0) : u + w + grow] = 255
-    vision: Any = cv2  # its stubs lack SIFT
-    sift = vision.SIFT_create(nfeatures=1500, contrastThreshold=0.02)
-    here, described = sift.detectAndCompute(cv2.cvtColor(draft, cv2.COLOR_RGB2GRAY), area)
-    there, known = sift.detectAndCompute(cv2.cvtColor(reference, cv2.COLOR_RGB2GRAY), allowed)
-    if described is None or known is None or len(here) < 4 or len(there) < 4:
-        return None
-    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(described, known, k=2)
-    good = [p[0] for p in pairs if len(p) == 2 and p[0].distance < 0.8 * p[1].distance]
-    if len(good) < LEAST_INLIERS:
-        return None
-    source = np.array([here[m.queryIdx].pt for m in good], np.float64)
-    target = np.array([there[m.trainIdx].pt for m in good], np.float64)
-    tolerance = 0.02 * side * _scale_of(source, target) + 1.5
-    homography, inside = vision.findHomography(source, target, cv2.RANSAC, tolerance, maxIters=2000, confidence=0.995)
-    if homography is not None and int(inside.sum()) >= 2 * LEAST_INLIERS:
-        full = np.asarray(homography, np.float64)
-        if _sane(full, box, reference, reference_box):
-            return full
-    similarity, inside = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=tolerance, maxIters=2000)
-    if similarity is None or int(inside.sum()) < LEAST_INLIERS:
-        return None
-    full = np.vstack([similarity, [0, 0, 1]]).astype(np.float64)
-    return full if _sane(full, box, reference, reference_box) else None
-
-
-def _scale_of(source: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    spread = np.median(np.abs(source - np.median(source, 0)), 0).sum()
-    return float(np.clip(np.median(np.abs(target - np.median(target, 0)), 0).sum() / max(spread, 1e-6), 0.2, 5))
-
-
-def _corners(box: Box) -> NDArray[np.float64]:
-    x, y, width, height = box
-    return np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float64)
-
-
-def _apply(matrix: Matrix, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    lifted = np.c_[points, np.ones(len(points))] @ matrix.T
-    moved: NDArray[np.float64] = lifted[:, :2] / lifted[:, 2:]
-    return moved
-
-
-def _area(points: NDArray[np.float64]) -> float:
-    x, y = points.T
-    return float(0.5 * np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))
-
-
-def _sane(matrix: Matrix, box: Box, reference: Image, reference_box: Box | None) -> bool:
-    corners = np.c_[_corners(box), np.ones(4)] @ matrix.T
-    if (
-        np.any(corners[:, 2] <= 1e-6 * np.abs(corners[:, 2]).max())
-        or np.abs(corners[:, 2]).max() > 4 * np.abs(corners[:, 2]).min()
-    ):
-        return False
-    quad = corners[:, :2] / corners[:, 2:]
-    ratio = _area(quad) / _area(_corners(box))
-    if not 0.04 < ratio < 25:
-        return False
-    edges = np.linalg.norm(quad - np.roll(quad, -1, 0), axis=1)
-    if edges.max() > 3 * edges.min():
-        return False
-    centre = _apply(matrix, np.array([[box[0] + box[2] / 2, box[1] + box[3] / 2]], np.float64))[0]
-    x, y, width, height = reference_box or (0, 0, reference.shape[1], reference.shape[0])
-    grow = 0.25 * max(width, height) if reference_box else 0.0
-    return bool(x - grow <= centre[0] <= x + width + grow and y - grow <= centre[1] <= y + height + grow)
 
 
 def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None) -> Matrix:
@@ -166,64 +83,47 @@ def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None)
     return np.array([[scale, 0, move[0]], [0, scale, move[1]], [0, 0, 1]], np.float64)
 
 
-def _frame(box: Box, size: int) -> Matrix:
-    """Pixel centres of a square frame of `size` px over a box -> draft px."""
-    step = box[2] / size
-    return np.array([[step, 0, box[0] + step / 2 - 0.5], [0, step, box[1] + step / 2 - 0.5], [0, 0, 1]], np.float64)
+def show_reference(
+    draft: Image, reference: Image, mask: Mask, box: Box, *, reference_box: Box | None = None, prompt: str = "",
+    laying: Laying = "view", aligner: Aligner | None = None,
+) -> tuple[Image, str]:  # fmt: skip
+    """The reference (side, side, 3) on the frame of a crop `box` of the draft, and how it was found.
 
-
-def find_match(draft: Image, reference: Image, mask: Mask, box: Box, reference_box: Box | None) -> tuple[Matrix, Match]:
-    """The map (3, 3) from draft px to reference px and how it was found.
-
-    Keypoints give one proposal, a search by coarse content around the user's box (or the whole reference) another;
-    the one under which draft and reference agree better is taken, the box itself where neither agrees.
+    Args:
+        draft, reference: (H, W, 3) and (h, w, 3).
+        mask: (H, W), not empty.
+        box: the crop (x, y, side, side).
+        reference_box: (x, y, width, height) of the detail in the reference, where the user has drawn it.
+        prompt: words of exchange in it ("replace") say that the draft shows something else.
+        laying: see :data:`Laying`.
+        aligner: moves the reference the last pixels where the draft shows the same thing, or None.
     """
-    side = box[2]
-    wide: Box = (box[0] - side // 2, box[1] - side // 2, 2 * side, 2 * side)
-    frame, field = _frame(box, FINE), _frame(wide, 2 * FINE)
-    seen = resize_crop(_tensor(cut(draft, box)), FINE)
-    marked = torch.from_numpy(cut(mask.astype(np.uint8)[..., None], box)).permute(2, 0, 1).float()
-    marked = resize_crop(marked, FINE).clamp(0, 1)
-    placed = match_box(box, mask, reference, reference_box)
-    match: Match = "box" if reference_box is not None else "whole"
-    found: list[tuple[float, Matrix, Match]] = []
-    points = match_keypoints(draft, reference, box, reference_box)
-    if points is not None:
-        shown = _tensor(sample_reference(reference, points, wide, 2 * FINE))
-        found.append((agreement(seen, shown, marked, np.linalg.inv(field) @ frame) + TRUST, points, "keypoints"))
-    shown = _tensor(sample_reference(reference, placed, wide, 2 * FINE))
-    moved, score = align(seen, shown, marked)
-    matrix = placed @ field @ moved @ np.linalg.inv(frame)
-    if score >= AGREED and _sane(matrix, box, reference, reference_box):
-        found.append((score, matrix, "content"))
-    if not found:
-        return placed, match
-    best = max(found, key=lambda item: item[0])
-    return best[1], best[2]
+    found = place(draft, reference, mask, reference_box, prompt)
+    matrix, match = found.matrix, found.pose.source
+    if not found.confident:
+        matrix, match = match_box(box, mask, reference, reference_box), "box" if reference_box else "whole"
+    flow = None
+    if aligner is not None and not found.other:
+        from refbench.omnirefiner.aligner import find_flow
 
-
-def sample_reference(reference: Image, matrix: Matrix, box: Box, size: int) -> Image:
-    """The reference seen through `matrix` on the crop's frame: (size, size, 3), antialiased, mirrored at its border."""
-    import cv2
-
-    full = matrix @ _frame(box, size)
-    quad = _apply(full, np.array([(0, 0), (size, 0), (size, size), (0, size)], np.float64))
-    shrink = max(1.0, float(np.sqrt(max(_area(quad), 1e-9))) / size)
-    picture = reference
-    if shrink > 1.05:
-        height, width = (max(2, round(v / shrink)) for v in reference.shape[:2])
-        picture = np.asarray(cv2.resize(reference, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-        sx, sy = width / reference.shape[1], height / reference.shape[0]
-        full = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]], np.float64) @ full
-    warped = cv2.warpPerspective(
-        picture, full, (size, size), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
-    )
-    return np.ascontiguousarray(warped)
+        window = window_of(mask)
+        x, y, w, h = window
+        part = np.s_[y : y + h, x : x + w]
+        flow = np.zeros((*mask.shape, 2), np.float32)
+        flow[part] = find_flow(aligner, draft[part], view(reference, matrix, window), mask[part])
+    if laying == "view":
+        return view(reference, matrix, box, None if flow is None else cut(flow, box)), match
+    laid = lay(
+        draft, reference, mask, reference_box, matrix, same_scene=found.confident and found.pose.same_scene,
+        other=found.other, flow=flow,
+    )  # fmt: skip
+    return cut(laid, box), match
 
 
 def focus(
-    draft: Image, reference: Image, mask: Mask, size: int, *, reference_box: Box | None = None, margin: float = MARGIN
-) -> Focus:
+    draft: Image, reference: Image, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = "",
+    margin: float = MARGIN, laying: Laying = "view", aligner: Aligner | None = None,
+) -> Focus:  # fmt: skip
     """Cut the crop to refine out of draft and reference, at `size` px.
 
     Args:
@@ -231,13 +131,14 @@ def focus(
         reference: (h, w, 3), any size.
         mask: (H, W), not empty.
         size: the working size, a multiple of the model's token side.
-        reference_box: (x, y, width, height) of the detail in the reference, where the user has drawn it.
+        reference_box, prompt, laying, aligner: see :func:`show_reference`.
         margin: around the mask's box, share of its longer side.
     """
     box = crop_box(mask, margin)
-    matrix, match = find_match(draft, reference, mask, box, reference_box)
-    inside = cut(mask.astype(np.uint8)[..., None], box)
-    marked = torch.from_numpy(inside).permute(2, 0, 1).float()
+    shown, match = show_reference(
+        draft, reference, mask, box, reference_box=reference_box, prompt=prompt, laying=laying, aligner=aligner
+    )
+    marked = torch.from_numpy(cut(mask.astype(np.uint8)[..., None], box)).permute(2, 0, 1).float()
     scaled = (
         torch.nn.functional.adaptive_max_pool2d(marked[None], (size, size))[0]
         if box[2] >= size
@@ -245,24 +146,31 @@ def focus(
     )
     return Focus(
         draft=resize_crop(_tensor(cut(draft, box)), size).clamp(-1, 1),
-        reference=_tensor(sample_reference(reference, matrix, box, size)),
-        mask=scaled, picture=draft, picture_mask=mask, box=box, match=match,
+        reference=resize_crop(_tensor(shown), size).clamp(-1, 1),
+        mask=scaled, picture=draft, picture_mask=mask, box=box, shown=shown, match=match,
     )  # fmt: skip
 
 
-def paste_back(focused: Focus, refined: Tensor) -> Image:
+def paste_back(focused: Focus, refined: Tensor, gate: Tensor | None = None) -> Image:
     """Put a refined crop (3, S, S) in [-1, 1] back; every pixel outside the mask stays as it was.
 
     What is added is the *change* at the working size, enlarged: detail of the draft finer than the working size
-    stays, so that a crop which needed no change comes back exactly.
+    stays, so that a crop which needed no change comes back exactly. With a `gate` (1, h, w) in [0, 1] that finer
+    detail is exchanged for the reference's in the same measure as the gate let the coarse detail in.
     """
     x, y, side, _ = focused.box
-    change = resize_crop(refined.float() - focused.draft, side).permute(1, 2, 0).numpy() * 127.5
+    change = resize_crop(refined.float() - focused.draft, side)
+    if gate is not None and side > focused.draft.shape[-1]:
+        open_ = torch.nn.functional.interpolate(gate[None].float(), (side, side), mode="bilinear")[0].clamp(0, 1)
+        size = focused.draft.shape[-1]
+        apart = _tensor(focused.shown) - _tensor(cut(focused.picture, focused.box))
+        change = change + open_ * (apart - resize_crop(resize_crop(apart, size), side))
+    moved = change.permute(1, 2, 0).numpy() * 127.5
     height, width = focused.picture.shape[:2]
     top, left, bottom, right = max(y, 0), max(x, 0), min(y + side, height), min(x + side, width)
     weights = soft_mask(focused.picture_mask)[top:bottom, left:right, None]
     out = focused.picture.copy()
     old = out[top:bottom, left:right].astype(np.float32)
-    new = old + weights * change[top - y : bottom - y, left - x : right - x]
+    new = old + weights * moved[top - y : bottom - y, left - x : right - x]
     out[top:bottom, left:right] = np.where(weights > 0, np.clip(np.rint(new), 0, 255), old).astype(np.uint8)
     return out

@@ -195,7 +195,7 @@ def train_grpo(
             group["lr"] = rate
         drawn = draw(
             sampler, round(config.conditions / config.hard_share), config.misalignment, generator, wild=sft.wild,
-            light=sft.light,
+            light=sft.light, laying=pipeline.config.laying == "blend", aligner=pipeline.aligner,
         )  # fmt: skip
         batch = hard_conditions(drawn, config.conditions) if config.hard_share < 1 else drawn
         facts = grpo_iteration(

@@ -20,12 +20,14 @@ from diffusers.loaders.lora_pipeline import FluxLoraLoaderMixin
 from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline, calculate_shift
 from torch import Tensor
 
-from refbench.images import Image
+from refbench.images import Image, Mask
+from refbench.omnirefiner.aligner import Aligner
 from refbench.omnirefiner.autoencoder import PatchAutoencoder, build_autoencoder, decode, encode, scale_factor
-from refbench.omnirefiner.focus import Focus, paste_back
+from refbench.omnirefiner.focus import Focus, focus, paste_back
 from refbench.omnirefiner.initial import prepare_small
 from refbench.omnirefiner.tokens import Conditions, latent_mask, pack, unpack
-from refbench.omnirefiner.velocity import velocity
+from refbench.omnirefiner.velocity import predict, velocity
+from refbench.schema import Box
 
 if TYPE_CHECKING:
     from refbench.omnirefiner.config import ModelConfig
@@ -53,10 +55,15 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
             token; None works on all at `working_size`.
         default_steps: Euler steps when none are given.
         guidance: value for guidance-distilled transformers, else None.
+        laying: what the reference stream shows, see :data:`refbench.omnirefiner.focus.Laying`.
+        boldness: see :func:`refbench.omnirefiner.velocity.predict`; used in sampling, not in training.
+        aligner: moves the laid reference the last pixels, or None.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->transformer->vae"
-    _optional_components: ClassVar[list[str]] = ["text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"]
+    _optional_components: ClassVar[list[str]] = [
+        "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "aligner",
+    ]  # fmt: skip
     _lora_loadable_modules = ["transformer"]  # noqa: RUF012
 
     if TYPE_CHECKING:
@@ -79,15 +86,18 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
         default_steps: int = 28,
         guidance: float | None = None,
         largest_size: int | None = None,
+        laying: str = "view",
+        boldness: float = 1.0,
+        aligner: Aligner | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.register_modules(
             scheduler=scheduler, vae=vae, transformer=transformer, text_encoder=text_encoder, tokenizer=tokenizer,
-            text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2,
+            text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2, aligner=aligner,
         )  # fmt: skip
         self.register_to_config(
             prediction=prediction, mask_mode=mask_mode, working_size=working_size, default_steps=default_steps,
-            guidance=guidance, largest_size=largest_size,
+            guidance=guidance, largest_size=largest_size, laying=laying, boldness=boldness,
         )  # fmt: skip
         self.vae_scale_factor = scale_factor(vae)
         self.tokenizer_max_length = tokenizer.model_max_length if tokenizer is not None else 77
@@ -97,11 +107,13 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> OmniRefinerPipeline:
-        """Load a diffusers folder or hub id; a linear autoencoder in it is loaded here, diffusers loads the rest."""
-        config = Path(folder) / "vae" / "config.json"
-        if config.is_file() and json.loads(config.read_text()).get("_class_name") == "PatchAutoencoder":
-            vae = PatchAutoencoder.from_pretrained(config.parent, torch_dtype=options.get("torch_dtype"))
-            options.setdefault("vae", vae)
+        """Load a diffusers folder or hub id; a linear autoencoder and an aligner in it are loaded here."""
+        kinds = {"vae": PatchAutoencoder, "aligner": Aligner}
+        for name, kind in kinds.items():
+            config = Path(folder) / name / "config.json"
+            if config.is_file() and json.loads(config.read_text()).get("_class_name") == kind.__name__:
+                loaded = kind.from_pretrained(config.parent, torch_dtype=options.get("torch_dtype"))
+                options.setdefault(name, loaded)
         pipeline: OmniRefinerPipeline = super().from_pretrained(folder, **options)  # type: ignore[no-untyped-call]
         return pipeline
 
@@ -119,7 +131,7 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
         return cls(
             schedule(**model.scheduler), vae, transformer, prediction=model.prediction,
             mask_mode=model.mask, working_size=model.working_size, default_steps=model.steps, guidance=model.guidance,
-            largest_size=model.largest_size,
+            largest_size=model.largest_size, laying=model.laying, boldness=model.boldness,
         )  # fmt: skip
 
     @property
@@ -193,34 +205,68 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
     @torch.no_grad()
     def denoise(self, noise: Tensor, conditions: Conditions, steps: int | None = None) -> Tensor:
         """Euler sampling with the scheduler: noise tokens (B, N, C) -> clean tokens."""
-        steps = steps or self.config.default_steps
-        self.set_schedule(steps, noise.shape[1])
-        tokens = noise
-        for t in self.scheduler.timesteps:
-            sigma = (t / self.scheduler.config.num_train_timesteps).expand(tokens.shape[0])
-            tokens = self.scheduler.step(
-                self.velocity(tokens, sigma, conditions).to(tokens.dtype), t, tokens, return_dict=False
-            )[0]
-        return tokens
+        return self.denoise_gated(noise, conditions, steps)[0]
 
     @torch.no_grad()
-    def pictures(self, tokens: Tensor, conditions: Conditions, draft: Tensor) -> Tensor:
+    def denoise_gated(
+        self, noise: Tensor, conditions: Conditions, steps: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """:meth:`denoise`, and the last step's gate (B, 1, h, w) in [0, 1] on the latent grid, if there is one.
+
+        Of a blend's gates, one a latent channel, it is the mean over all but the first three, which carry the mean
+        colour: how much of the reference's detail was let in.
+        """
+        steps = steps or self.config.default_steps
+        self.set_schedule(steps, noise.shape[1])
+        tokens, gates = noise, None
+        for t in self.scheduler.timesteps:
+            sigma = (t / self.scheduler.config.num_train_timesteps).expand(tokens.shape[0])
+            found, gates = predict(
+                self.transformer, tokens, sigma, conditions, self.config.prediction, self.config.mask_mode,
+                self.config.boldness,
+            )  # fmt: skip
+            tokens = self.scheduler.step(found.to(tokens.dtype), t, tokens, return_dict=False)[0]
+        if gates is None:
+            return tokens, None
+        return tokens, unpack(gates, *conditions.size)[:, 3:].mean(1, keepdim=True).clamp(0, 1)
+
+    @torch.no_grad()
+    def pictures(
+        self, tokens: Tensor, conditions: Conditions, draft: Tensor, gate: Tensor | None = None,
+        reference: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Clean tokens -> refined pictures (B, 3, H, W) in [-1, 1]: the draft plus the decoded *change*.
 
         ``draft + D(z) - D(E(draft))`` gives back what the autoencoder drops of the draft: where the latents did not
         move the picture does not either. On 64 px validation crops that lifts the bound of the tiny scale by 2 dB.
+        With a `gate` what it drops of the reference is let in where the gate let in the rest.
         """
 
         def decoded(latents: Tensor) -> Tensor:
             return decode(self.vae, unpack(latents, *conditions.size).to(self.vae.dtype)).float()
 
-        return (draft.float() + decoded(tokens) - decoded(conditions.draft)).clamp(-1, 1)
+        before = decoded(conditions.draft)
+        out = draft.float() + decoded(tokens) - before
+        if gate is not None and reference is not None and conditions.reference is not None:
+            dropped = (reference.float() - decoded(conditions.reference)) - (draft.float() - before)
+            out = out + torch.nn.functional.interpolate(gate, draft.shape[-2:], mode="bilinear") * dropped
+        return out.clamp(-1, 1)
 
     def noise(self, conditions: Conditions, generator: torch.Generator) -> Tensor:
         """Starting noise (B, N, C), drawn on the generator's device."""
         shape = conditions.draft.shape
         drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
         return drawn.to(conditions.draft.device, conditions.draft.dtype)
+
+    def focus(
+        self, draft: Image, reference: Image, mask: Mask, size: int, *, reference_box: Box | None = None,
+        prompt: str = "",
+    ) -> Focus:  # fmt: skip
+        """:func:`refbench.omnirefiner.focus.focus` as this pipeline wants it."""
+        return focus(
+            draft, reference, mask, size, reference_box=reference_box, prompt=prompt,
+            laying=self.config.get("laying") or "view", aligner=self.aligner,
+        )  # fmt: skip
 
     @torch.no_grad()
     def __call__(
@@ -242,15 +288,15 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
             return torch.stack(values).to(device)
 
         draft = stack([f.draft for f in focuses])
-        conditions = self.conditions(
-            draft, stack([f.reference for f in focuses]) if use_reference else None,
-            stack([f.mask for f in focuses]), list(prompts),
-        )  # fmt: skip
+        reference = stack([f.reference for f in focuses]) if use_reference else None
+        conditions = self.conditions(draft, reference, stack([f.mask for f in focuses]), list(prompts))
         noise = torch.cat(
             [
                 self.noise(conditions.rows(slice(i, i + 1)), torch.Generator().manual_seed(s))
                 for i, s in enumerate(seeds)
             ]
         )
-        pictures = self.pictures(self.denoise(noise, conditions, steps), conditions, draft).cpu()
-        return RefinerOutput([paste_back(f, picture) for f, picture in zip(focuses, pictures, strict=True)])
+        tokens, gates = self.denoise_gated(noise, conditions, steps)
+        pictures = self.pictures(tokens, conditions, draft, gates, reference).cpu()
+        shares = [None] * len(focuses) if gates is None else list(gates.cpu())
+        return RefinerOutput([paste_back(f, p, g) for f, p, g in zip(focuses, pictures, shares, strict=True)])

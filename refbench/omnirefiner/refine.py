@@ -10,7 +10,6 @@ import numpy as np
 from refbench.crops import crop_box
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, check_mask, load_image, load_mask, resize, save_png
-from refbench.omnirefiner.focus import focus
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.weights import checkpoints, load_pipeline
 from refbench.schema import Box
@@ -119,8 +118,8 @@ def refine_many(
         rows = [i for i, s in enumerate(sizes) if s == size]
         chosen = [questions[i] for i in rows]
         found = pipeline(
-            [focus(d, r, m, size, reference_box=b) for d, r, m, b, _, _ in chosen], [q[4] for q in chosen],
-            [q[5] for q in chosen], steps=steps, use_reference=use_reference,
+            [pipeline.focus(d, r, m, size, reference_box=b, prompt=p) for d, r, m, b, p, _ in chosen],
+            [q[4] for q in chosen], [q[5] for q in chosen], steps=steps, use_reference=use_reference,
         )  # fmt: skip
         images |= dict(zip(rows, found.images, strict=True))
     return [images[i] for i in range(len(questions))]

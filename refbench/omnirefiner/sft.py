@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from refbench.omnirefiner.config import SupervisedConfig
-from refbench.omnirefiner.data import Quadruplets, Sampler, curriculum, draw
+from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, curriculum, draw
 from refbench.omnirefiner.losses import draw_sigma, flow_loss
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.tokens import Conditions, pack
@@ -95,7 +95,8 @@ def validate(
     steps: int = 4,
 ) -> dict[str, float]:
     """PSNR and recovery inside the mask on validation samples: draft, autoencoder bound, and the refined with the
-    right reference, a shuffled one and none; `one_step` is the conditional mean at sigma 1."""
+    right reference, a shuffled one and none; `shown` is the reference as it stands, `one_step` the conditional mean
+    at sigma 1."""
     conditions, clean = encode_batch(pipeline, batch, prompts, reference=reference)
     noise = pipeline.noise(conditions, torch.Generator().manual_seed(1234))
     out = {"draft": masked_psnr(batch.draft, batch)}
@@ -106,11 +107,14 @@ def validate(
         out[f"{name}_recovery"] = recovery(pictures, batch)
 
     note("bound", clean)
+    if reference:
+        out["shown_recovery"] = recovery(batch.reference, batch)
     note("none", pipeline.denoise(noise, conditions.without_reference(), steps))
     if reference:
         note("right", pipeline.denoise(noise, conditions, steps))
-        order = torch.roll(torch.arange(len(clean)), 1)
-        note("shuffled", pipeline.denoise(noise, conditions.with_reference_of(order), steps))
+        wrong = batch.shuffled if batch.shuffled is not None else batch.reference.roll(1, 0)
+        other = pipeline.conditions(batch.draft, wrong, batch.mask, prompts)
+        note("shuffled", pipeline.denoise(noise, other, steps))
         note("one_step", pipeline.denoise(noise, conditions, 1))
     return out
 
@@ -192,6 +196,17 @@ def train_supervised(
                 "minutes": spent_before + budget.spent,
             })  # fmt: skip
 
+    grown, largest = 0.0, 0.0
+
+    def fresh(count: int) -> Quadruplets:
+        return draw(
+            sampler, count, largest, generator, moved=config.moved if stage == "base" else 0.0,
+            wild=config.wild * grown, light=config.light * grown,
+            laying=reference and pipeline.config.laying == "blend", aligner=pipeline.aligner,
+        )  # fmt: skip
+
+    reservoir = Reservoir(fresh, 64 * config.batch, config.reuse)
+
     def check(progress: float) -> None:
         average.swap(names)
         model.eval()
@@ -212,10 +227,7 @@ def train_supervised(
             group["lr"] = rate
         grown = curriculum(progress, config.misalignment)
         largest = config.largest * grown
-        batch = draw(
-            sampler, config.batch, largest, generator, moved=config.moved if stage == "base" else 0.0,
-            wild=config.wild * grown, light=config.light * grown,
-        )  # fmt: skip
+        batch = reservoir.draw(config.batch, generator)
         conditions, clean = encode_batch(pipeline, batch, prompts(len(batch.mask)), reference=reference)
         if reference and float(torch.rand((), generator=generator, device=device)) < config.drop_reference:
             conditions = conditions.without_reference()

@@ -15,12 +15,20 @@ from typing import Any
 import torch
 
 from refbench.errors import RefbenchError
+from refbench.omnirefiner.aligner import Aligner
 from refbench.omnirefiner.config import Config, Stage, load_config
-from refbench.omnirefiner.data import Quadruplets, open_sampler
+from refbench.omnirefiner.data import Quadruplets, lay_references, open_sampler
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.sft import Prompts, train_supervised
 from refbench.omnirefiner.trainer import load_state, trainable
-from refbench.omnirefiner.weights import load_pipeline, read_card, save_adapter, save_autoencoder, save_base
+from refbench.omnirefiner.weights import (
+    load_pipeline,
+    read_card,
+    save_adapter,
+    save_aligner,
+    save_autoencoder,
+    save_base,
+)
 
 INSTRUCTION = "Restore the detail inside the mask from the reference."
 VALIDATION_SEED = 20_251_119
@@ -44,17 +52,26 @@ def _card(stage: str, device: str, seed: int, facts: dict[str, Any], assets: Pat
     }  # fmt: skip
 
 
-def held_out_batches(assets: Path, size: int, device: str) -> dict[str, Quadruplets]:
-    """Two fixed validation batches: `near` (misalignment up to 0.3) and `far` (all of it)."""
+def held_out_batches(
+    assets: Path, size: int, device: str, *, laying: bool = False, aligner: Aligner | None = None
+) -> dict[str, Quadruplets]:
+    """Two fixed validation batches: `near` (misalignment up to 0.3) and `far` (all of it).
+
+    With `laying` references are laid as in training, the shuffled ones as well.
+    """
     out = {}
     for name, low, high in (("near", 0.0, 0.3), ("far", 0.3, 1.0)):
         sampler = open_sampler(assets, size, "cpu", VALIDATION_SEED)
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
         levels = torch.rand(VALIDATION_SAMPLES, generator=generator) * (high - low) + low
-        batch = sampler.batch(VALIDATION_SAMPLES, levels)
-        keys = ("draft", "reference", "target", "mask")
-        draft, reference, target, mask = (batch[k].to(device) for k in keys)
-        out[name] = Quadruplets(draft * 2 - 1, reference * 2 - 1, target * 2 - 1, mask)
+        batch = sampler.batch(VALIDATION_SAMPLES, levels, details=True)
+        draft, reference, target = (batch[k].to(device) * 2 - 1 for k in ("draft", "reference", "target"))
+        mask = batch["mask"].to(device)
+        right, wrong = (Quadruplets(draft, shown, target, mask) for shown in (reference, reference.roll(1, 0)))
+        if laying:
+            same, other = batch["kind"] == 3, (batch["fault"] > 0) & (batch["kind"] >= 0)
+            right, wrong = (lay_references(q, same, other, aligner) for q in (right, wrong))
+        out[name] = Quadruplets(draft, right.reference, target, mask, wrong.reference)
     return out
 
 
@@ -100,7 +117,7 @@ def train(
     """Train one stage and export it.
 
     Args:
-        stage: "autoencoder", "base", "sft" or "grpo".
+        stage: "autoencoder", "aligner", "base", "sft" or "grpo".
         config: a shipped name, a YAML file, or a :class:`Config`.
         assets: folder of prepared training assets.
         out: working folder; later stages find the earlier ones there.
@@ -147,15 +164,41 @@ def train(
         )
         save_autoencoder(vae, out / "vae", _card(stage, device, seed, dict(facts), assets))
         return out / "vae"
+    if stage == "aligner":
+        from refbench.omnirefiner.aligning import train_aligner
+
+        if config.aligner is None:
+            raise RefbenchError(
+                f"Expected a section 'aligner' in the configuration '{config.name}', but there is none; leave the "
+                "stage out or add the section."
+            )
+        found = out / "aligner" / "model"
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            start = found if resume and (found / "config.json").is_file() else None
+            aligner = Aligner.from_pretrained(start) if start else Aligner(config.aligner.widths)
+        size, strength = config.aligner.size, config.aligner.strength
+        facts = train_aligner(
+            aligner, config.aligner, open_sampler(assets, size, device, seed, strength),
+            open_sampler(Path(held_out or assets), size, device, VALIDATION_SEED, strength), out / "aligner",
+            minutes=minutes, device=device, resume=resume, seed=seed,
+        )  # fmt: skip
+        save_aligner(aligner.cpu(), found, _card(stage, device, seed, facts, assets))
+        return found
     if stage not in ("base", "sft", "grpo"):
-        raise RefbenchError(f"Expected a stage autoencoder, base, sft or grpo, but got '{stage}'; choose one of these.")
+        raise RefbenchError(
+            f"Expected a stage autoencoder, aligner, base, sft or grpo, but got '{stage}'; choose one of these."
+        )
     pipeline = _start(stage, config, out, init, seed)
     prompts = prompts_of(pipeline)
     if stage == "grpo":
         from refbench.omnirefiner.grpo import train_grpo
 
         sampler = open_sampler(assets, config.grpo.size, device, seed, config.sft.strength)
-        check_batches = held_out_batches(Path(held_out or assets), config.grpo.size, device)
+        check_batches = held_out_batches(
+            Path(held_out or assets), config.grpo.size, device, laying=pipeline.config.laying == "blend",
+            aligner=pipeline.aligner,
+        )  # fmt: skip
         facts = train_grpo(
             pipeline, config.grpo, config.sft, sampler, check_batches, prompts, out / "grpo", minutes=minutes,
             device=device, resume=resume, seed=seed,
@@ -168,7 +211,10 @@ def train(
                 "train sft instead."
             )
         sampler = open_sampler(assets, settings.size, device, seed, settings.strength)
-        check_batches = held_out_batches(Path(held_out or assets), settings.size, device)
+        check_batches = held_out_batches(
+            Path(held_out or assets), settings.size, device,
+            laying=stage == "sft" and pipeline.config.laying == "blend", aligner=pipeline.aligner,
+        )  # fmt: skip
         facts = train_supervised(
             pipeline, settings, sampler, check_batches, prompts, out / stage, stage=stage, minutes=minutes,
             device=device, resume=resume, seed=seed,
@@ -179,6 +225,8 @@ def train(
         if (out / "vae" / "card.json").is_file():
             save_autoencoder(pipeline.vae, model / "vae", read_card(out / "vae"))
         save_base(pipeline, model, card)
+        if (out / "aligner" / "model" / "card.json").is_file():
+            save_aligner(pipeline.aligner, model / "aligner", read_card(out / "aligner" / "model"))
     else:
         save_adapter(_adapter_state(pipeline), pipeline.transformer, "default", model / "adapters" / stage, card)
     return model
@@ -194,17 +242,23 @@ def train_all(
     device: str = "cpu",
     seed: int = 0,
 ) -> Path:
-    """Every stage one after the other in one budget: 30 % base, 50 % stage 1, 20 % stage 2; see :func:`train`.
+    """Every stage one after the other in one budget: 20 % aligner, 20 % base, 45 % stage 1, 15 % stage 2.
+
+    A configuration without an aligner gives its share to the other stages; see :func:`train`.
 
     Returns:
         The exported checkpoint folder.
     """
     config = config if isinstance(config, Config) else load_config(config)
     found = Path(out)
-    for stage, share in (("autoencoder", None), ("base", 0.3), ("sft", 0.5), ("grpo", 0.2)):
+    shares = {"aligner": 0.2, "base": 0.2, "sft": 0.45, "grpo": 0.15}
+    if config.aligner is None:
+        del shares["aligner"]
+    train("autoencoder", config, assets=assets, out=out, device=device, seed=seed)
+    for stage, share in shares.items():
         found = train(
             stage, config, assets=assets, out=out, held_out=held_out, device=device, seed=seed,
-            minutes=None if share is None else share * minutes,
+            minutes=minutes * share / sum(shares.values()),
         )  # fmt: skip
     return found
 
@@ -233,6 +287,9 @@ def _start(stage: str, config: Config, out: Path, init: str | Path | None, seed:
             )
         kind = PatchAutoencoder if "patch" in config.model.autoencoder else AutoencoderKL
         pipeline.register_modules(vae=kind.from_pretrained(out / "vae", torch_dtype=torch.float32))
+        aligner = out / "aligner" / "model"
+        if (aligner / "config.json").is_file():
+            pipeline.register_modules(aligner=Aligner.from_pretrained(aligner))
         return pipeline
     if source is not None:
         return load_pipeline(source, earlier)

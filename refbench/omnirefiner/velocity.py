@@ -25,7 +25,15 @@ def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 def velocity(
     transformer: Module, noisy: Tensor, sigma: Tensor, conditions: Conditions, prediction: Prediction, mode: MaskMode
 ) -> Tensor:
-    """The predicted velocity (B, N, C) of the noisy stream, in float32.
+    """The predicted velocity (B, N, C) of the noisy stream, in float32; see :func:`predict`."""
+    return predict(transformer, noisy, sigma, conditions, prediction, mode)[0]
+
+
+def predict(
+    transformer: Module, noisy: Tensor, sigma: Tensor, conditions: Conditions, prediction: Prediction, mode: MaskMode,
+    boldness: float = 1.0,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """The predicted velocity (B, N, C) of the noisy stream in float32, and the gate (B, N, C) of a blend.
 
     Args:
         transformer: a diffusers ``FluxTransformer2DModel``.
@@ -37,15 +45,19 @@ def velocity(
             a change c and a gate g, and reads x0 = draft + c + g (reference - draft): what lies right already in the
             reference need not pass through a narrow network. Without a reference the gate has nothing to let in.
         mode: how the mask enters, see :func:`assemble`.
+        boldness: factor on the gate, which is then held to [0, 1]; 1 leaves it as the network gave it. A mean over
+            what might be right is timid, and half of a reference is worse to look at than either.
     """
     if mode == "position" and noisy.shape[0] > 1:
         rows = [
-            velocity(
-                transformer, noisy[i : i + 1], sigma[i : i + 1], conditions.rows(slice(i, i + 1)), prediction, mode
+            predict(
+                transformer, noisy[i : i + 1], sigma[i : i + 1], conditions.rows(slice(i, i + 1)), prediction, mode,
+                boldness,
             )
             for i in range(noisy.shape[0])
-        ]
-        return torch.cat(rows)
+        ]  # fmt: skip
+        gates = [gate for _, gate in rows if gate is not None]
+        return torch.cat([found for found, _ in rows]), torch.cat(gates) if gates else None
     sequence, ids = assemble(noisy, conditions, mode)
     dtype = conditions.prompt_embeds.dtype
     guidance = conditions.guidance
@@ -60,12 +72,16 @@ def velocity(
         return_dict=False,
     )[0][:, : noisy.shape[1]].float()
     if prediction == "velocity":
-        return output
+        return output, None
+    gate = None
     if prediction == "blend":
         output, gate = output.chunk(2, dim=-1)
         if conditions.reference is not None:
             assert conditions.reference_size == conditions.size, "a blend needs the reference on the draft's own grid"
+            if boldness != 1.0:
+                gate = (boldness * gate).clamp(0, 1)
             output = output + gate * (conditions.reference - conditions.draft).float()
+        else:
+            gate = None
     clean = conditions.draft.float() + output
-    found: Tensor = (noisy.float() - clean) / sigma.float().view(-1, 1, 1)
-    return found
+    return (noisy.float() - clean) / sigma.float().view(-1, 1, 1), gate

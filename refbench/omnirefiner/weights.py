@@ -47,6 +47,14 @@ def save_autoencoder(vae: Any, folder: Path, card: Mapping[str, Any]) -> None:
     write_card(folder, **card)
 
 
+def save_aligner(aligner: Any, folder: Path, card: Mapping[str, Any]) -> None:
+    """Half-precision aligner with its card; the network itself stays as it is."""
+    dtype = aligner.dtype
+    aligner.to(torch.float16).save_pretrained(folder)
+    aligner.to(dtype)
+    write_card(folder, **card)
+
+
 def save_base(pipeline: OmniRefinerPipeline, folder: Path, card: Mapping[str, Any]) -> None:
     """The whole pipeline without adapters, the transformer in half precision; rounding is left in `pipeline`."""
     dtype = pipeline.dtype

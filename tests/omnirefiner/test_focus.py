@@ -67,7 +67,7 @@ def test_keypoints_find_a_turned_and_scaled_reference() -> None:
     draft = target.copy()
     draft[mask] = cv2.GaussianBlur(target, (0, 0), 2)[mask]
     focused = focus(draft, reference, mask, 64)
-    assert focused.match == "keypoints"
+    assert focused.match in ("keypoints", "similarity")
     right = focus(target, target, mask, 64, reference_box=(70, 70, 50, 50)).draft
     whole = torch.nn.functional.interpolate(
         torch.from_numpy(reference.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1, (64, 64)
@@ -81,11 +81,11 @@ def test_without_keypoints_the_users_box_is_laid_on_the_masks_box() -> None:
     reference = np.full((200, 200, 3), 128, np.uint8)
     reference[100:160, 40:100] = (255, 0, 0)
     focused = focus(flat, reference, _mask(100, 100, (30, 30, 30, 30)), 64, reference_box=(40, 100, 60, 60))
-    assert focused.match == "box"
+    assert focused.match == "placed"
     red = focused.reference[1] < -0.9
     marked = focused.mask[0] > 0.5
-    # the edge's outermost working pixels are half red
-    assert (red == marked).float().mean() > 0.95
+    # the edge's outermost working pixels are half red, and boxes are laid on each other by pixel centres
+    assert (red == marked).float().mean() > 0.93
 
 
 def test_without_anything_the_whole_reference_is_shown() -> None:
@@ -93,6 +93,39 @@ def test_without_anything_the_whole_reference_is_shown() -> None:
     focused = focus(flat, np.full((50, 60, 3), 10, np.uint8), _mask(100, 100, (30, 30, 30, 30)), 64)
     assert focused.match == "whole"
     assert torch.allclose(focused.reference, torch.full((3, 64, 64), 10 / 127.5 - 1), atol=1e-3)
+
+
+def test_an_open_gate_lets_in_the_references_finest_detail() -> None:
+    rng = np.random.default_rng(3)
+    draft, reference = (rng.integers(0, 256, (120, 120, 3), dtype=np.uint8) for _ in range(2))
+    mask = _mask(120, 120, (30, 30, 60, 60))
+    focused = focus(draft, reference, mask, 32, reference_box=(30, 30, 60, 60), prompt="Replace it.")
+    x, y, side, _ = focused.box
+    assert side > 32
+    out = paste_back(focused, focused.reference, torch.ones(1, 8, 8))
+    weights = soft_mask(mask)[y : y + side, x : x + side] == 1
+    # change + (detail - detail's coarse part) is the whole difference: noise finer than the working size included
+    difference = np.abs(out[y : y + side, x : x + side].astype(int) - focused.shown)[weights]
+    assert difference.max() <= 1
+    shut = paste_back(focused, focused.draft, torch.zeros(1, 8, 8))
+    assert np.array_equal(shut, draft)
+
+
+def test_laid_in_the_reference_takes_the_drafts_light_and_leaves_what_is_outside_the_mask() -> None:
+    target = plate(np.random.default_rng(8), 160)
+    mask = _mask(160, 160, (50, 50, 60, 60))
+    draft = target.copy()
+    import cv2
+
+    draft[mask] = cv2.GaussianBlur(target, (0, 0), 1.5)[mask]
+    dark = (0.6 * target).astype(np.uint8)
+    viewed, laid = (focus(draft, dark, mask, 64, laying=how) for how in ("view", "blend"))
+    crop = focus(target, target, mask, 64).draft
+    inside = (viewed.mask > 0.5).expand(3, -1, -1)
+    assert (laid.reference - crop)[inside].abs().mean() < 0.3 * (viewed.reference - crop)[inside].abs().mean()
+    x, y, side, _ = laid.box
+    outside = ~mask[y : y + side, x : x + side]
+    assert np.array_equal(laid.shown[outside], draft[y : y + side, x : x + side][outside])
 
 
 def test_the_soft_edge_lies_inside_the_mask() -> None:

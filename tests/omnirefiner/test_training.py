@@ -73,7 +73,9 @@ def test_the_linear_autoencoder_is_exact_with_all_components_and_optimal_with_fe
 class Fixed(toys.NoiseSampler):
     """The same four samples again and again: what a working trainer learns by heart."""
 
-    def batch(self, count: int, misalignment: float | torch.Tensor = 1.0) -> dict[str, torch.Tensor]:
+    def batch(
+        self, count: int, misalignment: float | torch.Tensor = 1.0, details: bool = False
+    ) -> dict[str, torch.Tensor]:
         return toys.NoiseSampler(self.size, 77).batch(count, 0.5)
 
 
@@ -123,7 +125,7 @@ def test_validation_tells_right_shuffled_and_no_reference_apart() -> None:
     pipeline = _fresh()
     found = validate(pipeline, toys.quadruplets(3, 32), pipeline.embed_prompts(["a"] * 3), reference=True)
     modes = {"bound", "none", "right", "shuffled", "one_step"}
-    assert set(found) == {"draft"} | modes | {f"{m}_recovery" for m in modes}
+    assert set(found) == {"draft", "shown_recovery"} | modes | {f"{m}_recovery" for m in modes}
     assert found["bound_recovery"] > 80
     assert found["right"] == pytest.approx(found["draft"], abs=1.0)
 

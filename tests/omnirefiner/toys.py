@@ -97,7 +97,7 @@ class NoiseSampler:
     def __init__(self, size: int = 32, seed: int = 0) -> None:
         self.size, self.generator = size, torch.Generator().manual_seed(seed)
 
-    def batch(self, count: int, misalignment: float | Tensor = 1.0) -> dict[str, Tensor]:
+    def batch(self, count: int, misalignment: float | Tensor = 1.0, details: bool = False) -> dict[str, Tensor]:
         coarse = torch.rand(count, 3, self.size // 4, self.size // 4, generator=self.generator)
         target = torch.nn.functional.interpolate(coarse, (self.size, self.size), mode="nearest")
         level = float(torch.as_tensor(misalignment, dtype=torch.float32).mean())
@@ -105,7 +105,10 @@ class NoiseSampler:
         mask = torch.zeros(count, 1, self.size, self.size)
         mask[..., self.size // 4 : -self.size // 4, self.size // 4 : -self.size // 4] = 1
         draft = target * (1 - mask) + torch.nn.functional.avg_pool2d(target, 9, 1, 4) * mask
-        return {"draft": draft, "reference": reference, "target": target, "mask": mask}
+        out = {"draft": draft, "reference": reference, "target": target, "mask": mask}
+        if details:
+            out |= {"kind": torch.full((count,), 3), "fault": torch.zeros(count, dtype=torch.int64)}
+        return out
 
 
 def quadruplets(count: int = 2, size: int = 32, seed: int = 0) -> Quadruplets:

@@ -2,7 +2,7 @@
 
 A *pose* is a 3 x 3 homography that takes draft pixels to reference pixels. A pose is judged by how well the coarse
 content of the draft inside the mask, which is right in place if wrong in detail, correlates with the warped
-reference, by the same around the mask, and by the keypoints that agree with it. :mod:`refbench.adapters.hypotheses`
+reference, by the same around the mask, and by the keypoints that agree with it. :mod:`refbench.registration.hypotheses`
 makes the poses.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.adapters.opencv import cv2
 from refbench.images import Mask, mask_box
+from refbench.registration.opencv import cv2
 from refbench.schema import Box
 
 Float = NDArray[np.float32]
@@ -191,13 +191,16 @@ def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(a @ b) / scale if scale > 1e-6 else 0.0
 
 
-def warp(levels: list[NDArray[Any]], matrix: Matrix, size: tuple[int, int]) -> tuple[NDArray[Any], Mask]:
+def warp(
+    levels: list[NDArray[Any]], matrix: Matrix, size: tuple[int, int], flow: Float | None = None
+) -> tuple[NDArray[Any], Mask]:
     """Sample an image where `matrix` takes each pixel of a (height, width) frame; also where that is inside it.
 
     Args:
         levels: the image's :func:`pyramid`; the level nearest above the frame's resolution is sampled.
         matrix: (3, 3), frame px -> image px.
         size: (height, width).
+        flow: (height, width, 2), frame px by which a pixel is moved before `matrix` takes it, as (x, y).
     """
     centre = matrix @ np.array([size[1] / 2, size[0] / 2, 1.0])
     factor = float(np.sqrt(abs(float(np.linalg.det(matrix))) / max(abs(float(centre[2])) ** 3, 1e-9)))
@@ -207,10 +210,20 @@ def warp(levels: list[NDArray[Any]], matrix: Matrix, size: tuple[int, int]) -> t
     scaled = np.diag([down, down, 1.0]) @ matrix
     source = levels[level]
     frame = (size[1], size[0])
-    flags = (cv2.INTER_CUBIC if factor < 1.5 else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
-    out = cv2.warpPerspective(source, scaled, frame, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     ones = np.full(source.shape[:2], 255, np.uint8)
-    valid = cv2.warpPerspective(ones, scaled, frame, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 250
+    kernel = cv2.INTER_CUBIC if factor < 1.5 else cv2.INTER_LINEAR
+    if flow is None:
+        out = cv2.warpPerspective(
+            source, scaled, frame, flags=kernel | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        )
+        valid = cv2.warpPerspective(ones, scaled, frame, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 250
+        return out, valid
+    columns, rows = np.meshgrid(np.arange(size[1], dtype=np.float32), np.arange(size[0], dtype=np.float32))
+    moved = np.stack([columns + flow[..., 0], rows + flow[..., 1], np.ones_like(rows)], -1) @ scaled.T
+    depth = np.where(np.abs(moved[..., 2:]) < 1e-9, 1e-9, moved[..., 2:])
+    u, v = np.moveaxis((moved[..., :2] / depth).astype(np.float32), -1, 0)
+    out = cv2.remap(source, u, v, kernel, borderMode=cv2.BORDER_REPLICATE)
+    valid = cv2.remap(ones, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) > 250
     return out, valid
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.adapters.geometry import Float, Matrix, Pose, View, plausible, polish
-from refbench.adapters.opencv import cv2
 from refbench.images import Mask
+from refbench.registration.opencv import cv2
+from refbench.registration.pose import Float, Matrix, Pose, View, plausible, polish
 
 
 @functools.cache

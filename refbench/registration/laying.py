@@ -1,0 +1,167 @@
+"""Lay a reference into a draft's mask: find its pose, match its light, cut out its figure, blend it in.
+
+The draft keeps its coarse light and colour, the reference gives the rest. Where the draft shows other content than the
+reference (the prompt says so, or nothing of the one is found in the other), the masked part is painted over (Telea,
+JGT 2004) and the reference's figure laid in. Where the reference cannot be laid with confidence, the draft stays.
+Constants were chosen on the validation suite (docs/adapters.md).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.images import Image, Mask, mask_box, resize
+from refbench.registration import hypotheses, light, pose
+from refbench.registration.opencv import cv2
+from refbench.registration.pose import Matrix, Pose, View
+from refbench.schema import Box
+
+Float = NDArray[np.float32]
+
+CONFIDENT = 0.5
+"""Least score of a pose (see :class:`~refbench.registration.pose.Pose`) at which the reference is laid by it."""
+UNRELATED = 0.15
+"""Best score of a pose below which the draft is taken to show something else than the reference."""
+AROUND = 12
+"""Least number of agreeing keypoints at which the surroundings alone say how the reference lies."""
+OTHER_CONTENT = re.compile(
+    r"\b(replac|swap|exchang|substitut|switch)\w*|\b(instead|rather than|in place of)\b|\bchange\b.*\b(to|into|for)\b",
+    re.IGNORECASE,
+)
+"""The English words of exchange: with one of them a prompt asks for something else than what the draft shows, so that
+likeness to the draft says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the reference lies."""
+
+    matrix: Matrix
+    """(3, 3), draft px -> reference px, at full resolution."""
+    pose: Pose
+    """The best hypothesis, at the working resolution."""
+    confident: bool
+    """Whether the reference should be laid by it at all."""
+    other: bool
+    """The draft's content is to be replaced, so nothing inside the mask can be learned from it."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """{"pose": source or "none", "score": score, "matches": count}, for the run's record."""
+        source = self.pose.source if self.confident else "none"
+        return {"pose": source, "score": round(self.pose.score, 3), "matches": self.pose.matches}
+
+
+def place(draft: Image, reference: Image, mask: Mask, reference_box: Box | None, prompt: str) -> Placement:
+    """Find how the reference lies over the draft.
+
+    Args:
+        draft, reference: (H, W, 3) and (h, w, 3).
+        mask: (H, W), not empty.
+        reference_box: (x, y, width, height) of the detail in the reference, or None.
+        prompt: words of exchange in it say that the draft shows something else.
+    """
+    other = OTHER_CONTENT.search(prompt) is not None
+    small, factor = reduced(draft)
+    known, shrink = reduced(reference)
+    marked = mask if factor == 1 else light.shrink_mask(mask, (small.shape[0], small.shape[1]))
+    box = within(reference_box, reference.shape[:2], shrink)
+    view = View(light.to_lab(small), light.to_lab(known), marked, box)
+    best = hypotheses.find_pose(view)[0]
+    around = best.same_scene and best.matches >= AROUND
+    if box is not None and not around and (other or best.score < UNRELATED):
+        best, other = view.judge(hypotheses.from_boxes(view), "placed"), True
+    confident = best.score >= CONFIDENT or best.source == "placed" or (other and around)
+    matrix = np.diag([1 / shrink, 1 / shrink, 1.0]) @ best.matrix @ np.diag([factor, factor, 1.0])
+    return Placement(matrix, best, confident, other and (around or best.source == "placed"))
+
+
+def reduced(image: Image) -> tuple[Image, float]:
+    """The image with its long side at most `pose.WORK_SIDE`, and the factor by which it was reduced."""
+    factor = min(1.0, pose.WORK_SIDE / max(image.shape[:2]))
+    size = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
+    return (resize(image, size), factor) if factor < 1 else (image, 1.0)
+
+
+def within(box: Box | None, frame: tuple[int, ...], factor: float) -> Box | None:
+    """The part of a box inside a (height, width) frame, both scaled; None where it is below 8 px across."""
+    if box is None:
+        return None
+    x, y = max(box[0], 0), max(box[1], 0)
+    w, h = min(box[0] + box[2], frame[1]) - x, min(box[1] + box[3], frame[0]) - y
+    x, y, w, h = (round(v * factor) for v in (x, y, w, h))
+    return (x, y, w, h) if min(w, h) >= 8 else None
+
+
+def window_of(mask: Mask) -> Box:
+    """The part of the frame that is looked at when something is laid into a mask: its box with a margin."""
+    return mask_box(mask, max(12, max(mask_box(mask)[2:]) // 4))
+
+
+def view(reference: Image, matrix: Matrix, window: Box, flow: Float | None = None) -> Image:
+    """The reference through a pose (draft px -> reference px) over a window of the draft, moved by `flow` (h, w, 2)."""
+    x, y, w, h = window
+    local = matrix @ np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+    warped, _ = pose.warp(pose.pyramid(reference), local, (h, w), flow)
+    return np.ascontiguousarray(warped)
+
+
+def lay(
+    draft: Image, reference: Image, mask: Mask, reference_box: Box | None, matrix: Matrix, *,
+    same_scene: bool, other: bool, flow: Float | None = None,
+) -> Image:  # fmt: skip
+    """Warp the reference by a pose, match its light, blend it inside the mask; outside it the draft's pixels stay.
+
+    Args:
+        draft, reference, mask, reference_box: as :func:`place` takes them.
+        matrix: (3, 3), draft px -> reference px.
+        same_scene: the surroundings of the mask are the same in both, so they say what light is right.
+        other: the draft's content is to be replaced, so nothing inside the mask can be learned from it.
+        flow: (H, W, 2) in px, by which a pixel is moved before `matrix` takes it; finer than any plane can say.
+    """
+    side = max(mask_box(mask)[2:])
+    x, y, w, h = window_of(mask)
+    before, inside = draft[y : y + h, x : x + w], mask[y : y + h, x : x + w]
+    local = matrix @ np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+    levels = pose.pyramid(_layer(reference, None if same_scene else within(reference_box, reference.shape[:2], 1.0)))
+    warped, valid = pose.warp(levels, local, (h, w), None if flow is None else flow[y : y + h, x : x + w])
+    matte = np.asarray(np.clip(warped[..., 3] / 255, 0, 1) * valid, np.float32)
+    if (inside & (matte > 0.5)).sum() < 16:
+        return draft.copy()
+    target = light.to_lab(before)
+    content = light.to_lab(np.clip(warped[..., :3], 0, 255).astype(np.uint8))
+    if other:
+        base = light.to_lab(light.painted_over(before, inside))
+        if not same_scene:
+            content[..., 0] *= light.shading(base[..., 0], side / 8)
+    else:
+        base = target
+        known = np.asarray(matte * inside, np.float32)
+        content = content + light.masked_blur(np.asarray(target - content, np.float32), known, max(4.0, side / 8))
+    ring = (cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~inside & valid
+    if same_scene and ring.sum() > 16:
+        around = ring.astype(np.float32)
+        content = content + light.membrane(
+            light.masked_blur(np.asarray(target - content, np.float32), around, 2.0), ring
+        )
+    edge = cv2.GaussianBlur(np.pad(inside, 1).astype(np.float32), (0, 0), 0.8)[1:-1, 1:-1]
+    weight = (matte * (1.0 if other else np.clip(2 * edge - 0.6, 0, 1)))[..., None]
+    result = light.to_rgb(base + weight * (content - base))
+    out = draft.copy()
+    out[y : y + h, x : x + w][inside] = result[inside]
+    return out
+
+
+def _layer(reference: Image, box: Box | None) -> NDArray[np.float32]:
+    """The reference with its matte as a fourth channel: all of it, or the figure in the box."""
+    inside = np.ones(reference.shape[:2], bool)
+    if box is not None:
+        inside[:] = False
+        inside[max(box[1], 0) : box[1] + box[3], max(box[0], 0) : box[0] + box[2]] = True
+    matte = np.full(reference.shape[:2], 255, np.float32) if box is None else light.figure(reference, inside) * 255
+    return np.dstack([reference.astype(np.float32), matte]).astype(np.float32)
