@@ -10,13 +10,13 @@ Everything is measured in px of the crop that the network sees; it is fully conv
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -86,7 +86,7 @@ class _Decoder(nn.Module):
         return hidden, self.leave(hidden)
 
 
-class Aligner(ModelMixin, ConfigMixin):
+class Aligner(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Flow from a draft crop to the reference laid on its frame.
 
     Args:
@@ -95,11 +95,11 @@ class Aligner(ModelMixin, ConfigMixin):
         rounds: corrections at 1/8.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self, widths: tuple[int, int, int] = (32, 48, 64), radius: tuple[int, int] = (4, 3), rounds: int = 2
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         half, quarter, eighth = widths
         self.stem = nn.Sequential(nn.Conv2d(4, half, 5, 2, 2), nn.GroupNorm(8, half), nn.SiLU())
         self.quarter = nn.Sequential(_block(half, quarter, 2), _block(quarter, quarter))
@@ -112,6 +112,11 @@ class Aligner(ModelMixin, ConfigMixin):
     def _features(self, picture: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         quarter = self.quarter(self.stem(torch.cat([picture, mask], dim=1)))
         return quarter, self.eighth(quarter)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, draft: Tensor, reference: Tensor, mask: Tensor) -> list[Tensor]:
+            """See :meth:`forward`."""
 
     def forward(self, draft: Tensor, reference: Tensor, mask: Tensor) -> list[Tensor]:
         """Flows (B, 2, S, S) in px such that ``reference(x + flow)`` shows what the target shows at x.
@@ -127,8 +132,7 @@ class Aligner(ModelMixin, ConfigMixin):
         size = draft.shape[-2:]
         here4, here8 = self._features(draft, mask)
         there4, there8 = self._features(reference, torch.zeros_like(mask))
-        mask8 = F.adaptive_avg_pool2d(mask, here8.shape[-2:])
-        mask4 = F.adaptive_avg_pool2d(mask, here4.shape[-2:])
+        mask8, mask4 = F.avg_pool2d(mask, 8), F.avg_pool2d(mask, 4)
         flow = torch.zeros_like(here8[:, :2])
         found: list[Tensor] = []
         hidden = here8
