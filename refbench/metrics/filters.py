@@ -82,9 +82,21 @@ def blur(image: NDArray[Real], size: int, sigma: float) -> NDArray[Real]:
     return np.asarray(out, dtype=image.dtype).reshape(image.shape)
 
 
-@lru_cache(maxsize=64)
+LONGEST = 1024
+"""Matrices of longer sides are made at each use: 8 MB of each that is kept are enough."""
+
+
 def _toeplitz(length: int, size: int, sigma: float) -> Floats:
     """The matrix (length, length) of a Gaussian of `size` taps with zeros beyond the border."""
+    return _new_toeplitz(length, size, sigma) if length > LONGEST else _kept_toeplitz(length, size, sigma)
+
+
+@lru_cache(maxsize=64)
+def _kept_toeplitz(length: int, size: int, sigma: float) -> Floats:
+    return _new_toeplitz(length, size, sigma)
+
+
+def _new_toeplitz(length: int, size: int, sigma: float) -> Floats:
     taps = gaussian(size, sigma)[:, 0]
     away = np.abs(np.arange(length)[:, None] - np.arange(length)[None])
     reach = size // 2

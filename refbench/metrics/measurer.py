@@ -17,7 +17,7 @@ from refbench.images import Image, Mask, check_mask, check_same_size
 from refbench.metrics.contract import Metric
 from refbench.metrics.features import FeatureStore
 from refbench.metrics.registry import default_metrics, make_metrics
-from refbench.metrics.view import Known, View
+from refbench.metrics.view import LARGE, Known, View
 from refbench.schema import MetricCard, Score, Truth
 
 THREADS = 4
@@ -124,7 +124,9 @@ class Measurer:
             if chosen:
                 for at, value in zip(chosen, self._metrics[name].values([views[at] for at in chosen]), strict=True):
                     _put(values[at], name, value, views[at])
-        if self.threads == 1 or len(views) == 1:
+        # Large frames one after another: what a metric makes of one is the most that is held.
+        large = any(truth.target.shape[0] * truth.target.shape[1] > LARGE for truth in truths)
+        if self.threads == 1 or len(views) == 1 or large:
             for at in range(len(views)):
                 one(at)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,30 @@ if TYPE_CHECKING:
     from refbench.metrics.features import FeatureStore
 
 T = TypeVar("T")
+LARGE = 1_500_000
+"""Regions of more px hold no array that a metric can make again, so that memory is that of one metric at a time."""
 LAB = "d65-near6-f4"
 """Stands where a card's hash stands in the names of features that belong to no metric: what :attr:`Known.lab` keeps."""
 Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
+
+
+class shared_array(Generic[T]):
+    """A cached property of a view or of what is known of a truth, made again at each use where the region is large."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        if instance is None:
+            return self  # type: ignore[return-value]
+        found: T = self._make(instance)
+        if not instance.large:
+            instance.__dict__[self._name] = found  # found there the next time: this is no data descriptor
+        return found
 
 
 class Known:
@@ -85,6 +106,11 @@ class Known:
         return region_box(self.truth.mask, self.truth.target.shape[:2])
 
     @cached_property
+    def large(self) -> bool:
+        """Whether the region has more than :data:`LARGE` px."""
+        return self.box[2] * self.box[3] > LARGE
+
+    @cached_property
     def mask(self) -> Mask:
         """The mask in the box, (h, w) bool; all true without a mask."""
         if self.truth.mask is None:
@@ -96,22 +122,22 @@ class Known:
         """The target in the box, (h, w, 3) uint8."""
         return np.ascontiguousarray(cut(self.truth.target, self.box))
 
-    @cached_property
+    @shared_array
     def rgb(self) -> Floats:
         """The target in the box, float64 RGB in [0, 1]."""
         return filters.unit(self.target)
 
-    @cached_property
+    @shared_array
     def single(self) -> Singles:
         """:attr:`rgb` in float32."""
         return filters.single(self.target)
 
-    @cached_property
+    @shared_array
     def luma(self) -> Floats:
         """BT.601 luma of the target in the box, float64 in [0, 1]."""
         return filters.luma(self.rgb)
 
-    @cached_property
+    @shared_array
     def near(self) -> Mask:
         """The mask and what lies within 6 px of it, (h, w) bool; where :attr:`lab` has values."""
         import cv2
@@ -126,9 +152,11 @@ class Known:
         out[self.near] = filters.lab(image[self.near])
         return out
 
-    @cached_property
+    @shared_array
     def lab(self) -> Floats:
         """CIELAB (D65) of the target :attr:`near` the mask, 0 elsewhere; kept in float32 (4e-6 of a unit)."""
+        if self.large:
+            return self.lab_of(self.target)
         kept = self.feature("view.lab", LAB, lambda: {"near": filters.lab(self.target[self.near]).astype(np.float32)})
         out = np.zeros(self.target.shape, dtype=np.float64)
         out[self.near] = kept["near"]
@@ -150,8 +178,15 @@ class View:
         """`inside` with a mask, `full` without."""
         return "full" if self.truth.mask is None else "inside"
 
+    @property
+    def large(self) -> bool:
+        """See :attr:`Known.large`."""
+        return self.known.large
+
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """A value that several metrics share, made by the first that asks."""
+        """A value that several metrics share, made by the first that asks; arrays of a large region are not kept."""
+        if self.large:
+            return make()
         if name not in self.shared:
             self.shared[name] = make()
         return self.shared[name]  # type: ignore[return-value]
@@ -174,22 +209,22 @@ class View:
             return np.ascontiguousarray(part)
         return composite(part, self.known.target, self.known.mask)
 
-    @cached_property
+    @shared_array
     def rgb(self) -> Floats:
         """:attr:`image` as float64 RGB in [0, 1]."""
         return filters.unit(self.image)
 
-    @cached_property
+    @shared_array
     def single(self) -> Singles:
         """:attr:`rgb` in float32."""
         return filters.single(self.image)
 
-    @cached_property
+    @shared_array
     def luma(self) -> Floats:
         """BT.601 luma of :attr:`image`, float64 in [0, 1]."""
         return filters.luma(self.rgb)
 
-    @cached_property
+    @shared_array
     def lab(self) -> Floats:
         """CIELAB (D65) of :attr:`image` near the mask (within 6 px)."""
         return self.known.lab_of(self.image)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from refbench.errors import RefbenchError, UnavailableError
-from refbench.metrics import FeatureStore, Measurer
+from refbench.metrics import FeatureStore, Measurer, tiles
 from refbench.metrics.learned import base, embedders, similarity, trunks
 from refbench.metrics.learned.base import random_weights
 from refbench.metrics.learned.plain import PLAIN
@@ -48,7 +48,7 @@ def values(name: str, truths: list, outputs: list, **options: object) -> list[fl
 
 @pytest.mark.parametrize("name", [*SMALL, "background_lpips"])
 def test_the_value_is_the_original_librarys(name: str) -> None:
-    truth = scene()
+    truth = scene(128, 136)
     output = halfway(truth)
     if name == "background_lpips":
         output = np.clip(output.astype(int) + np.arange(output.shape[1])[None, :, None] % 7, 0, 255).astype(np.uint8)
@@ -63,7 +63,7 @@ def test_a_batch_equals_one_at_a_time(name: str) -> None:
     """As a GPU measures: all views in one call, of two sizes; 1e-5 is the promise."""
     from refbench.metrics.view import View
 
-    truths = [scene(), scene(176, 200), scene()]
+    truths = [scene(96, 104), scene(136, 104), scene(96, 104)]
     outputs = [halfway(truths[0]), halfway(truths[1], 0.2), halfway(truths[2], 0.8)]
     metric = make_metrics([name])[name]
     together = metric.values([View(t, o) for t, o in zip(truths, outputs, strict=True)])
@@ -129,20 +129,37 @@ def test_features_found_on_disk_give_the_same_value(name: str, tmp_path: Path, m
     assert sizes == [1], "only the output is passed"
 
 
+def test_dists_of_a_target_found_on_disk_is_the_same_and_half_precision_does_not_overflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from refbench.metrics.learned import distances
+
+    truth = replace(scene(), key="k" * 16)
+    cold = values("dists", [truth], [halfway(truth)], features=FeatureStore(tmp_path))
+    passed: list[int] = []
+    features = distances.dists_features
+    monkeypatch.setattr(distances, "dists_features", lambda i, d: passed.append(len(i)) or features(i, d))
+    again = values("dists", [truth], [halfway(truth)], features=FeatureStore(tmp_path))
+    assert again == pytest.approx(cold, abs=1e-8), "the same stages; sums of another memory layout"
+    assert passed == [0, 1], "no target, one output"
+    assert distances._half(torch.full((1, 1, 2, 2), 7e4)).dtype == np.float32
+    assert distances._half(torch.full((1, 1, 2, 2), 7.0)).dtype == np.float16
+
+
 @pytest.mark.parametrize("trunk", ["alex", "squeeze", "vgg"])
 def test_tiles_give_the_value_of_the_whole_image(trunk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """LPIPS is a mean of local maps: with margins beyond a stage's field of view tiles change only the sums' order."""
     from refbench.metrics.learned.distances import lpips_value
 
-    size = (180, 400) if trunk == "vgg" else (417, 530)
+    size = (64, 400) if trunk == "vgg" else (290, 417)
     generator = np.random.default_rng(0)
     a = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
     b = np.clip(a.astype(int) + generator.integers(-40, 40, a.shape), 0, 255).astype(np.uint8)
-    monkeypatch.setattr(trunks, "TILE", 128)
+    monkeypatch.setattr(tiles, "TILE", 128)
     whole = lpips_value(trunk, a, b, "cpu")
-    monkeypatch.setattr(trunks, "WHOLE", 1000)
+    monkeypatch.setattr(tiles, "WHOLE", 1000)
     tiled = lpips_value(trunk, a, b, "cpu")
-    assert len(list(trunks.tiles(size))) >= (2 if trunk == "vgg" else 4)
+    assert len(list(tiles.tiles(size))) >= (2 if trunk == "vgg" else 4)
     assert tiled == pytest.approx(whole, rel=1e-5)
 
 

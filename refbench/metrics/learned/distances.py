@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from refbench.images import Image
 from refbench.metrics.contract import library
 from refbench.metrics.learned.base import Learned, by_shape, inference, load_state, network, randomised, to_tensor
 from refbench.metrics.learned.trunks import (
+    KEPT_MB,
     TRUNKS,
     draw,
-    large,
     lpips_maps,
     output_stages,
     stages,
@@ -20,6 +23,7 @@ from refbench.metrics.learned.trunks import (
     unit,
 )
 from refbench.metrics.regions import composite
+from refbench.metrics.tiles import large
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
@@ -287,16 +291,60 @@ class DISTS(Learned):
 
     def values(self, views: Sequence[View]) -> list[float | None]:
         """The numbers for several outputs."""
-        model = dists_network(self.device)
-        found: list[float | None] = [0.0] * len(views)
+        import torch
+
+        found: list[float | None] = [0.0 if view.same else None for view in views]
         left = [at for at, view in enumerate(views) if not view.same]
-        for group in by_shape([views[at].image for at in left]):
-            chosen = [views[left[place]] for place in group]
-            with inference(self.device):
-                made = model(
-                    to_tensor([view.image for view in chosen], self.device),
-                    to_tensor([view.known.target for view in chosen], self.device),
-                )
-            for place, value in zip(group, made.reshape(-1).double().cpu().tolist(), strict=True):
-                found[left[place]] = value
+        new = list(
+            {id(k): k for k in (views[at].known for at in left) if not k.has_apart(DISTS_KEPT, self.hash)}.values()
+        )
+        targets = dict(zip(map(id, new), dists_features([known.target for known in new], self.device), strict=True))
+        outputs = dists_features([views[at].image for at in left], self.device)
+        for at, mine in zip(left, outputs, strict=True):
+            known = views[at].known
+            arrays = known.apart(
+                DISTS_KEPT,
+                self.hash,
+                lambda known=known: {str(n): _half(stage) for n, stage in enumerate(targets[id(known)])},  # type: ignore[misc]
+                KEPT_MB,
+            )
+            theirs = [torch.from_numpy(arrays[str(n)]).to(self.device).float() for n in range(len(arrays))]
+            found[at] = _dists(mine, theirs, self.device)
         return found
+
+
+DISTS_KEPT = "dists.target"
+
+
+def dists_features(images: Sequence[Image], device: str) -> list[list[Tensor]]:
+    """Each image and the five stages of piq's network on it, (1, C, h, w) each; images of one size together."""
+    from torch.nn import functional as F
+
+    model = dists_network(device)
+    found: list[list[Tensor]] = [[] for _ in images]
+    for group in by_shape(images):
+        x = to_tensor([images[at] for at in group], device)
+        short = min(x.shape[2:])
+        with inference(device):
+            if short > 256:  # as piq's forward does
+                x = F.interpolate(x, scale_factor=256 / short, recompute_scale_factor=False, mode="bilinear")
+            made = [stage.float() for stage in model.get_features(x)]
+        for place, at in enumerate(group):
+            found[at] = [stage[place : place + 1] for stage in made]
+    return found
+
+
+def _half(stage: Tensor) -> NDArray[np.generic]:
+    """A stage in half precision, which costs a DISTS 1e-7; in single precision where half would overflow."""
+    array: NDArray[np.float32] = stage.cpu().numpy()
+    return array if np.abs(array).max() > np.finfo(np.float16).max else array.astype(np.float16)
+
+
+def _dists(a: list[Tensor], b: list[Tensor], device: str) -> float:
+    """1 minus the similarity of two lists of features, by piq's own distances and weights."""
+    import torch
+
+    model = dists_network(device)
+    with torch.inference_mode():
+        parts = model.compute_distance(a, b)
+        return 1.0 - float(sum((d * w.to(d)).double().sum() for d, w in zip(parts, model.weights, strict=True)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,35 @@ if TYPE_CHECKING:
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+_only = threading.local()
+
+
+@contextmanager
+def class_token_only() -> Iterator[None]:
+    """Last blocks prepared by :func:`spare_last_block` leave out what no class token needs, in this thread."""
+    _only.on = True
+    try:
+        yield
+    finally:
+        _only.on = False
+
+
+def spare_last_block(norm: Any, attention: Any = None) -> None:
+    """Let a transformer's last block pass only its class token through the MLP; all else after it is unused.
+
+    The class token's value is the same: the sum with the residual broadcasts, so that the library's own code runs.
+
+    Args:
+        norm: the layer norm before the last block's MLP.
+        attention: its ``nn.MultiheadAttention``, where the block has one: then only the class token asks.
+    """
+    norm.register_forward_pre_hook(lambda _, given: (given[0][:, :1],) if getattr(_only, "on", False) else None)
+    if attention is not None:
+        attention.register_forward_pre_hook(
+            lambda _, given: (given[0][:, :1], *given[1:]) if getattr(_only, "on", False) else None
+        )
 
 
 class Embedder(ABC):
@@ -59,7 +89,7 @@ class Embedder(ABC):
         squares = self.squares(images)
         found = []
         for at in range(0, len(squares), step):
-            with inference(device):
+            with inference(device), class_token_only():
                 found.append(self.forward(to_tensor(squares[at : at + step], device)).float().cpu())
         out: Vectors = torch.cat(found).numpy()
         return out
@@ -103,6 +133,8 @@ class CLIP(Embedder):
                         f"Expected the weights '{self.files[0]}' at {path} to fit open_clip's {self.model}, but "
                         f"{' '.join(str(error).split())[:150]}."
                     ) from None
+            last = made.visual.transformer.resblocks[-1]
+            spare_last_block(last.ln_2, last.attn)
             return made.visual
 
         return network(self.name, device, build)
@@ -153,15 +185,18 @@ class DINOv2(Embedder):
             from transformers import Dinov2Config, Dinov2Model
 
             if randomised() is not None:
-                return Dinov2Model(Dinov2Config(image_size=518, patch_size=14, **self.shape))
-            folder = weights.require(self.files[0])
-            try:
-                return Dinov2Model.from_pretrained(folder, local_files_only=True)
-            except (OSError, RuntimeError, ValueError) as error:
-                raise RefbenchError(
-                    f"Expected the weights '{self.files[0]}' at {folder} to fit transformers' Dinov2Model, but "
-                    f"{' '.join(str(error).split())[:150]}."
-                ) from None
+                made = Dinov2Model(Dinov2Config(image_size=518, patch_size=14, **self.shape))
+            else:
+                folder = weights.require(self.files[0])
+                try:
+                    made = Dinov2Model.from_pretrained(folder, local_files_only=True)
+                except (OSError, RuntimeError, ValueError) as error:
+                    raise RefbenchError(
+                        f"Expected the weights '{self.files[0]}' at {folder} to fit transformers' Dinov2Model, but "
+                        f"{' '.join(str(error).split())[:150]}."
+                    ) from None
+            spare_last_block(made.encoder.layer[-1].norm2)
+            return made
 
         return network(self.name, device, build)
 
@@ -220,17 +255,21 @@ class DreamSim(Embedder):
             try:
                 if folder is None:
                     ViTExtractor.create_model = staticmethod(_random_vit)
-                    return _random_dreamsim(self.kind)
-                # dreamsim asks torch.hub for DINO's code and weights; it is handed the same class with the weights
-                # that lie here, and torch's own folder stays as it is.
-                torch.hub.load = lambda *_, **__: _dino(self.files[-1])
-                torch.hub.set_dir = lambda d: None
-                return library_module.dreamsim(
-                    pretrained=True, device="cpu", cache_dir=str(folder), dreamsim_type=self.kind
-                )[0]
+                    made = _random_dreamsim(self.kind)
+                else:
+                    # dreamsim asks torch.hub for DINO's code and weights; it is handed the same class with the
+                    # weights that lie here, and torch's own folder stays as it is.
+                    torch.hub.load = lambda *_, **__: _dino(self.files[-1])
+                    torch.hub.set_dir = lambda d: None
+                    made = library_module.dreamsim(
+                        pretrained=True, device="cpu", cache_dir=str(folder), dreamsim_type=self.kind
+                    )[0]
             finally:
                 ViTExtractor.create_model = create
                 torch.hub.load, torch.hub.set_dir = hub
+            for extractor in made.extractor_list:
+                spare_last_block(extractor.model.blocks[-1].norm2)
+            return made
 
         found = network(self.name, device, build)
         for extractor in found.extractor_list:  # it moves its inputs itself

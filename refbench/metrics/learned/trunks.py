@@ -1,19 +1,20 @@
 """AlexNet, VGG16 and SqueezeNet as LPIPS uses them, through the library ``lpips``: stages, distances, tiles.
 
 A trunk's stages are computed once for an output and shared by the metrics that use the same trunk; the target's stages
-are kept on disk. Images beyond :data:`WHOLE` px are passed in tiles whose margins cover what a stage's pixel sees, so
-that the sum over tiles is the value of the whole image (all of these distances are means of local maps).
+are kept on disk. Large images are passed in tiles (refbench/metrics/tiles.py): all of these distances are means of
+local maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from refbench.images import Image
+from refbench.metrics import tiles
 from refbench.metrics.learned.base import by_shape, inference, load_state, network, randomised, to_tensor
 from refbench.metrics.view import Arrays, View
 
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
 
 TRUNKS = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
 """LPIPS' name of a trunk -> its weight file."""
-WHOLE = 1_500_000
-"""Images of more pixels are passed in tiles."""
-TILE, MARGIN = 512, 128
-"""Side of a tile's core and the margin around it, in px; multiples of the trunks' largest stride (16). A stage's pixel
-sees at most 119 px beyond its place (SqueezeNet's last), so that 128 px make tiles exact."""
+STRIDES = {"alex": (4, 8, 16, 16, 16), "vgg": (1, 2, 4, 8, 16), "squeeze": (2, 4, 8, 16, 16, 16, 16)}
+"""Of the stages, in px."""
 KEPT_MB = 20.0
 """Targets' stages are kept on disk up to this size a target and trunk."""
 
@@ -137,53 +135,8 @@ def target_stages(
     return out
 
 
-def tiles(size: tuple[int, int]) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
-    """(core, tile) boxes as (top, bottom, left, right) that cover a frame (height, width) without overlap of cores."""
-    height, width = size
-
-    def cuts(length: int) -> list[tuple[int, int]]:
-        edges = list(range(0, length, TILE))
-        if len(edges) > 1 and length - edges[-1] < 2 * MARGIN:
-            edges.pop()  # a last sliver is measured with the tile before it
-        return list(zip(edges, [*edges[1:], length], strict=True))
-
-    for top, bottom in cuts(height):
-        for left, right in cuts(width):
-            yield (
-                (top, bottom, left, right),
-                (max(top - MARGIN, 0), min(bottom + MARGIN, height), max(left - MARGIN, 0), min(right + MARGIN, width)),
-            )
-
-
 def tiled_means(
     trunk: str, a: Image, b: Image, device: str, maps: Callable[[list[Tensor], list[Tensor]], list[Tensor]]
 ) -> list[float]:
-    """The spatial mean of each of `maps` of two images' stages, taken tile by tile.
-
-    Args:
-        maps: list of stages of both -> local maps (1, C, h, w), one a stage in the order of the stages; the mean is
-            over positions and channels.
-    """
-    totals: dict[int, float] = {}
-    counts: dict[int, int] = {}
-    height, width = a.shape[:2]
-    for (top, bottom, left, right), (y0, y1, x0, x1) in tiles((height, width)):
-        parts = [stages(trunk, to_tensor([np.ascontiguousarray(i[y0:y1, x0:x1])], device)) for i in (a, b)]
-        strides = [_stride(trunk, at) for at in range(len(parts[0]))]
-        for at, found in enumerate(maps(*parts)):
-            stride = strides[at]
-            rows = slice((top - y0) // stride, None if bottom == height else (bottom - y0) // stride)
-            columns = slice((left - x0) // stride, None if right == width else (right - x0) // stride)
-            core = found[:, :, rows, columns]
-            totals[at] = totals.get(at, 0.0) + float(core.double().sum())
-            counts[at] = counts.get(at, 0) + core.numel()
-    return [totals[at] / counts[at] for at in sorted(totals)]
-
-
-def _stride(trunk: str, stage: int) -> int:
-    return {"alex": (4, 8, 16, 16, 16), "vgg": (1, 2, 4, 8, 16), "squeeze": (2, 4, 8, 16, 16, 16, 16)}[trunk][stage]
-
-
-def large(image: Image) -> bool:
-    """Whether an image is passed in tiles."""
-    return bool(image.shape[0] * image.shape[1] > WHOLE)
+    """:func:`refbench.metrics.tiles.tiled_means` of a trunk's stages."""
+    return tiles.tiled_means(a, b, lambda part: stages(trunk, to_tensor([part], device)), STRIDES[trunk], maps)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.filters import Floats
-from refbench.metrics.view import View
+from refbench.metrics.view import LARGE, View
 from refbench.schema import MetricCard
 
 BANDS = 16
@@ -20,9 +20,17 @@ FLOOR = (1.0 / 255.0) ** 2 / 12.0
 """Power of 8-bit rounding noise in each frequency; nothing below it can be seen in a file."""
 
 
-@lru_cache(maxsize=32)
 def _rings(height: int, width: int) -> tuple[Floats, NDArray[np.intp], Floats]:
     """Hann window (h, w), band of each rfft2 bin flattened, and weighted number of bins in each band."""
+    return _new_rings(height, width) if height * width > LARGE else _kept_rings(height, width)
+
+
+@lru_cache(maxsize=32)
+def _kept_rings(height: int, width: int) -> tuple[Floats, NDArray[np.intp], Floats]:
+    return _new_rings(height, width)
+
+
+def _new_rings(height: int, width: int) -> tuple[Floats, NDArray[np.intp], Floats]:
     window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     band = np.minimum((radius * 2.0 * BANDS).astype(np.intp), BANDS).ravel()

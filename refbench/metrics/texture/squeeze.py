@@ -10,6 +10,7 @@ import numpy as np
 from refbench.images import Image
 from refbench.metrics.backbones import SHA256
 from refbench.metrics.contract import Metric, library
+from refbench.metrics.tiles import large, tiled_means
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EPS = 1e-10
+STRIDES = (4, 8, 16, 16)
+"""Of the four depths, in px."""
 
 
 def to_batch(images: Sequence[Image], device: str) -> Tensor:
@@ -39,6 +42,20 @@ def distances(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     import torch
 
     return torch.stack([(x - y).square().sum(dim=1).mean(dim=(1, 2)) for x, y in zip(a, b, strict=True)]).mean(dim=0)
+
+
+def tiled_distance(a: Image, b: Image, device: str) -> float:
+    """:func:`distances` of two large images, taken tile by tile; features in half precision as for small ones."""
+    import torch
+
+    def tile(part: Image) -> list[Tensor]:
+        return [stage.half().float() for stage in stages(to_batch([part], device))]
+
+    def maps(x: list[Tensor], y: list[Tensor]) -> list[Tensor]:
+        return [(one - two).square().sum(dim=1, keepdim=True) for one, two in zip(x, y, strict=True)]
+
+    with torch.inference_mode():
+        return float(np.mean(tiled_means(a, b, tile, STRIDES, maps)))
 
 
 class Squeeze(Metric):
@@ -75,10 +92,12 @@ class Squeeze(Metric):
         import torch
 
         groups: dict[tuple[int, ...], list[int]] = {}
-        for at, view in enumerate(views):
-            if not view.same:
-                groups.setdefault(view.image.shape, []).append(at)
         found: list[float | None] = [0.0] * len(views)
+        for at, view in enumerate(views):
+            if not view.same and large(view.image):
+                found[at] = tiled_distance(view.image, view.known.target, self.device)
+            elif not view.same:
+                groups.setdefault(view.image.shape, []).append(at)
         with torch.inference_mode():
             for group in groups.values():
                 chosen = [views[at] for at in group]
