@@ -11,6 +11,17 @@ from refbench.cli import options as o
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+LEGEND = (
+    "difference: recovery points [95 % interval], above 0 in favour of the first. effect: in standard deviations of\n"
+    "the sources' differences. p: by permutation, corrected within each view (Holm); better means p < 0.05, undecided\n"
+    "is not equal. shows: the smallest true difference that would be found in four of five such suites."
+)
+
+
+def whole(score: float) -> str:
+    """A score without decimals and without minus zero."""
+    return f"{round(score) + 0:d}"
+
 
 @app.command()
 def compare(
@@ -44,6 +55,7 @@ def compare(
             what = row.measure.replace("_", " ")
             rows.append([row.view, row.name, what, show.interval(cell), effect, f"{row.p_holm:.2g}", shows, better])
         show.table(f"{pair.a} minus {pair.b}", columns, rows, right=["difference", "effect", "p (Holm)", "shows"])
+        print(LEGEND + "\n")
         duels = [
             [measure.replace("_", " "), str(duel.wins), str(duel.ties), str(duel.losses)]
             for measure, duel in pair.duels.items()
@@ -51,7 +63,12 @@ def compare(
         numbers = [f"{pair.a} better", "tie", f"{pair.b} better"]
         show.table("Sample by sample", ["", *numbers], duels, right=numbers)
         if pair.apart:
-            listed = [[one.sample, f"{one.a:.0f}", f"{one.b:.0f}", f"{one.difference:+.0f}"] for one in pair.apart]
+            listed = [[one.sample, whole(one.a), whole(one.b), f"{one.difference:+.0f}"] for one in pair.apart]
             numbers = [pair.a, pair.b, "difference"]
-            show.table("Where they differ most", ["sample", *numbers], listed, right=numbers)
+            show.table(
+                "Where they differ most (means of the axes, clipped to 100)",
+                ["sample", *numbers],
+                listed,
+                right=numbers,
+            )
         print(pair.words + "\n")

@@ -355,23 +355,32 @@ def _pair(
 
 
 def _words(a: str, b: str, rows: Sequence[Difference], duels: Mapping[str, Duel]) -> str:
-    said, undecided = [], []
-    for row in rows:
-        if row.view != "overall":
-            continue
-        what = "on the whole" if row.measure == "mean" else f"in {row.measure.replace('_', ' ')}"
-        inside = f", 95 % interval {row.low:+.1f} to {row.high:+.1f}" if row.low is not None else ""
-        number = f"({row.value:+.1f} points{inside}, Holm-corrected p = {row.p_holm:.2g})"
+    better, undecided = [], []
+    overall = [row for row in rows if row.view == "overall"]
+    for row in sorted(overall, key=lambda row: row.measure != "mean"):
+        where = "On the whole" if row.measure == "mean" else f"In {row.measure.replace('_', ' ')}"
+        chance = f"p = {row.p_holm:.2g}, Holm-corrected"
         if row.better != "undecided":
-            said.append(f"{a if row.better == 'a' else b} is better {what} {number}")
+            sign = 1.0 if row.better == "a" else -1.0
+            first, second = (a, b) if row.better == "a" else (b, a)
+            than = f" than {second}" if row.measure == "mean" else ""
+            ends = sorted(sign * end for end in (row.low, row.high) if end is not None)
+            inside = f"95 % interval {ends[0]:.1f} to {ends[1]:.1f}; " if ends else ""
+            better.append(f"{where}, {first} is better{than}, by {sign * row.value:.1f} points ({inside}{chance}).")
         elif row.value == 0.0 and row.low == row.high == 0.0:
-            undecided.append(f"{what} the two are equal on every source")
+            undecided.append(f"{where}, the two are equal on every source.")
         else:
-            power = f"; this suite would show {row.detectable:.1f} points" if row.detectable is not None else ""
-            undecided.append(f"{what} it is undecided {number[:-1]}{power})")
+            inside = f"; 95 % interval {row.low:.1f} to {row.high:.1f}" if row.low is not None else ""
+            least = (
+                f" A true difference of {row.detectable or 0.0:.1f} points would be found in four of five such suites."
+            )
+            undecided.append(
+                f"{where}, it is undecided which is better ({a} minus {b}: {row.value:.1f} points{inside}; {chance})."
+                + (least if row.detectable is not None else "")
+            )
     duel = duels["mean"]
-    count = f"{a} wins {duel.wins} samples, ties {duel.ties} and loses {duel.losses} against {b}"
-    return (
-        ". ".join(text[:1].upper() + text[1:] if text in undecided else text for text in [*said, *undecided, count])
-        + "."
+    count = (
+        f"Sample by sample, {a} scores higher on {duel.wins} and {b} on {duel.losses}; {duel.ties} are ties (less than "
+        f"{TIE:g} point apart)."
     )
+    return "\n".join([*better, *undecided, count])
