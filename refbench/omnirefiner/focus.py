@@ -3,7 +3,8 @@
 The mask's box with a margin is cut out of the draft and enlarged (Focus-and-Refine, RefineAnything, arXiv
 2604.06870); the matching part of the reference is laid onto the same frame. The pose is found by
 :mod:`refbench.registration` (keypoints, the user's box, a search of coarse content); where none is believed the user's
-box in the reference is laid on the mask's, else the whole reference is shown. A checkpoint with an
+box in the reference is laid on the mask's, else the whole reference is shown; a checkpoint that wants it laid into the
+draft gets the draft itself. A checkpoint with an
 :class:`~refbench.omnirefiner.aligner.Aligner` moves it the last pixels. The better the reference lies, the less the
 model must search: one that is only slightly off is what it reads best.
 """
@@ -50,7 +51,7 @@ class Focus:
     shown: Image
     """The reference (side, side, 3) on the crop's frame at the picture's own resolution."""
     match: str
-    """How the part of the reference was found: a pose's source, "box" or "whole"."""
+    """How the part of the reference was found: a pose's source, "box", "whole", or "none" without a reference."""
 
 
 def _tensor(picture: NDArray[np.uint8]) -> Tensor:
@@ -111,33 +112,36 @@ def show_reference(
         part = np.s_[y : y + h, x : x + w]
         flow = np.zeros((*mask.shape, 2), np.float32)
         flow[part] = find_flow(aligner, draft[part], view(reference, matrix, window), mask[part])
+    if laying == "blend" and not found.confident:
+        return cut(draft, box), "none"  # laid at a venture it would do more harm than good (docs/omnirefiner.md)
     if laying == "view":
         return view(reference, matrix, box, None if flow is None else cut(flow, box)), match
     laid = lay(
-        draft, reference, mask, reference_box, matrix, same_scene=found.confident and found.pose.same_scene,
-        other=found.other, flow=flow,
+        draft, reference, mask, reference_box, matrix, same_scene=found.pose.same_scene, other=found.other, flow=flow
     )  # fmt: skip
     return cut(laid, box), match
 
 
 def focus(
-    draft: Image, reference: Image, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = "",
+    draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = "",
     margin: float = MARGIN, laying: Laying = "view", aligner: Aligner | None = None,
 ) -> Focus:  # fmt: skip
     """Cut the crop to refine out of draft and reference, at `size` px.
 
     Args:
         draft: (H, W, 3).
-        reference: (h, w, 3), any size.
+        reference: (h, w, 3), any size; None (a single-image editor) shows the draft in its place.
         mask: (H, W), not empty.
         size: the working size, a multiple of the model's token side.
         reference_box, prompt, laying, aligner: see :func:`show_reference`.
         margin: around the mask's box, share of its longer side.
     """
     box = crop_box(mask, margin)
-    shown, match = show_reference(
-        draft, reference, mask, box, reference_box=reference_box, prompt=prompt, laying=laying, aligner=aligner
-    )
+    shown, match = cut(draft, box), "none"
+    if reference is not None:
+        shown, match = show_reference(
+            draft, reference, mask, box, reference_box=reference_box, prompt=prompt, laying=laying, aligner=aligner
+        )
     marked = torch.from_numpy(cut(mask.astype(np.uint8)[..., None], box)).permute(2, 0, 1).float()
     scaled = (
         torch.nn.functional.adaptive_max_pool2d(marked[None], (size, size))[0]

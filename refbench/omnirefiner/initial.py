@@ -18,6 +18,8 @@ OFFSETS = (1, 2)
 """Head 0 of every block starts looking at the draft, head 1 at the reference; the other heads start free."""
 SHARPNESS = 1.8
 """Initial scale of normalised queries and keys."""
+OPEN = 0.6
+"""A blend's gate before it has learned anything: more of the laid reference than of the draft."""
 
 
 def positional_vectors(axes: tuple[int, ...], offset: int) -> tuple[Tensor, Tensor]:
@@ -42,10 +44,16 @@ def positional_vectors(axes: tuple[int, ...], offset: int) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
-def prepare_small(transformer: Any) -> None:
-    """Open the gates, point two heads of every block, and let the untrained output be zero (the draft)."""
+def prepare_small(transformer: Any, latents: int | None = None) -> None:
+    """Open the residual gates, point two heads of every block, and let the untrained output be zero (the draft).
+
+    With `latents` the outputs after so many are a blend's gates and start at :data:`OPEN`; without a reference they
+    do nothing.
+    """
     torch.nn.init.zeros_(transformer.proj_out.weight)
     torch.nn.init.zeros_(transformer.proj_out.bias)
+    if latents is not None:
+        transformer.proj_out.bias[latents:] = OPEN
     width = transformer.inner_dim
     for block in [*transformer.transformer_blocks, *transformer.single_transformer_blocks]:
         for name, gates in (("norm", (2,)), ("norm1", (2, 5)), ("norm1_context", (2, 5))):

@@ -125,7 +125,8 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
             build: Any = FluxTransformer2DModel
             transformer = build(**model.transformer)
             if model.prediction != "velocity":
-                prepare_small(transformer)
+                outputs = transformer.out_channels
+                prepare_small(transformer, outputs // 2 if model.prediction == "blend" else None)
             vae = build_autoencoder(model.autoencoder)
         schedule: Any = FlowMatchEulerDiscreteScheduler
         return cls(
@@ -259,7 +260,7 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
         return drawn.to(conditions.draft.device, conditions.draft.dtype)
 
     def focus(
-        self, draft: Image, reference: Image, mask: Mask, size: int, *, reference_box: Box | None = None,
+        self, draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None,
         prompt: str = "",
     ) -> Focus:  # fmt: skip
         """:func:`refbench.omnirefiner.focus.focus` as this pipeline wants it."""

@@ -118,7 +118,10 @@ def refine_many(
         rows = [i for i, s in enumerate(sizes) if s == size]
         chosen = [questions[i] for i in rows]
         found = pipeline(
-            [pipeline.focus(d, r, m, size, reference_box=b, prompt=p) for d, r, m, b, p, _ in chosen],
+            [
+                pipeline.focus(d, r if use_reference else None, m, size, reference_box=b, prompt=p)
+                for d, r, m, b, p, _ in chosen
+            ],
             [q[4] for q in chosen], [q[5] for q in chosen], steps=steps, use_reference=use_reference,
         )  # fmt: skip
         images |= dict(zip(rows, found.images, strict=True))

@@ -18,7 +18,11 @@ ADAPTER = "default"
 
 
 def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = ADAPTER) -> None:
-    """Freeze the transformer and put a LoRA adapter (peft) on attention and feed-forward of all its blocks."""
+    """Freeze the transformer and put a LoRA adapter (peft) on attention and feed-forward of all its blocks.
+
+    A transformer with more outputs than latent numbers (a blend's gate) gets one on its last layer as well: the base
+    never saw a reference, so there the gate's part is as it was at the start.
+    """
     from peft import LoraConfig
 
     transformer.requires_grad_(False)
@@ -26,6 +30,8 @@ def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = 
         path for path, module in transformer.named_modules()
         if isinstance(module, nn.Linear) and "transformer_blocks." in path and path.endswith(LORA_TARGETS)
     ]  # fmt: skip
+    if transformer.config.out_channels and transformer.config.out_channels > transformer.config.in_channels:
+        targets.append("proj_out")
     transformer.add_adapter(
         LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=targets, init_lora_weights="gaussian"), name
     )

@@ -79,7 +79,9 @@ def predict(
         if conditions.reference is not None:
             assert conditions.reference_size == conditions.size, "a blend needs the reference on the draft's own grid"
             if boldness != 1.0:
-                gate = (boldness * gate).clamp(0, 1)
+                bold = (boldness * gate).clamp(0, 1)
+                output = output * (1 - bold) / (1 - gate.clamp(0, 0.95))
+                gate = bold
             output = output + gate * (conditions.reference - conditions.draft).float()
         else:
             gate = None
