@@ -23,6 +23,9 @@ def verify(
     adapter: Annotated[
         str | None, typer.Option("--adapter", help="The model's file; foreign code, run without network.")
     ] = None,
+    on_board: Annotated[
+        bool, typer.Option("--on-board", help="The entry has been accepted: allow the verdict.json beside it.")
+    ] = False,
     comment: Annotated[Path | None, typer.Option("--comment", help="Also write the summary as Markdown.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write verdict.json into this folder.")] = None,
     device: o.Device = "cpu",
@@ -50,6 +53,7 @@ def verify(
             device=device,
             workers=workers,
             timeout_s=timeout,
+            on_board=on_board,
             progress=bar,
         )
     if comment is not None:

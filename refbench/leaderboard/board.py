@@ -154,6 +154,9 @@ def add(
             manifest = RunFolder.open(path).read_manifest()
             suite = str(manifest.arguments.get("suite", manifest.suite))
         packed = submit(path, place, submitter=submitter, name=name, notes=notes, suite=suite) if is_run else path
+        # An entry that was merged lies on the board already: it stays where it is and gets its verdict.
+        in_place = path.is_dir() and path.resolve().parent == (root / e.ENTRIES).resolve()
+        options = {"on_board": True, **options} if in_place else options
         verdict = verify(packed, outputs=outputs, suite=suite, samples=samples, **options)
         if verdict.verdict != "verified":
             return verdict
@@ -166,13 +169,14 @@ def add(
             head = (sheet.head.suite_hash, sheet.head.metric_cards, tuple(sheet.metas["sample"]))
             refuse(differences({entry.name: facts}, head), "the board")
             target = root / e.ENTRIES / entry.name
-            if target.exists():
+            if target.exists() and not in_place:
                 if not replace:
                     raise RefbenchError(
                         f"Expected a new name, but the board has an entry '{entry.name}'; give --replace or --name."
                     )
                 shutil.rmtree(target)
-            board_copy(folder, target)
+            if not in_place:
+                board_copy(folder, target)
         write_verdict(verdict, target)
     return verdict
 

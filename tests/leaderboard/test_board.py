@@ -20,6 +20,7 @@ from refbench.leaderboard import columns as c
 from refbench.leaderboard.pool import compare_runs, differences, read_runs
 from refbench.leaderboard.render import html, latex, markdown, number, render
 from refbench.leaderboard.sheet import difficulty
+from refbench.leaderboard.submission import board_copy
 from refbench.stats.recovery import Cell
 
 from .conftest import METRICS, World
@@ -134,6 +135,18 @@ def test_adding_a_name_twice_needs_replace_and_a_refused_entry_is_not_added(
     before = sorted(path.name for path in (board / "entries").iterdir())
     assert b.add(board, entry, suite=world.spec, samples=0, metrics=METRICS, replace=True).verdict == "differs"
     assert sorted(path.name for path in (board / "entries").iterdir()) == before
+
+
+def test_a_merged_entry_is_verified_where_it_lies_and_never_deleted(board: Path, world: World) -> None:
+    lies = board / "entries" / "sharpen"
+    shutil.rmtree(lies)
+    board_copy(world.entry, lies)
+    held = {path.name: path.read_bytes() for path in lies.iterdir() if path.is_file()}
+    for _ in range(2):  # the second time, say in a challenge, with the verdict beside it
+        verdict = b.add(board, lies, outputs=world.archive, suite=world.spec, samples=0, metrics=METRICS, replace=True)
+        assert verdict.verdict == "verified"
+        assert {name: (lies / name).read_bytes() for name in held} == held
+        assert (lies / "verdict.json").is_file()
 
 
 def test_a_board_without_sheet_or_entries_says_what_to_do(board: Path, tmp_path: Path) -> None:
