@@ -45,8 +45,9 @@ def predict(
             a change c and a gate g, and reads x0 = draft + c + g (reference - draft): what lies right already in the
             reference need not pass through a narrow network. Without a reference the gate has nothing to let in.
         mode: how the mask enters, see :func:`assemble`.
-        boldness: factor on the gate, which is then held to [0, 1]; 1 leaves it as the network gave it. A mean over
-            what might be right is timid, and half of a reference is worse to look at than either.
+        boldness: factor on the gate, which is then held to [0, 1]; the change shrinks with what is left of the draft.
+            1 leaves both as the network gave them. A mean over what might be right is timid, and half of a reference
+            is worse to look at than either.
     """
     if mode == "position" and noisy.shape[0] > 1:
         rows = [

@@ -6,7 +6,7 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 
-from refbench.omnirefiner.initial import positional_vectors
+from refbench.omnirefiner.initial import OPEN, positional_vectors
 from refbench.omnirefiner.tokens import DRAFT, NOISY, REFERENCE, grid_ids
 
 AXES = (8, 12, 12)
@@ -32,3 +32,37 @@ def test_the_untrained_output_is_zero_and_the_gates_are_open() -> None:
     width = transformer.inner_dim
     gate = transformer.single_transformer_blocks[0].norm.linear.bias[2 * width :]
     assert torch.equal(gate, torch.ones(width))
+
+
+def test_a_blends_gate_starts_open_and_stage_1_can_move_it() -> None:
+    from refbench.omnirefiner.data import Quadruplets
+    from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+    from refbench.omnirefiner.sft import encode_batch
+    from refbench.omnirefiner.trainer import add_lora, trainable
+    from tests.omnirefiner.test_training import MODEL
+
+    model = MODEL.model_copy(update={"prediction": "blend", "transformer": MODEL.transformer | {"out_channels": 128}})
+    pipeline = OmniRefinerPipeline.fresh(model, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    draft, reference = (torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1 for _ in range(2))
+    pipeline.vae.fit(torch.cat([draft, reference]))
+    batch = Quadruplets(draft, reference, reference, torch.ones(2, 1, 32, 32))
+    conditions, clean = encode_batch(pipeline, batch, pipeline.embed_prompts(["a", "b"]), reference=True)
+    noise = pipeline.noise(conditions, torch.Generator().manual_seed(0))
+    _, gate = pipeline.denoise_gated(noise, conditions, 1)
+    assert gate is not None
+    assert torch.allclose(gate, torch.full_like(gate, OPEN), atol=1e-6)
+    # the base never saw a reference, so the gate's own layer must be in the adapter or the gate stays as it is
+    add_lora(pipeline.transformer, 4)
+    weights = list(trainable(pipeline.transformer).values())
+    optimiser = torch.optim.Adam(weights, lr=0.02)
+    for _ in range(30):
+        found = noise - pipeline.velocity(noise, torch.ones(2), conditions)
+        loss = (found - clean).square().mean()
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+    _, gate = pipeline.denoise_gated(noise, conditions, 1)
+    assert gate is not None
+    # the reference is the answer: the gate has opened further, at every place
+    assert float(gate.min()) > OPEN + 0.1

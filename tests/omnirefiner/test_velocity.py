@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from refbench.omnirefiner.tokens import Conditions
-from refbench.omnirefiner.velocity import add_noise, velocity
+from refbench.omnirefiner.velocity import add_noise, predict, velocity
 
 N, C = 4, 64
 
@@ -59,6 +59,25 @@ def test_change_and_gate_add_up() -> None:
     assert given.reference is not None
     expected = given.draft + 0.25 + 0.5 * (given.reference - given.draft)
     torch.testing.assert_close(picture(Answers(0.25, 0.5), given), expected, atol=2e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("boldness", "gate", "change"),
+    # 0.4 times 2 leaves 0.2 of the draft where 0.6 was left, so a third of the change
+    [(1.0, 0.4, 0.3), (2.0, 0.8, 0.1), (4.0, 1.0, 0.0)],
+)
+def test_a_bold_gate_lets_more_in_and_the_change_shrinks_with_the_draft(
+    boldness: float, gate: float, change: float
+) -> None:
+    given = conditions(reference=True)
+    assert given.reference is not None
+    model: Any = Answers(0.3, 0.4)
+    noisy, sigma = torch.randn(2, N, C, generator=torch.Generator().manual_seed(1)), torch.ones(2)
+    found, gates = predict(model, noisy, sigma, given, "blend", "none", boldness)
+    assert gates is not None
+    torch.testing.assert_close(gates, torch.full_like(gates, gate))
+    expected = given.draft + change + gate * (given.reference - given.draft)
+    torch.testing.assert_close(noisy - found, expected, atol=2e-6, rtol=1e-6)
 
 
 def test_a_reference_on_another_grid_cannot_be_blended() -> None:

@@ -1,0 +1,86 @@
+"""Training data: references laid as the focus lays them, and samples that are used more than once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from refbench.omnirefiner.data import Quadruplets, Reservoir, draw, lay_references
+from refbench.omnirefiner.procedural import plate
+from tests.omnirefiner import toys
+
+
+def _pictures(count: int, size: int, seed: int) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.stack(
+        [torch.from_numpy(plate(rng, size).copy()).permute(2, 0, 1).float() / 127.5 - 1 for _ in range(count)]
+    )
+
+
+def _batch(dim: float = 1.0) -> Quadruplets:
+    target = _pictures(2, 64, 1)
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    blurred = torch.nn.functional.avg_pool2d(target, 7, 1, 3)
+    return Quadruplets(target * (1 - mask) + blurred * mask, (target + 1) * dim - 1, target, mask)
+
+
+def test_a_laid_reference_has_the_drafts_pixels_outside_and_its_light_inside_the_mask() -> None:
+    batch = _batch(dim=0.6)
+    laid = lay_references(batch, torch.tensor([True, True]), torch.tensor([False, False]), None)
+    outside = (batch.mask == 0).expand(-1, 3, -1, -1)
+    # rounded to eight bits on the way
+    assert (laid.reference - batch.draft)[outside].abs().max() <= 1 / 127.5 + 1e-6
+    inside = (batch.mask > 0).expand(-1, 3, -1, -1)
+    dark, lit, spoilt = (
+        (x - batch.target)[inside].abs().mean() for x in (batch.reference, laid.reference, batch.draft)
+    )
+    assert lit < 0.5 * dark
+    assert lit < spoilt
+    assert torch.equal(laid.target, batch.target)
+
+
+def test_no_flow_is_followed_where_the_draft_shows_another_print() -> None:
+    class Far(torch.nn.Module):
+        """Moves everything by ten pixels."""
+
+        def forward(self, draft: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+            return [torch.full_like(draft[:, :2], 10.0)]
+
+    batch, same = _batch(), torch.tensor([False, False])
+    aligner: object = Far()
+    other, kept = (lay_references(batch, same, torch.tensor([v, v]), aligner) for v in (True, False))  # type: ignore[arg-type]
+    plain = lay_references(batch, same, torch.tensor([True, True]), None)
+    assert torch.equal(other.reference, plain.reference)
+    assert not torch.equal(kept.reference, lay_references(batch, same, torch.tensor([False, False]), None).reference)
+
+
+def test_drawing_with_laying_lays() -> None:
+    plain, laid = (
+        draw(toys.NoiseSampler(64, 3), 2, 0.5, torch.Generator().manual_seed(0), laying=how) for how in (False, True)
+    )
+    assert torch.equal(plain.draft, laid.draft)
+    outside = (laid.mask == 0).expand(-1, 3, -1, -1)
+    assert (laid.reference - laid.draft)[outside].abs().max() <= 1 / 127.5 + 1e-6
+
+
+def test_a_reservoir_uses_every_sample_about_as_often_as_it_should() -> None:
+    made = 0
+
+    def make(count: int) -> Quadruplets:
+        nonlocal made
+        values = torch.arange(made, made + count, dtype=torch.float32).view(-1, 1, 1, 1)
+        made += count
+        picture = values.expand(-1, 3, 4, 4)
+        return Quadruplets(picture, picture, picture, values.expand(-1, 1, 4, 4))
+
+    reservoir, generator = Reservoir(make, 64, 4), torch.Generator().manual_seed(0)
+    seen = torch.cat([reservoir.draw(16, generator).target[:, 0, 0, 0] for _ in range(200)])
+    assert len(seen) == 3200
+    # 16 at first and then a quarter of each batch
+    assert made == 16 + 199 * 4
+    early = seen[seen < made - 64]
+    # each is drawn 4 times on average (64 places, 16 draws a batch, 16 batches until it is overwritten)
+    assert 3.5 < len(early) / (made - 64) < 4.5
+    once = Reservoir(make, 64, 1)
+    assert torch.equal(once.draw(3, generator).target[:, 0, 0, 0], torch.arange(made - 3, made).float())
