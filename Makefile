@@ -1,6 +1,6 @@
 # Two commands do everything on a machine with Python 3.11 and make: `make eval` and `make test`.
 PYTHON ?= python3
-MODEL ?= warp-blend
+MODEL ?= omnirefiner
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := models,face,ocr,build,learned,web,dev
@@ -22,7 +22,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt overrides.txt
 	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt --overrides overrides.txt -e '.[$(EXTRAS)]'
 	touch $@
 
-eval: env  ## evaluate a model on the embedded suite (MODEL=name, default the best built-in one)
+eval: env  ## evaluate a model on the embedded suite (MODEL=name, by default the package's own refiner)
 	$(BIN)/refbench eval --model $(MODEL)
 
 test: env lint  ## lint, types and all tests that need no GPU, weights or browser
@@ -40,7 +40,7 @@ test-gpu: env  ## tests that need a CUDA device
 	$(BIN)/python -m pytest -q -m gpu
 
 test-weights: env  ## compare the learned metrics with their original libraries on the real weights
-	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -q -m weights
+	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -q -rs -m weights
 
 test-browser: env  ## the HTML viewer and board in headless Chromium
 	$(BIN)/python -m pytest -q -m browser

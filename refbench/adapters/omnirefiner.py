@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 
 
-def _card(name: str, summary: str, *, reference: bool) -> AdapterCard:
+def _card(name: str, summary: str, *, reference: bool, parameters: int) -> AdapterCard:
     return AdapterCard(
         name=name, summary=summary, licence="Apache-2.0", open_weights=True, paper="https://arxiv.org/abs/2511.19990",
         weights="in the package, refbench/omnirefiner/checkpoints", needs_reference=reference,
-        requires=("torch", "diffusers", "peft", "cv2"),
+        parameters=parameters, download_mb=0.0, requires=("torch", "diffusers", "peft", "cv2"),
     )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class OmniRefiner:
         "omnirefiner",
         "Dual-input diffusion transformer, LoRA fine-tuned and then refined by GRPO; tiny.",
         reference=True,
+        parameters=5_654_428,
     )
 
     def __init__(self, *, device: str = "cpu", checkpoint: str | None = None, steps: int | None = None) -> None:
@@ -67,7 +68,10 @@ class OmniRefinerSFT(OmniRefiner):
 
     variant = "omnirefiner-sft"
     card = _card(
-        "omnirefiner-sft", "Dual-input diffusion transformer after stage 1 (supervised LoRA); tiny.", reference=True
+        "omnirefiner-sft",
+        "Dual-input diffusion transformer after stage 1 (supervised LoRA); tiny.",
+        reference=True,
+        parameters=5_466_012,
     )
 
 
@@ -76,5 +80,8 @@ class OmniRefinerBase(OmniRefiner):
 
     variant = "omnirefiner-base"
     card = _card(
-        "omnirefiner-base", "The single-image base editor of omnirefiner, without the reference; tiny.", reference=False
+        "omnirefiner-base",
+        "The single-image base editor of omnirefiner, without the reference; tiny.",
+        reference=False,
+        parameters=4_358_448,
     )

@@ -96,7 +96,8 @@ def train_aligner(
     Returns:
         Facts for the card.
     """
-    aligner.to(device).train().requires_grad_(True)
+    torch.nn.Module.to(aligner, device)
+    aligner.train().requires_grad_(True)
     names = dict(aligner.named_parameters())
     optimiser = torch.optim.AdamW(names.values(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
     average = Average(names, config.ema)
