@@ -8,12 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from refbench.omnirefiner.tokens import Conditions, MaskMode, Prediction, assemble
+from refbench.omnirefiner.tokens import Conditions, MaskMode, Prediction, assemble, pack, unpack
 
 if TYPE_CHECKING:
     from torch.nn import Module
+
+EVEN = 2
+"""Radius in latent cells over which a gate is averaged before it is taken boldly."""
 
 
 def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -45,9 +49,9 @@ def predict(
             a change c and a gate g, and reads x0 = draft + c + g (reference - draft): what lies right already in the
             reference need not pass through a narrow network. Without a reference the gate has nothing to let in.
         mode: how the mask enters, see :func:`assemble`.
-        boldness: factor on the gate, which is then held to [0, 1]; the change shrinks with what is left of the draft.
-            1 leaves both as the network gave them. A mean over what might be right is timid, and half of a reference
-            is worse to look at than either.
+        boldness: factor on the gate, which is evened (:func:`even_gate`) and then held to [0, 1]; the change shrinks
+            with what is left of the draft. 1 leaves both as the network gave them. A mean over what might be right is
+            timid, and half of a reference is worse to look at than either.
     """
     if mode == "position" and noisy.shape[0] > 1:
         rows = [
@@ -80,6 +84,7 @@ def predict(
         if conditions.reference is not None:
             assert conditions.reference_size == conditions.size, "a blend needs the reference on the draft's own grid"
             if boldness != 1.0:
+                gate = even_gate(gate, conditions.size)
                 bold = (boldness * gate).clamp(0, 1)
                 output = output * (1 - bold) / (1 - gate.clamp(0, 0.95))
                 gate = bold
@@ -88,3 +93,9 @@ def predict(
             gate = None
     clean = conditions.draft.float() + output
     return (noisy.float() - clean) / sigma.float().view(-1, 1, 1), gate
+
+
+def even_gate(gate: Tensor, size: tuple[int, int], radius: int = EVEN) -> Tensor:
+    """Gates (B, N, C) averaged over the latent cells around each, so that taking them boldly shows no tiles."""
+    padded = F.pad(unpack(gate, *size), (radius,) * 4, mode="replicate")
+    return pack(F.avg_pool2d(padded, 2 * radius + 1, 1))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from refbench.omnirefiner.tokens import Conditions
-from refbench.omnirefiner.velocity import add_noise, predict, velocity
+from refbench.omnirefiner.tokens import Conditions, pack, unpack
+from refbench.omnirefiner.velocity import add_noise, even_gate, predict, velocity
 
 N, C = 4, 64
 
@@ -78,6 +78,15 @@ def test_a_bold_gate_lets_more_in_and_the_change_shrinks_with_the_draft(
     torch.testing.assert_close(gates, torch.full_like(gates, gate))
     expected = given.draft + change + gate * (given.reference - given.draft)
     torch.testing.assert_close(noisy - found, expected, atol=2e-6, rtol=1e-6)
+
+
+def test_an_evened_gate_is_the_mean_of_the_cells_around() -> None:
+    field = torch.rand(1, 16, 12, 8, generator=torch.Generator().manual_seed(0))
+    even = unpack(even_gate(pack(field), (12, 8), 1), 12, 8)
+    assert even.shape == field.shape
+    torch.testing.assert_close(even[0, 3, 5, 4], field[0, 3, 4:7, 3:6].mean())
+    flat = torch.full((1, 24, 64), 0.3)
+    torch.testing.assert_close(even_gate(flat, (12, 8)), flat)
 
 
 def test_a_reference_on_another_grid_cannot_be_blended() -> None:
