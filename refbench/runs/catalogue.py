@@ -35,6 +35,8 @@ def model_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
     def size(megabytes: float | None, weights: str | None) -> str:
         if megabytes is None:
             return "?" if weights and not weights.startswith("in the package") else "none"
+        if megabytes == 0:
+            return "none"
         return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:g} MB"
 
     cells = []
