@@ -89,11 +89,6 @@ class Conditions:
         """The same question to a single-image editor."""
         return self._but(reference=None, reference_size=None)
 
-    def with_reference_of(self, order: Tensor) -> Conditions:
-        """The same questions with references exchanged inside the batch, for the shuffled control."""
-        assert self.reference is not None
-        return self._but(reference=self.reference[order])
-
     def repeat(self, times: int) -> Conditions:
         """Every question `times` times in a row: a group of GRPO."""
 

@@ -133,7 +133,7 @@ BAD_PICTURES = {
 
 
 class TestBadInput:
-    def refused(self, done: tuple[int, str, str], *words: str) -> None:
+    def assert_refused(self, done: tuple[int, str, str], *words: str) -> None:
         code, out, err = done
         assert (code, out) == (2, "")
         assert len(err.splitlines()) == 1
@@ -148,7 +148,7 @@ class TestBadInput:
         write(kind, bad)
         given = {**files, part: bad}
         done = cli("measure", *arguments(given, "target", "reference", "draft", "mask"), "--json")
-        self.refused(done, "bad.png", BAD_PICTURES[kind])
+        self.assert_refused(done, "bad.png", BAD_PICTURES[kind])
 
     @pytest.mark.parametrize("part", ["output", "draft", "mask"])
     def test_sizes_that_differ(self, cli: Cli, files: dict[str, Path], part: str) -> None:
@@ -157,7 +157,7 @@ class TestBadInput:
         else:
             write("another size", Path("bad.png"))
         done = cli("measure", *arguments({**files, part: Path("bad.png")}, "target", "draft", "mask"))
-        self.refused(done, "bad.png", "50 x 40 px", "112 x 96 px")
+        self.assert_refused(done, "bad.png", "50 x 40 px", "112 x 96 px")
 
     @pytest.mark.parametrize(
         ("kind", "words"), [("empty mask", "all black"), ("full mask", "all white"), ("grey mask", "binary mask")]
@@ -166,7 +166,7 @@ class TestBadInput:
         self, cli: Cli, files: dict[str, Path], kind: str, words: str
     ) -> None:
         write(kind, Path("bad.png"))
-        self.refused(cli("measure", *arguments({**files, "mask": Path("bad.png")}, "target", "mask")), words)
+        self.assert_refused(cli("measure", *arguments({**files, "mask": Path("bad.png")}, "target", "mask")), words)
 
     def test_an_unknown_metric_has_its_nearest_names(self, cli: Cli, files: dict[str, Path]) -> None:
         done = cli("measure", *arguments(files, "target"), "--metrics", "mse,sim")
@@ -180,10 +180,10 @@ class TestBadInput:
         assert "reference" in done.sentence
 
     def test_one_image_without_a_target(self, cli: Cli, files: dict[str, Path]) -> None:
-        self.refused(cli("measure", files["output"]), "--target")
+        self.assert_refused(cli("measure", files["output"]), "--target")
 
     def test_no_metric_at_all(self, cli: Cli, files: dict[str, Path]) -> None:
-        self.refused(cli("measure", *arguments(files, "target"), "--metrics", ","), "names")
+        self.assert_refused(cli("measure", *arguments(files, "target"), "--metrics", ","), "names")
 
 
 def test_sixteen_bits_and_a_palette_measure_like_the_same_picture(cli: Cli, files: dict[str, Path]) -> None:

@@ -78,7 +78,10 @@ class TestOtherRuns:
         )
 
     def test_the_same_request_goes_on(self) -> None:
-        self.ours(Request("identity", "tiny"))
+        same = Request("identity", "tiny")
+        self.ours(same)
+        with pytest.raises(RefbenchError):
+            self.ours(same, model="sharpen")
 
     def test_batch_size_and_workers_may_change(self) -> None:
         request = Request("identity", "tiny")
