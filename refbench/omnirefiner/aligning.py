@@ -1,13 +1,15 @@
-"""Training of the aligner: flows between clean targets, random bends on top, and the target itself as witness.
+"""Training of the aligner: scenes whose references went through the pose search, and the flow that was left to find.
 
-The flow to be found from a *spoilt* draft is known here, because in training the clean target is: dense inverse search
-(Kroeger et al., ECCV 2016) finds it between target and reference where both show the same, and a random smooth bend of
-the reference adds one that is known exactly.
+For prints it is known exactly (:func:`refbench.omnirefiner.scenes.print_flow`). For clips dense inverse search (Kroeger
+et al., ECCV 2016) finds it between the clean target and the reference, where both show the same. A random smooth bend
+of the reference adds a flow that is known exactly to either.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from refbench.omnirefiner.aligner import Aligner, even_light, flow_error, warp_by
+from refbench.crops import cut
+from refbench.omnirefiner.aligner import Aligner, crop_inputs, even_light, flow_error, warp_by
 from refbench.omnirefiner.config import AlignerConfig
-from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, draw
+from refbench.omnirefiner.data import Reservoir
+from refbench.omnirefiner.scenes import Scene, draw_scenes, print_flow
+from refbench.omnirefiner.tensors import resize_crop, to_tensor
 from refbench.omnirefiner.trainer import Average, Budget, append_log, copy_into, learning_rate, load_state, save_state
 from refbench.registration.opencv import cv2
 
 FARTHEST = 20.0
 """Px beyond which a found flow is not believed."""
+CHECK_SEED = 987
+"""Of the scenes that are validated on."""
 
 
 def known_flow(target: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,17 +59,101 @@ def bend(reference: Tensor, flow: Tensor, most: float, generator: torch.Generato
     return warp_by(reference, -bent), flow + warp_by(bent, flow)
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """A batch of crops at the aligner's size S: pictures (B, 3, S, S) in [-1, 1], masks (B, 1, S, S) in {0, 1}."""
+
+    draft: Tensor
+    reference: Tensor
+    """On the crop's frame, as its pose has it."""
+    target: Tensor
+    mask: Tensor
+    box: Tensor
+    """Where the reference's box falls, 0 everywhere without one."""
+    flow: Tensor
+    """(B, 2, S, S) in px, from the target to the reference."""
+    sure: Tensor
+    """(B, 1, S, S) in [0, 1], where the flow is right."""
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """All of it, in order."""
+        return self.draft, self.reference, self.target, self.mask, self.box, self.flow, self.sure
+
+
+def pair_of(scene: Scene, size: int) -> tuple[Tensor, ...]:
+    """One scene as a :class:`Pairs` of one, without the batch's axis."""
+    draft, reference, mask, box = crop_inputs(
+        scene.draft, scene.reference, scene.mask, scene.reference_box, scene.found.matrix, size
+    )
+    target = resize_crop(to_tensor(cut(scene.target, scene.box)), size).clamp(-1, 1)
+    if scene.maps is not None:
+        flow, sure = print_flow(scene, size)
+    else:
+        flow, sure = (x[0] for x in known_flow(target[None], reference[None]))
+    return draft, reference, target, mask, box, flow, sure
+
+
+class ScenePairs(IterableDataset[tuple[Tensor, ...]]):
+    """Endless pairs, one at a time; each worker process draws its own.
+
+    Args:
+        scenes: opens a sampler of scenes (:func:`refbench.omnirefiner.scenes.open_scenes`) with a seed.
+        config: of the aligner.
+        seed: of the first worker; the others count on.
+    """
+
+    def __init__(self, scenes: Callable[[int], Any], config: AlignerConfig, seed: int) -> None:
+        self.scenes, self.config, self.seed = scenes, config, seed
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        worker = get_worker_info()
+        sampler = self.scenes(self.seed + (worker.id if worker else 0))
+        while True:
+            for scene in draw_scenes(sampler, 8, self.config.levels):
+                pair = pair_of(scene, self.config.size)
+                mask, flow, sure = pair[3], pair[5], pair[6]
+                weight = mask * sure
+                far = float((flow.square().sum(0, keepdim=True).sqrt() * weight).sum() / weight.sum().clamp(min=1))
+                if weight.sum() > 0.2 * mask.sum() and far < self.config.farthest:
+                    yield pair
+
+
+def turned(pairs: Pairs, generator: torch.Generator) -> Pairs:
+    """The batch mirrored, stood on its side and recoloured at random: text in a mirror is aligned all the same."""
+
+    def chance(p: float) -> bool:
+        return float(torch.rand((), generator=generator, device=generator.device)) < p
+
+    parts = list(pairs.parts)
+    for axis in (-1, -2):
+        if chance(0.5):
+            parts = [p.flip(axis) for p in parts]
+            sign = parts[5].new_tensor([-1.0, 1.0] if axis == -1 else [1.0, -1.0]).view(1, 2, 1, 1)
+            parts[5] = parts[5] * sign
+    if chance(0.5):
+        parts = [p.transpose(-1, -2) for p in parts]
+        parts[5] = parts[5].flip(1)
+    if chance(0.3):
+        order = torch.randperm(3, generator=generator, device=generator.device)
+        parts[:3] = [p[:, order] for p in parts[:3]]
+    return Pairs(*parts)
+
+
 @torch.no_grad()
-def validate_aligner(aligner: Aligner, batch: Quadruplets, flow: Tensor, sure: Tensor) -> dict[str, float]:
+def validate_aligner(aligner: Aligner, batch: Pairs) -> dict[str, float]:
     """Inside the masks: endpoint error in px, before and after, and the distance of the evenly lit pictures.
 
     `apart` is of the moved reference, `apart_before` as it was, `apart_draft` the draft's own.
     """
-    found = aligner(batch.draft, batch.reference, batch.mask)[-1]
-    weights = sure * batch.mask
+    found = torch.cat([
+        aligner(*part)[-1]
+        for part in zip(*(x.split(16) for x in (batch.draft, batch.reference, batch.mask, batch.box)), strict=True)
+    ])  # fmt: skip
+    weights = batch.sure * batch.mask
 
     def endpoint(guess: Tensor) -> float:
-        return float(((guess - flow).square().sum(1, keepdim=True).sqrt() * weights).sum() / weights.sum())
+        return float(((guess - batch.flow).square().sum(1, keepdim=True).sqrt() * weights).sum() / weights.sum())
 
     def apart(picture: Tensor) -> float:
         off = (even_light(picture) - even_light(batch.target)).abs().mean(1, keepdim=True)
@@ -77,8 +169,8 @@ def validate_aligner(aligner: Aligner, batch: Quadruplets, flow: Tensor, sure: T
 def train_aligner(
     aligner: Aligner,
     config: AlignerConfig,
-    sampler: Sampler,
-    held_out: Sampler,
+    scenes: Callable[[int], Any],
+    held_out: Callable[[int], Any],
     out: Path,
     *,
     minutes: float | None = None,
@@ -90,7 +182,7 @@ def train_aligner(
 
     Args:
         aligner: trained in place.
-        sampler, held_out: training and validation data.
+        scenes, held_out: open samplers of training and validation scenes with a seed.
         out: folder for ``log.jsonl`` and ``state.pt``.
 
     Returns:
@@ -110,13 +202,20 @@ def train_aligner(
         optimiser.load_state_dict(state["optimiser"])
         step, spent_before, start = state["step"], state["minutes"], state["progress"]
     generator = torch.Generator(device).manual_seed(seed + 5 + step)
+    loader = DataLoader(
+        ScenePairs(scenes, config, 1000 * (seed + 1) + step), batch_size=None, num_workers=config.workers,
+        prefetch_factor=32 if config.workers else None,
+    )  # fmt: skip
+    stream = iter(loader)
 
-    def fresh(count: int, source: Sampler = sampler) -> Quadruplets:
-        return draw(source, count, config.largest, generator, wild=config.wild, light=config.light)
+    def fresh(count: int) -> tuple[Tensor, ...]:
+        return tuple(torch.stack(part).to(device) for part in zip(*(next(stream) for _ in range(count)), strict=True))
 
-    check = fresh(config.validate_samples, held_out)
-    check_flow = known_flow(check.target, check.reference)
-    reservoir = Reservoir(fresh, 64 * config.batch, config.reuse)
+    checks = iter(ScenePairs(held_out, config, CHECK_SEED))
+    check = Pairs(
+        *(torch.stack(p).to(device) for p in zip(*(next(checks) for _ in range(config.validate_samples)), strict=True))
+    )
+    reservoir = Reservoir(fresh, config.capacity, config.reuse, first=min(4 * config.batch, config.capacity))
     budget = Budget(config.steps, minutes, start if start < 1 else 0.0)
     saved, last, total, seen = time.monotonic(), {}, 0.0, 0
 
@@ -131,13 +230,14 @@ def train_aligner(
     while (progress := budget.progress(step)) < 1.0:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, progress, config.lr, 100)
-        batch = reservoir.draw(config.batch, generator)
-        flow, sure = known_flow(batch.target, batch.reference)
-        reference = batch.reference
+        batch = turned(Pairs(*reservoir.draw(config.batch, generator)), generator)
+        reference, flow = batch.reference, batch.flow
         if float(torch.rand((), generator=generator, device=device)) < config.bent:
             reference, flow = bend(reference, flow, config.bend, generator)
-        found = aligner(batch.draft, reference, batch.mask)
-        loss = flow_error(found, even_light(reference), even_light(batch.target), batch.mask, flow, sure).mean()
+        found = aligner(batch.draft, reference, batch.mask, batch.box)
+        loss = flow_error(
+            found, even_light(reference), even_light(batch.target), batch.mask, flow, batch.sure
+        ).mean()  # fmt: skip
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(list(names.values()), 1.0)
@@ -146,11 +246,11 @@ def train_aligner(
         step, total, seen = step + 1, total + float(loss.detach()), seen + 1
         if step % config.validate_every == 0:
             average.swap(names)
-            last = validate_aligner(aligner, check, *check_flow)
+            last = validate_aligner(aligner, check)
             average.swap(names)
             append_log(
                 out / "log.jsonl", stage="aligner", step=step, samples=step * config.batch, loss=total / seen,
-                minutes=spent_before + budget.spent, progress=progress, **last,
+                scenes=reservoir.made, minutes=spent_before + budget.spent, progress=progress, **last,
             )  # fmt: skip
             total, seen = 0.0, 0
         if time.monotonic() - saved > 60 * config.save_minutes:
@@ -158,8 +258,8 @@ def train_aligner(
             saved = time.monotonic()
     save(1.0)
     average.swap(names)
-    last = validate_aligner(aligner.eval(), check, *check_flow)
+    last = validate_aligner(aligner.eval(), check)
     return {
-        "steps": step, "samples": step * config.batch, "minutes": round(spent_before + budget.spent, 1),
-        "validation": last, "config": config.model_dump(),
+        "steps": step, "samples": step * config.batch, "scenes": reservoir.made,
+        "minutes": round(spent_before + budget.spent, 1), "validation": last, "config": config.model_dump(),
     }  # fmt: skip

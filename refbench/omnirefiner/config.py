@@ -80,6 +80,11 @@ class SupervisedConfig(Record):
     """Bounds of the drafts' degradations."""
     reuse: int = 1
     """How often a drawn sample is used on average; samples whose reference is laid cost more than a step on them."""
+    scenes: bool = False
+    """Learn on whole pictures whose references went through the pose search (:mod:`refbench.omnirefiner.scenes`), not
+    on crops whose references are displaced at random; `misalignment` to `light` are then without effect."""
+    workers: int = 0
+    """Processes that make scenes."""
     moved: float = 0.0
     """Base only: share of samples whose draft is another view of the whole picture, mask all over."""
     drop_reference: float = 0.1
@@ -95,21 +100,30 @@ class AlignerConfig(Record):
     """How the network that moves a laid reference the last pixels trains."""
 
     widths: tuple[int, int, int] = (32, 48, 64)
+    rounds: int = 3
+    finer: int = 2
     steps: int = 20000
-    batch: int = 24
+    batch: int = 16
     size: int = 96
+    """Side in px of the crops."""
     lr: float = 1e-3
     ema: float = 0.998
-    largest: float = 0.45
-    wild: float = 0.12
-    light: float = 0.4
+    levels: tuple[float, float] = (0.3, 1.0)
+    """How far the references are from the targets before they are placed."""
+    farthest: float = 20.0
+    """Px of flow, in the middle, beyond which a placed reference counts as misplaced and is left out."""
     strength: tuple[float, float] = (0.3, 1.0)
-    reuse: int = 4
-    bent: float = 0.75
-    """Share of the steps whose references are bent at random."""
-    bend: float = 7.0
+    reuse: int = 12
+    """How often a scene is used on average; placing one costs a CPU 0.15 s."""
+    capacity: int = 3072
+    """Scenes kept for that."""
+    workers: int = 0
+    """Processes that make scenes beside the one that learns."""
+    bent: float = 0.5
+    """Share of the steps whose references are bent at random as well."""
+    bend: float = 4.0
     """About how far in px, at most."""
-    validate_samples: int = 96
+    validate_samples: int = 64
     validate_every: int = 100
     save_minutes: float = 3.0
 
@@ -123,6 +137,11 @@ class GRPOConfig(Record):
     group: int = 8
     size: int = 64
     steps: int = 6
+    explore: Literal["noise", "gate"] = "noise"
+    """What differs inside a group: the noise of early steps (the paper's way), or a blend's gates, see
+    :mod:`refbench.omnirefiner.gating`."""
+    gate_std: float = 0.25
+    """Standard deviation of explored gates."""
     sampler: Literal["cps", "flow-sde", "dance-sde"] = "cps"
     eta: float = 0.8
     window: tuple[int, int] = (0, 2)
@@ -151,6 +170,8 @@ class GRPOConfig(Record):
     pixel_weight: float = 1.0
     different_noise: bool = True
     """Each sample of a group starts from its own noise."""
+    reuse: int = 1
+    """How often a drawn condition is used on average."""
     micro_batch: int = 16
     lora_rank: int = 8
     validate_every: int = 20

@@ -146,34 +146,43 @@ def lay_references(batch: Quadruplets, same_scene: Tensor, other: Tensor, aligne
 
 
 class Reservoir:
-    """Samples that cost more to make than to learn from, each used about `reuse` times, mirrored at random.
+    """Samples that cost more to make than to learn from, each used about `reuse` times.
 
     Args:
-        make: draws so many fresh samples.
+        make: draws so many fresh samples: a tuple of tensors, each with them as its first axis.
         capacity: samples kept.
         reuse: 1 keeps none.
+        first: samples made before the first draw; the size of that draw when None.
     """
 
-    def __init__(self, make: Callable[[int], Quadruplets], capacity: int, reuse: int) -> None:
-        self.make, self.capacity, self.reuse = make, capacity, reuse
-        self.kept: Quadruplets | None = None
-        self.next, self.filled = 0, 0
+    def __init__(
+        self, make: Callable[[int], tuple[Tensor, ...]], capacity: int, reuse: int, first: int | None = None
+    ) -> None:
+        self.make, self.capacity, self.reuse, self.first = make, capacity, reuse, first
+        self.kept: tuple[Tensor, ...] = ()
+        self.next, self.filled, self.made = 0, 0, 0
 
-    def draw(self, count: int, generator: torch.Generator) -> Quadruplets:
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """A batch of `count`."""
         if self.reuse <= 1:
+            self.made += count
             return self.make(count)
-        fresh = self.make(-(-count // self.reuse) if self.kept is not None else count)
-        parts = (fresh.draft, fresh.reference, fresh.target, fresh.mask)
-        if self.kept is None:
-            self.kept = Quadruplets(*(p.new_zeros(self.capacity, *p.shape[1:]) for p in parts))
-        room = (self.kept.draft, self.kept.reference, self.kept.target, self.kept.mask)
-        rows = (self.next + torch.arange(len(fresh.mask))) % self.capacity
-        for kept, part in zip(room, parts, strict=True):
+        parts = self.make(-(-count // self.reuse) if self.kept else self.first or count)
+        if not self.kept:
+            self.kept = tuple(p.new_zeros(self.capacity, *p.shape[1:]) for p in parts)
+        fresh = len(parts[0])
+        rows = (self.next + torch.arange(fresh)) % self.capacity
+        for kept, part in zip(self.kept, parts, strict=True):
             kept[rows] = part
         self.next = int(rows[-1] + 1) % self.capacity
-        self.filled = min(self.capacity, self.filled + len(rows))
-        device = generator.device
-        chosen = torch.randint(self.filled, (count,), generator=generator, device=device).to(room[0].device)
-        mirror = (torch.rand(count, generator=generator, device=device) < 0.5).to(room[0].device).view(-1, 1, 1, 1)
-        return Quadruplets(*(torch.where(mirror, p[chosen].flip(-1), p[chosen]) for p in room))
+        self.filled, self.made = min(self.capacity, self.filled + fresh), self.made + fresh
+        chosen = torch.randint(self.filled, (count,), generator=generator, device=generator.device)
+        return tuple(p[chosen.to(p.device)] for p in self.kept)
+
+
+def mirrored(batch: Quadruplets, generator: torch.Generator) -> Quadruplets:
+    """Half of the batch mirrored left to right, at random."""
+    count = len(batch.mask)
+    mirror = (torch.rand(count, generator=generator, device=generator.device) < 0.5).to(batch.mask.device)
+    parts = (batch.draft, batch.reference, batch.target, batch.mask)
+    return Quadruplets(*(torch.where(mirror.view(-1, 1, 1, 1), p.flip(-1), p) for p in parts))

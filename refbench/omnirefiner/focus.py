@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from refbench.crops import MARGIN, crop_box, cut, soft_mask
 from refbench.images import Image, Mask, mask_box
-from refbench.registration.laying import lay, place, view, window_of
+from refbench.omnirefiner.tensors import resize_crop, to_tensor
+from refbench.registration.laying import Placement, lay, place, view
 from refbench.registration.pose import Matrix
 from refbench.schema import Box
 
@@ -54,18 +54,6 @@ class Focus:
     """How the part of the reference was found: a pose's source, "box", "whole", or "none" without a reference."""
 
 
-def _tensor(picture: NDArray[np.uint8]) -> Tensor:
-    """(H, W, C) uint8 -> (C, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def resize_crop(picture: Tensor, size: int) -> Tensor:
-    """(C, H, W) -> (C, size, size), antialiased bicubic."""
-    if picture.shape[-1] == size and picture.shape[-2] == size:
-        return picture
-    return torch.nn.functional.interpolate(picture[None], (size, size), mode="bicubic", antialias=True)[0]
-
-
 def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None) -> Matrix:
     """The map (3, 3) that takes the mask's box onto the reference's box, or the crop onto the whole reference.
 
@@ -86,7 +74,7 @@ def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None)
 
 def show_reference(
     draft: Image, reference: Image, mask: Mask, box: Box, *, reference_box: Box | None = None, prompt: str = "",
-    laying: Laying = "view", aligner: Aligner | None = None,
+    laying: Laying = "view", aligner: Aligner | None = None, found: Placement | None = None,
 ) -> tuple[Image, str]:  # fmt: skip
     """The reference (side, side, 3) on the frame of a crop `box` of the draft, and how it was found.
 
@@ -98,20 +86,17 @@ def show_reference(
         prompt: words of exchange in it ("replace") say that the draft shows something else.
         laying: see :data:`Laying`.
         aligner: moves the reference the last pixels where the draft shows the same thing, or None.
+        found: how the reference lies, where that is known already.
     """
-    found = place(draft, reference, mask, reference_box, prompt)
+    found = found or place(draft, reference, mask, reference_box, prompt, outlines=True)
     matrix, match = found.matrix, found.pose.source
     if not found.confident:
         matrix, match = match_box(box, mask, reference, reference_box), "box" if reference_box else "whole"
     flow = None
-    if aligner is not None and not found.other:
+    if aligner is not None and not found.other and found.pose.source != "outline":
         from refbench.omnirefiner.aligner import find_flow
 
-        window = window_of(mask)
-        x, y, w, h = window
-        part = np.s_[y : y + h, x : x + w]
-        flow = np.zeros((*mask.shape, 2), np.float32)
-        flow[part] = find_flow(aligner, draft[part], view(reference, matrix, window), mask[part])
+        flow = find_flow(aligner, draft, reference, mask, reference_box, matrix)
     if laying == "blend" and not found.confident:
         return cut(draft, box), "none"  # laid at a venture it would do more harm than good (docs/omnirefiner.md)
     if laying == "view":
@@ -124,7 +109,7 @@ def show_reference(
 
 def focus(
     draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = "",
-    margin: float = MARGIN, laying: Laying = "view", aligner: Aligner | None = None,
+    margin: float = MARGIN, laying: Laying = "view", aligner: Aligner | None = None, found: Placement | None = None,
 ) -> Focus:  # fmt: skip
     """Cut the crop to refine out of draft and reference, at `size` px.
 
@@ -133,15 +118,16 @@ def focus(
         reference: (h, w, 3), any size; None (a single-image editor) shows the draft in its place.
         mask: (H, W), not empty.
         size: the working size, a multiple of the model's token side.
-        reference_box, prompt, laying, aligner: see :func:`show_reference`.
+        reference_box, prompt, laying, aligner, found: see :func:`show_reference`.
         margin: around the mask's box, share of its longer side.
     """
     box = crop_box(mask, margin)
     shown, match = cut(draft, box), "none"
     if reference is not None:
         shown, match = show_reference(
-            draft, reference, mask, box, reference_box=reference_box, prompt=prompt, laying=laying, aligner=aligner
-        )
+            draft, reference, mask, box, reference_box=reference_box, prompt=prompt, laying=laying, aligner=aligner,
+            found=found,
+        )  # fmt: skip
     marked = torch.from_numpy(cut(mask.astype(np.uint8)[..., None], box)).permute(2, 0, 1).float()
     scaled = (
         torch.nn.functional.adaptive_max_pool2d(marked[None], (size, size))[0]
@@ -149,8 +135,8 @@ def focus(
         else (torch.nn.functional.interpolate(marked[None], (size, size), mode="nearest-exact")[0])
     )
     return Focus(
-        draft=resize_crop(_tensor(cut(draft, box)), size).clamp(-1, 1),
-        reference=resize_crop(_tensor(shown), size).clamp(-1, 1),
+        draft=resize_crop(to_tensor(cut(draft, box)), size).clamp(-1, 1),
+        reference=resize_crop(to_tensor(shown), size).clamp(-1, 1),
         mask=scaled, picture=draft, picture_mask=mask, box=box, shown=shown, match=match,
     )  # fmt: skip
 
@@ -167,7 +153,7 @@ def paste_back(focused: Focus, refined: Tensor, gate: Tensor | None = None) -> I
     if gate is not None and side > focused.draft.shape[-1]:
         open_ = torch.nn.functional.interpolate(gate[None].float(), (side, side), mode="bilinear")[0].clamp(0, 1)
         size = focused.draft.shape[-1]
-        apart = _tensor(focused.shown) - _tensor(cut(focused.picture, focused.box))
+        apart = to_tensor(focused.shown) - to_tensor(cut(focused.picture, focused.box))
         change = change + open_ * (apart - resize_crop(resize_crop(apart, size), side))
     moved = change.permute(1, 2, 0).numpy() * 127.5
     height, width = focused.picture.shape[:2]

@@ -7,7 +7,7 @@ and to the ground truth by a supervised anchor. Evaluation is with the ODE.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,18 @@ import torch
 from torch import Tensor
 
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
-from refbench.omnirefiner.data import Quadruplets, Sampler, draw
+from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, draw, mirrored
+from refbench.omnirefiner.gating import explore, gate_loss, opening
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.rewards import Perceptual, choose_backbone, perceptual, perceptual_reward, pixel_reward
+from refbench.omnirefiner.rewards import (
+    Perceptual,
+    choose_backbone,
+    patch_grid,
+    perceptual,
+    perceptual_reward,
+    pixel_reward,
+    used_patches,
+)  # fmt: skip
 from refbench.omnirefiner.sampling import Step, Velocity, log_probability, policy_step, rollout, window_steps
 from refbench.omnirefiner.sft import Prompts, encode_batch, masked_psnr, supervised_loss
 from refbench.omnirefiner.tokens import Conditions
@@ -122,7 +131,9 @@ def evaluate(
     for name, batch in batches.items():
         conditions, _ = encode_batch(pipeline, batch, prompts(len(batch.mask)), reference=True)
         noise = pipeline.noise(conditions, torch.Generator().manual_seed(1234))
-        pictures = pipeline.pictures(pipeline.denoise(noise, conditions, config.steps), conditions, batch.draft)
+        steps = pipeline.config.default_steps if config.explore == "gate" else config.steps
+        tokens, gate = pipeline.denoise_gated(noise, conditions, steps)
+        pictures = pipeline.pictures(tokens, conditions, batch.draft, gate, batch.reference)
         out[f"{name}/psnr"] = masked_psnr(pictures, batch)
         for judge, similarity in judges.items():
             parts = rewards_of(pictures, batch, config, similarity)
@@ -156,6 +167,7 @@ def train_grpo(
     device: str = "cpu",
     resume: bool = False,
     seed: int = 0,
+    source: Callable[[int], Quadruplets] | None = None,
 ) -> dict[str, Any]:
     """Train a fresh LoRA adapter over the stage 1 policy (merged into `pipeline`'s weights).
 
@@ -189,19 +201,31 @@ def train_grpo(
     first = last = evaluate(pipeline, held_out, prompts, config, judges)
     append_log(out / "log.jsonl", stage="grpo", step=iteration, minutes=spent_before, **first)
     budget = Budget(config.iterations, minutes, start if start < 1 else 0.0)
+
+    def fresh(count: int) -> tuple[Tensor, ...]:
+        made = source(count) if source is not None else draw(
+            sampler, count, config.misalignment, generator, wild=sft.wild, light=sft.light,
+            laying=pipeline.config.laying == "blend", aligner=pipeline.aligner,
+        )  # fmt: skip
+        return tuple(p.to(device) for p in (made.draft, made.reference, made.target, made.mask))
+
+    reservoir = Reservoir(fresh, 64 * config.conditions, config.reuse)
     while (progress := budget.progress(iteration)) < 1.0:
         rate = learning_rate(iteration, progress, config.lr, config.warmup)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        drawn = draw(
-            sampler, round(config.conditions / config.hard_share), config.misalignment, generator, wild=sft.wild,
-            light=sft.light, laying=pipeline.config.laying == "blend", aligner=pipeline.aligner,
-        )  # fmt: skip
+        wanted = round(config.conditions / config.hard_share)
+        drawn = mirrored(Quadruplets(*reservoir.draw(wanted, generator)), generator)
         batch = hard_conditions(drawn, config.conditions) if config.hard_share < 1 else drawn
-        facts = grpo_iteration(
-            pipeline, config, sft, batch, prompts(len(batch.mask)), similarity, weights, optimiser, generator,
-            first_step=config.window[0] + (iteration // config.slide if config.slide else 0),
-        )  # fmt: skip
+        if config.explore == "gate":
+            facts = gate_iteration(
+                pipeline, config, sft, batch, prompts(len(batch.mask)), similarity, optimiser, generator
+            )
+        else:
+            facts = grpo_iteration(
+                pipeline, config, sft, batch, prompts(len(batch.mask)), similarity, weights, optimiser, generator,
+                first_step=config.window[0] + (iteration // config.slide if config.slide else 0),
+            )  # fmt: skip
         iteration += 1
         append_log(
             out / "log.jsonl", stage="grpo", step=iteration, minutes=spent_before + budget.spent, lr=rate,
@@ -294,6 +318,45 @@ def grpo_iteration(
         optimiser.step()
     facts |= {name: float(torch.cat(values).mean()) for name, values in logged.items() if values}
     facts["ratio_spread"] = float((torch.cat(logged["ratio"]) - 1).abs().max()) if logged["ratio"] else 0.0
+    return facts | {"gradient": gradient}
+
+
+def gate_iteration(
+    pipeline: OmniRefinerPipeline, config: GRPOConfig, sft: SupervisedConfig, batch: Quadruplets,
+    embedded: tuple[Tensor, Tensor], similarity: Perceptual, optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> dict[str, float]:  # fmt: skip
+    """As :func:`grpo_iteration`, but the group explores the gates (:mod:`refbench.omnirefiner.gating`)."""
+    transformer = pipeline.transformer
+    conditions, clean = encode_batch(pipeline, batch, embedded, reference=True)
+    noise = torch.randn(conditions.draft.shape, generator=generator, device=generator.device).to(conditions.draft)
+    found = now = opening(pipeline, conditions, noise, config.patch)
+    old = held = found.mean.detach()
+    if config.kl > 0:
+        with torch.no_grad():
+            transformer.disable_adapters()
+            held = opening(pipeline, conditions, noise, config.patch).mean
+            transformer.enable_adapters()
+    actions, advantages, facts = explore(pipeline, config, batch, conditions, found, similarity, generator)
+    weights = patch_grid(batch.mask, config.patch) * used_patches(batch.mask, config.patch)
+    weights = weights / weights.sum((1, 2), keepdim=True)
+    gradient, logged = 0.0, {}
+    for update in range(config.updates):
+        optimiser.zero_grad(set_to_none=True)
+        if update:
+            now = opening(pipeline, conditions, noise, config.patch)
+        loss, logged = gate_loss(now.mean, actions, old, advantages, weights, held, config)
+        torch.autograd.backward(loss)
+        if config.anchor > 0:
+            supervised = supervised_loss(pipeline, transformer, conditions, clean, sft, generator).mean()
+            torch.autograd.backward(config.anchor * supervised)
+            facts["anchor"] = float(supervised.detach())
+        parameters = [q for group in optimiser.param_groups for q in group["params"]]
+        gradient = norm(q.grad for q in parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+        optimiser.step()
+    facts |= {name: float(values.mean()) for name, values in logged.items()}
+    facts["ratio_spread"] = float((logged["ratio"] - 1).abs().max())
     return facts | {"gradient": gradient}
 
 

@@ -108,8 +108,8 @@ def patch_grid(mask: Tensor, patch: int) -> Tensor:
     return share / share.sum((1, 2), keepdim=True).clamp(min=1e-6)
 
 
-def pixel_reward(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int) -> Tensor:
-    """Masked accuracy (B,) in bels: per patch -log10 of the mean squared error inside the mask, weighted by share.
+def pixel_map(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int) -> Tensor:
+    """Accuracy (B, rows, columns) of patches in bels: -log10 of the mean squared error inside the mask.
 
     On a log scale a patch that is nearly right still gains, and one that is lost cannot rule; errors below
     1e-4 (40 dB) count as 1e-4. Pictures are (B, 3, H, W) in [0, 1].
@@ -117,27 +117,37 @@ def pixel_reward(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int) ->
     error = (pictures - targets).square().mean(1, keepdim=True) * mask
     inside = F.avg_pool2d(mask, patch)[:, 0]
     mse = F.avg_pool2d(error, patch)[:, 0] / inside.clamp(min=1e-6)
-    return (-mse.clamp(min=1e-4).log10() * patch_grid(mask, patch)).sum((1, 2))
+    return -mse.clamp(min=1e-4).log10()
 
 
-def perceptual_reward(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int, similarity: Perceptual) -> Tensor:
-    """Mean similarity (B,) of patches of 2x the side, one around each patch of the refined area, weighted by share.
+def pixel_reward(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int) -> Tensor:
+    """Masked accuracy (B,) in bels: :func:`pixel_map` weighted by the patches' share of the mask."""
+    return (pixel_map(pictures, targets, mask, patch) * patch_grid(mask, patch)).sum((1, 2))
 
-    Patches with less than 5 % of mask are left out.
-    """
+
+def used_patches(mask: Tensor, patch: int) -> Tensor:
+    """Patches (B, rows, columns) with 5 % of mask or more, and in any case the fullest."""
     weights = patch_grid(mask, patch)
-    side = 2 * patch
-    batch, rows, columns = weights.shape
-    used = F.avg_pool2d(mask, patch)[:, 0] >= 0.05
-    used |= weights == weights.amax((1, 2), keepdim=True)
+    return (F.avg_pool2d(mask, patch)[:, 0] >= 0.05) | (weights == weights.amax((1, 2), keepdim=True))
+
+
+def perceptual_map(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int, similarity: Perceptual) -> Tensor:
+    """Similarity (B, rows, columns) of patches of 2x the side, one around each used patch; 0 for the others."""
+    side, used = 2 * patch, used_patches(mask, patch)
+    batch, rows, columns = used.shape
 
     def cut(images: Tensor) -> Tensor:
         padded = F.pad(images, (patch // 2,) * 4, mode="reflect")
         unfolded = F.unfold(padded, side, stride=patch).view(batch, 3, side, side, rows, columns)
         return unfolded.permute(0, 4, 5, 1, 2, 3)[used]
 
-    value = torch.zeros_like(weights)
+    value = torch.zeros(used.shape, device=mask.device)
     with torch.no_grad():
         value[used] = similarity(cut(pictures), cut(targets)).to(value)
-    kept = weights * used
-    return (value * kept).sum((1, 2)) / kept.sum((1, 2))
+    return value
+
+
+def perceptual_reward(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int, similarity: Perceptual) -> Tensor:
+    """Mean similarity (B,): :func:`perceptual_map` of the used patches, weighted by their share of the mask."""
+    kept = patch_grid(mask, patch) * used_patches(mask, patch)
+    return (perceptual_map(pictures, targets, mask, patch, similarity) * kept).sum((1, 2)) / kept.sum((1, 2))

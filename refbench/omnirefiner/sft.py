@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from refbench.omnirefiner.config import SupervisedConfig
-from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, curriculum, draw
+from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, curriculum, draw, mirrored
 from refbench.omnirefiner.losses import draw_sigma, flow_loss
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.tokens import Conditions, pack
@@ -132,6 +132,7 @@ def train_supervised(
     device: str = "cpu",
     resume: bool = False,
     seed: int = 0,
+    source: Callable[[int], Quadruplets] | None = None,
 ) -> dict[str, Any]:
     """Train until `config.steps` or `minutes`; the learning rate's cosine ends with whichever comes first.
 
@@ -143,6 +144,7 @@ def train_supervised(
         out: folder for ``log.jsonl`` and ``state.pt``.
         stage: "base" trains all weights without reference, "sft" a LoRA adapter with it.
         resume: continue from ``state.pt`` in `out` if there is one.
+        source: draws batches instead of `sampler` (:func:`refbench.omnirefiner.scenes.stream`).
 
     Returns:
         Facts for the card: steps, samples, minutes, last validation.
@@ -198,14 +200,15 @@ def train_supervised(
 
     grown, largest = 0.0, 0.0
 
-    def fresh(count: int) -> Quadruplets:
-        return draw(
+    def fresh(count: int) -> tuple[Tensor, ...]:
+        made = source(count) if source is not None else draw(
             sampler, count, largest, generator, moved=config.moved if stage == "base" else 0.0,
             wild=config.wild * grown, light=config.light * grown,
             laying=reference and pipeline.config.laying == "blend", aligner=pipeline.aligner,
         )  # fmt: skip
+        return tuple(p.to(device) for p in (made.draft, made.reference, made.target, made.mask))
 
-    reservoir = Reservoir(fresh, 64 * config.batch, config.reuse)
+    reservoir = Reservoir(fresh, 64 * config.batch, config.reuse, first=2 * config.batch)
 
     def check(progress: float) -> None:
         average.swap(names)
@@ -227,7 +230,7 @@ def train_supervised(
             group["lr"] = rate
         grown = curriculum(progress, config.misalignment)
         largest = config.largest * grown
-        batch = reservoir.draw(config.batch, generator)
+        batch = mirrored(Quadruplets(*reservoir.draw(config.batch, generator)), generator)
         conditions, clean = encode_batch(pipeline, batch, prompts(len(batch.mask)), reference=reference)
         if reference and float(torch.rand((), generator=generator, device=device)) < config.drop_reference:
             conditions = conditions.without_reference()

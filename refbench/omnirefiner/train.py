@@ -9,6 +9,8 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.aligner import Aligner
-from refbench.omnirefiner.config import Config, Stage, load_config
+from refbench.omnirefiner.config import Config, Stage, SupervisedConfig, load_config
 from refbench.omnirefiner.data import Quadruplets, lay_references, open_sampler
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.sft import Prompts, train_supervised
@@ -166,6 +168,7 @@ def train(
         return out / "vae"
     if stage == "aligner":
         from refbench.omnirefiner.aligning import train_aligner
+        from refbench.omnirefiner.scenes import open_scenes
 
         if config.aligner is None:
             raise RefbenchError(
@@ -176,11 +179,13 @@ def train(
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             start = found if resume and (found / "config.json").is_file() else None
-            aligner = Aligner.from_pretrained(start) if start else Aligner(config.aligner.widths)
-        size, strength = config.aligner.size, config.aligner.strength
+            aligner = Aligner(config.aligner.widths, rounds=config.aligner.rounds, finer=config.aligner.finer)
+            if start:
+                aligner.load_state_dict(Aligner.from_pretrained(start).state_dict())
+        strength = config.aligner.strength
         facts = train_aligner(
-            aligner, config.aligner, open_sampler(assets, size, device, seed, strength),
-            open_sampler(Path(held_out or assets), size, device, VALIDATION_SEED, strength), out / "aligner",
+            aligner, config.aligner, partial(open_scenes, assets, strength=strength),
+            partial(open_scenes, Path(held_out or assets), strength=strength), out / "aligner",
             minutes=minutes, device=device, resume=resume, seed=seed,
         )  # fmt: skip
         save_aligner(aligner.cpu(), found, _card(stage, device, seed, facts, assets))
@@ -199,9 +204,10 @@ def train(
             Path(held_out or assets), config.grpo.size, device, laying=pipeline.config.laying == "blend",
             aligner=pipeline.aligner,
         )  # fmt: skip
+        source = _scenes(pipeline, config.sft, config.grpo.size, assets, held_out, seed + 7, check_batches)
         facts = train_grpo(
             pipeline, config.grpo, config.sft, sampler, check_batches, prompts, out / "grpo", minutes=minutes,
-            device=device, resume=resume, seed=seed,
+            device=device, resume=resume, seed=seed, source=source,
         )  # fmt: skip
     else:
         settings = config.base if stage == "base" else config.sft
@@ -215,9 +221,12 @@ def train(
             Path(held_out or assets), settings.size, device,
             laying=stage == "sft" and pipeline.config.laying == "blend", aligner=pipeline.aligner,
         )  # fmt: skip
+        source = None
+        if stage == "sft":
+            source = _scenes(pipeline, settings, settings.size, assets, held_out, seed, check_batches)
         facts = train_supervised(
             pipeline, settings, sampler, check_batches, prompts, out / stage, stage=stage, minutes=minutes,
-            device=device, resume=resume, seed=seed,
+            device=device, resume=resume, seed=seed, source=source,
         )  # fmt: skip
     card = _card(stage, device, seed, facts, assets)
     pipeline.to("cpu")
@@ -230,6 +239,23 @@ def train(
     else:
         save_adapter(_adapter_state(pipeline), pipeline.transformer, "default", model / "adapters" / stage, card)
     return model
+
+
+def _scenes(
+    pipeline: OmniRefinerPipeline, settings: SupervisedConfig, size: int, assets: Path, held_out: str | Path | None,
+    seed: int, check: dict[str, Quadruplets],
+) -> Callable[[int], Quadruplets] | None:  # fmt: skip
+    """What draws placed scenes, where the configuration wants them; `check` gets a batch of held-out ones, "scene"."""
+    if not settings.scenes:
+        return None
+    from refbench.omnirefiner.scenes import SceneQuadruplets, open_scenes, stream
+
+    def of(folder: Path, seed: int) -> SceneQuadruplets:
+        opened = partial(open_scenes, folder, strength=settings.strength)
+        return SceneQuadruplets(opened, size, pipeline.config.laying, pipeline.aligner, seed)
+
+    check["scene"] = stream(of(Path(held_out or assets), VALIDATION_SEED), 0)(VALIDATION_SAMPLES)
+    return stream(of(assets, 1000 * (seed + 1)), settings.workers)
 
 
 def train_all(

@@ -53,20 +53,33 @@ def predict(
             with what is left of the draft. 1 leaves both as the network gave them. A mean over what might be right is
             timid, and half of a reference is worse to look at than either.
     """
+    output = outputs(transformer, noisy, sigma, conditions, mode)
+    if prediction == "velocity":
+        return output, None
+    gate = None
+    if prediction == "blend":
+        output, gate = output.chunk(2, dim=-1)
+        if conditions.reference is None:
+            gate = None
+        else:
+            if boldness != 1.0:
+                output, gate = embolden(output, even_gate(gate, conditions.size), boldness)
+            output = blended(output, gate, conditions)
+    clean = conditions.draft.float() + output
+    return (noisy.float() - clean) / sigma.float().view(-1, 1, 1), gate
+
+
+def outputs(transformer: Module, noisy: Tensor, sigma: Tensor, conditions: Conditions, mode: MaskMode) -> Tensor:
+    """What the transformer says of the noisy stream (B, N, its channels), in float32; see :func:`predict`."""
     if mode == "position" and noisy.shape[0] > 1:
-        rows = [
-            predict(
-                transformer, noisy[i : i + 1], sigma[i : i + 1], conditions.rows(slice(i, i + 1)), prediction, mode,
-                boldness,
-            )
+        return torch.cat([
+            outputs(transformer, noisy[i : i + 1], sigma[i : i + 1], conditions.rows(slice(i, i + 1)), mode)
             for i in range(noisy.shape[0])
-        ]  # fmt: skip
-        gates = [gate for _, gate in rows if gate is not None]
-        return torch.cat([found for found, _ in rows]), torch.cat(gates) if gates else None
+        ])  # fmt: skip
     sequence, ids = assemble(noisy, conditions, mode)
     dtype = conditions.prompt_embeds.dtype
     guidance = conditions.guidance
-    output: Tensor = transformer(
+    found: Tensor = transformer(
         hidden_states=sequence.to(dtype),
         timestep=sigma.to(dtype),
         guidance=None if guidance is None else torch.full((noisy.shape[0],), guidance, device=noisy.device),
@@ -75,24 +88,21 @@ def predict(
         txt_ids=torch.zeros(conditions.prompt_embeds.shape[1], 3, device=noisy.device, dtype=dtype),
         img_ids=ids,
         return_dict=False,
-    )[0][:, : noisy.shape[1]].float()
-    if prediction == "velocity":
-        return output, None
-    gate = None
-    if prediction == "blend":
-        output, gate = output.chunk(2, dim=-1)
-        if conditions.reference is not None:
-            assert conditions.reference_size == conditions.size, "a blend needs the reference on the draft's own grid"
-            if boldness != 1.0:
-                gate = even_gate(gate, conditions.size)
-                bold = (boldness * gate).clamp(0, 1)
-                output = output * (1 - bold) / (1 - gate.clamp(0, 0.95))
-                gate = bold
-            output = output + gate * (conditions.reference - conditions.draft).float()
-        else:
-            gate = None
-    clean = conditions.draft.float() + output
-    return (noisy.float() - clean) / sigma.float().view(-1, 1, 1), gate
+    )[0]
+    return found[:, : noisy.shape[1]].float()
+
+
+def embolden(change: Tensor, gate: Tensor, boldness: float, shift: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    """Change and evened gate (B, N, C) taken boldly: the gate times `boldness` plus `shift`, held to [0, 1]."""
+    bold = (boldness * gate + shift).clamp(0, 1)
+    return change * (1 - bold) / (1 - gate.clamp(0, 0.95)), bold
+
+
+def blended(change: Tensor, gate: Tensor, conditions: Conditions) -> Tensor:
+    """What a blend adds to the draft's tokens (B, N, C): its change, and the reference as far as the gate is open."""
+    assert conditions.reference is not None
+    assert conditions.reference_size == conditions.size, "a blend needs the reference on the draft's own grid"
+    return change + gate * (conditions.reference - conditions.draft).float()
 
 
 def even_gate(gate: Tensor, size: tuple[int, int], radius: int = EVEN) -> Tensor:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from refbench.images import Image, Mask, mask_box, resize
 from refbench.registration import hypotheses, light, pose
 from refbench.registration.opencv import cv2
+from refbench.registration.outline import outline_pose
 from refbench.registration.pose import Matrix, Pose, View
 from refbench.schema import Box
 
@@ -57,7 +58,17 @@ class Placement:
         return {"pose": source, "score": round(self.pose.score, 3), "matches": self.pose.matches}
 
 
-def place(draft: Image, reference: Image, mask: Mask, reference_box: Box | None, prompt: str) -> Placement:
+ALIKE = 0.9
+"""Least overlap of two outlines at which they are taken for the same thing's."""
+WORSE = 0.05
+"""How much likeness inside an outline may cost where the draft shows the right thing."""
+CORROBORATED = 0.3
+"""Least score of a pose that an outline supports at which the reference is laid by it."""
+
+
+def place(
+    draft: Image, reference: Image, mask: Mask, reference_box: Box | None, prompt: str, *, outlines: bool = False
+) -> Placement:
     """Find how the reference lies over the draft.
 
     Args:
@@ -65,6 +76,7 @@ def place(draft: Image, reference: Image, mask: Mask, reference_box: Box | None,
         mask: (H, W), not empty.
         reference_box: (x, y, width, height) of the detail in the reference, or None.
         prompt: words of exchange in it say that the draft shows something else.
+        outlines: let the outline of what the box holds have the last word (:mod:`refbench.registration.outline`).
     """
     other = OTHER_CONTENT.search(prompt) is not None
     small, factor = reduced(draft)
@@ -77,8 +89,24 @@ def place(draft: Image, reference: Image, mask: Mask, reference_box: Box | None,
     if box is not None and not around and (other or best.score < UNRELATED):
         best, other = view.judge(hypotheses.from_boxes(view), "placed"), True
     confident = best.score >= CONFIDENT or best.source == "placed" or (other and around)
+    if outlines and box is not None and not best.same_scene and not around:
+        traced = _traced(view, best, confident, other, small, known, marked, box)
+        best, confident = (best, confident) if traced is None else (traced, True)
     matrix = np.diag([1 / shrink, 1 / shrink, 1.0]) @ best.matrix @ np.diag([factor, factor, 1.0])
-    return Placement(matrix, best, confident, other and (around or best.source == "placed"))
+    return Placement(matrix, best, confident, other and (around or best.source in ("placed", "outline")))
+
+
+def _traced(
+    view: View, best: Pose, confident: bool, other: bool, draft: Image, reference: Image, mask: Mask, box: Box
+) -> Pose | None:
+    """The pose that the outlines give, where they are alike and the content does not speak against it."""
+    found = outline_pose(draft, reference, mask, box, [best.matrix, hypotheses.from_boxes(view)])
+    if found is None or found[1] < ALIKE or not pose.plausible(found[0], view):
+        return None
+    judged = view.judge(found[0], "outline")
+    if not other and judged.inside < (best.inside - WORSE if confident else CORROBORATED):
+        return None
+    return judged
 
 
 def reduced(image: Image) -> tuple[Image, float]:

@@ -36,7 +36,7 @@ class Pose:
     matrix: Matrix
     """(3, 3), draft px -> reference px."""
     source: str
-    """Where it came from: "keypoints", "similarity", "box", "template" or "placed"."""
+    """Where it came from: "keypoints", "similarity", "box", "template", "placed" or "outline"."""
     matches: int
     """Keypoint matches near the mask that agree with it."""
     inside: float

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from refbench.errors import RefbenchError
 from refbench.tasks import lettering
-from refbench.tasks.composition import compose, rotate_quad
+from refbench.tasks.composition import compose, print_grid, rotate_quad
 from refbench.tasks.degradations import DEGRADATIONS, blur, degrade_mixed, drift, sample, smooth_noise
 
 REFINE = tuple(DEGRADATIONS)
@@ -51,6 +51,8 @@ class QuadrupletSampler:
             a focus crop, in which the mask fills much of the frame; suites want less.
         most: largest masked share of the frame.
         strength: bounds of the degradations' strength.
+        spare: px by which masks reach beyond a print, drawn between these for each batch; about a twentieth of the
+            size when None. A suite's masks are drawn closer than a focus crop's.
 
     Raises:
         RefbenchError: the folder holds no prepared assets.
@@ -67,6 +69,7 @@ class QuadrupletSampler:
         reach: tuple[float, float] = (0.5, 0.88),
         most: float = 0.8,
         strength: tuple[float, float] = (0.25, 0.95),
+        spare: tuple[int, int] | None = None,
     ) -> None:
         path = Path(assets_dir) / "assets.npz"
         if not path.is_file():
@@ -79,8 +82,9 @@ class QuadrupletSampler:
         self.device = torch.device(device)
         self.generator = generator if generator is not None else torch.Generator(self.device).manual_seed(0)
         self.share = prints
-        self.reach, self.most, self.strength = reach, most, strength
+        self.reach, self.most, self.strength, self.spare = reach, most, strength, spare
         self._details: dict[str, list[Tensor]] = {}
+        self._maps = False
         self.glyphs = (torch.from_numpy(arrays["glyphs"]).float() / 255).to(self.device)
         self.advances = torch.from_numpy(arrays["advances"]).to(self.device)
         self.prints = _unpack(arrays, "prints", "RGBA").to(self.device)
@@ -100,7 +104,9 @@ class QuadrupletSampler:
         return torch.randint(0, max(high, 1), (batch,), generator=self.generator, device=self.device)
 
     @torch.no_grad()
-    def batch(self, count: int, misalignment: float | Tensor = 1.0, details: bool = False) -> dict[str, Tensor]:
+    def batch(
+        self, count: int, misalignment: float | Tensor = 1.0, details: bool = False, maps: bool = False
+    ) -> dict[str, Tensor]:
         """One batch: `draft`, `reference`, `target` (B, 3, S, S) and `mask` (B, 1, S, S), floats in [0, 1].
 
         Draft equals target outside the mask. `misalignment` in [0, 1], one number or (B,): at 0 the
@@ -109,9 +115,14 @@ class QuadrupletSampler:
 
         With `details` the batch also says, as (B,) int64 or float tensors, what was made: `kind` (-1 text, 0
         object print, 1 logo, 2 pattern, 3 clip), `fault` (0 none, 1 the print is wrong), `degradation` (index
-        in :data:`REFINE` or -1), `strength`, `mask_kind` (0 tight, 1 box, 2 scribble), `source` (surface or clip).
+        in :data:`REFINE` or -1), `strength`, `mask_kind` (0 tight, 1 box, 2 scribble), `source` (surface or clip), and
+        `box` (B, 4), (x, y, width, height) in px of the print in the reference, all 0 for clips.
+
+        With `maps` also, as (B, S, S, 2), where each pixel of target and reference falls on the print: `target_map`
+        and `reference_map`, in [-1, 1] on the print itself, 9 where there is none (clips).
         """
         self._details = {}
+        self._maps = maps
         level = torch.as_tensor(misalignment, device=self.device, dtype=torch.float32).expand(count)
         prints = round(count * self.share)
         if count == 1:
@@ -122,7 +133,7 @@ class QuadrupletSampler:
         if count - prints:
             parts.append(self._clip_batch(level[prints:]))
         out = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        if details:
+        if details or maps:
             out |= {name: torch.cat(values) for name, values in self._details.items()}
         return out
 
@@ -267,7 +278,11 @@ class QuadrupletSampler:
         beneath = torch.where(change, elsewhere, surface)
         more = smooth_noise(surface, 2, 3, self.generator)
         column = level.view(-1, 1, 1, 1)
-        reference, _ = _lay(beneath, right, moved, folds + (more - folds) * column, opacity)
+        moved_folds = folds + (more - folds) * column
+        reference, seen = _lay(beneath, right, moved, moved_folds, opacity)
+        self._note(box=_boxes(seen > 0.2, margin=max(1, self.size // 80)))
+        if self._maps:
+            self._note(target_map=_map(surface, pose, folds), reference_map=_map(beneath, moved, moved_folds))
         reference = drift(reference, level * self._uniform(batch) * 0.45, self.generator)
         return target, torch.maximum(cover, spoilt_cover), spoilt, reference
 
@@ -302,7 +317,10 @@ class QuadrupletSampler:
         reference = drift(reference, level * self._uniform(batch) * 0.35, self.generator)
         mask = self._masks(None, batch)
         nothing = torch.zeros_like(clip)
-        self._note(kind=nothing + 3, fault=nothing, source=clip)
+        self._note(kind=nothing + 3, fault=nothing, source=clip, box=clip.new_zeros(batch, 4))
+        if self._maps:
+            nowhere = target.new_full((batch, self.size, self.size, 2), 9.0)
+            self._note(target_map=nowhere, reference_map=nowhere)
         return self._finish(target, target, reference, mask, torch.ones(batch, dtype=torch.bool, device=self.device))
 
     def _busy_centre(self, clip: Tensor, frame: Tensor, zoom: Tensor) -> Tensor:
@@ -341,13 +359,14 @@ class QuadrupletSampler:
         rows = (torch.arange(size, device=self.device) + 0.5) / size * 2 - 1
         if cover is not None:
             shape = (cover > 0.25).float()
-            wide = 2 * max(1, size // 24) + 1
+            wide = 2 * self._spare() + 1
             shape = torch.nn.functional.max_pool2d(shape, wide, 1, wide // 2)
             span = [shape.amax(dim=d).flatten(1) > 0 for d in (2, 3)]  # columns, rows
             low = [torch.where(s, rows, rows.new_full((), 9.0)).amin(dim=1) for s in span]
             high = [torch.where(s, rows, rows.new_full((), -9.0)).amax(dim=1) for s in span]
             centre = torch.stack([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2], dim=1)
-            half = torch.stack([(high[0] - low[0]) / 2, (high[1] - low[1]) / 2], dim=1) + 0.04
+            half = torch.stack([(high[0] - low[0]) / 2, (high[1] - low[1]) / 2], dim=1)
+            half = half + (0.04 if self.spare is None else 2 / size)
         else:
             shape = None
             half = self._uniform(batch, 2, low=self.reach[0] * 0.8, high=self.reach[1] * 0.93)
@@ -379,6 +398,12 @@ class QuadrupletSampler:
             (dx.abs() * half[:, 0].view(-1, 1, 1, 1) <= small) & (dy.abs() * half[:, 1].view(-1, 1, 1, 1) <= small)
         ).float()
         return torch.where(full, mask * core, mask)
+
+    def _spare(self) -> int:
+        if self.spare is None:
+            return max(1, self.size // 24)
+        low, high = self.spare
+        return int(torch.randint(low, high + 1, (1,), generator=self.generator, device=self.device))
 
     def _finish(
         self, base: Tensor, target: Tensor, reference: Tensor, mask: Tensor, spoil: Tensor
@@ -422,6 +447,24 @@ def _lay(
         folds=folds,
         opacity=opacity,
     )
+
+
+def _map(like: Tensor, pose: dict[str, Tensor], folds: Tensor) -> Tensor:
+    return print_grid(pose["quad"], like, pose["wrap"], pose["bow"], pose["cloth"], folds)
+
+
+def _boxes(cover: Tensor, margin: int) -> Tensor:
+    """Upright boxes (B, 4) int64, (x, y, width, height) in px, of covers (B, 1, S, S) bool, grown by `margin`."""
+    side = cover.shape[-1]
+    cells = torch.arange(side, device=cover.device)
+    ends = []
+    for across in (cover.any(dim=2)[:, 0], cover.any(dim=1).any(dim=2)):  # columns, rows
+        low = torch.where(across, cells, side).amin(dim=1)
+        high = torch.where(across, cells, -1).amax(dim=1)
+        ends.append(((low - margin).clamp(min=0), (high + margin).clamp(max=side - 1)))
+    (left, right), (top, bottom) = ends
+    box = torch.stack([left, top, right - left + 1, bottom - top + 1], dim=1)
+    return torch.where((right >= left)[:, None], box, torch.zeros_like(box))
 
 
 def _window(centre: Tensor, zoom: Tensor, angle: Tensor, size: int, flip: Tensor | None = None) -> Tensor:

@@ -9,13 +9,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from refbench.omnirefiner.aligner import SHARE, Aligner, even_light, find_flow, flow_error, local_correlation, warp_by
-from refbench.omnirefiner.aligning import bend, known_flow, train_aligner, validate_aligner
+from refbench.crops import crop_box
+from refbench.omnirefiner.aligner import (
+    SHARE,
+    SIDE,
+    Aligner,
+    even_light,
+    find_flow,
+    flow_error,
+    local_correlation,
+    warp_by,
+)
+from refbench.omnirefiner.aligning import Pairs, bend, known_flow, train_aligner, turned, validate_aligner
 from refbench.omnirefiner.config import AlignerConfig
-from refbench.omnirefiner.data import Quadruplets
 from refbench.omnirefiner.procedural import plate
-from refbench.registration.laying import view
-from tests.omnirefiner import toys
 
 
 def _plates(count: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -78,51 +85,78 @@ def test_an_untrained_aligner_moves_nothing_and_its_loss_is_zero_only_for_the_kn
     assert (flow_error(flows, even, even, mask, known + 2, mask) > 1).all()
 
 
+class Clips:
+    """Scenes of clips whose reference is the target itself, bent: the flow alone is to be learned."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def batch(self, count: int, misalignment: torch.Tensor, maps: bool = False) -> dict[str, torch.Tensor]:
+        seed = int(torch.randint(1 << 30, (1,), generator=self.generator))
+        target = F.avg_pool2d(_plates(count, 96, seed), 3, 1, 1)
+        reference, _ = bend(target, torch.zeros(count, 2, 96, 96), 5.0, self.generator)
+        mask = torch.zeros(count, 1, 96, 96)
+        mask[..., 20:76, 20:76] = 1
+        none = torch.zeros(count, dtype=torch.int64)
+        return {
+            "draft": (target + 1) / 2, "target": (target + 1) / 2, "reference": (reference + 1) / 2, "mask": mask,
+            "kind": none + 3, "fault": none, "box": torch.zeros(count, 4, dtype=torch.int64),
+        }  # fmt: skip
+
+
 def test_training_learns_to_find_bent_references_and_resumes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     aligner = Aligner((16, 16, 16))
     config = AlignerConfig(
-        widths=(16, 16, 16), steps=90, batch=6, size=48, lr=3e-3, ema=0.8, largest=0.0, wild=0.0, light=0.0, bent=1.0,
-        bend=9.0, reuse=2, validate_samples=4, validate_every=45,
+        widths=(16, 16, 16), rounds=2, finer=1, steps=90, batch=6, size=48, lr=3e-3, ema=0.8, bent=1.0, bend=9.0,
+        reuse=6, capacity=32, validate_samples=6, validate_every=45,
     )  # fmt: skip
-
-    class Sharp(toys.NoiseSampler):
-        """Its draft is its target, so that the flow alone is to be learned."""
-
-        def batch(
-            self, count: int, misalignment: float | torch.Tensor = 1.0, details: bool = False
-        ) -> dict[str, torch.Tensor]:
-            made = super().batch(count, 0.0)
-            return made | {"draft": made["target"], "mask": torch.ones_like(made["mask"])}
-
-    target = (Sharp(48, 5).batch(6)["target"]) * 2 - 1
+    target = F.avg_pool2d(_plates(6, 48, 5), 3, 1, 1)
     reference, flow = bend(target, torch.zeros(6, 2, 48, 48), 9.0, torch.Generator().manual_seed(2))
-    batch = Quadruplets(target, reference, target, torch.ones(6, 1, 48, 48))
-    sure = torch.ones(6, 1, 48, 48)
-    before = validate_aligner(aligner.eval(), batch, flow, sure)
-    train_aligner(aligner, config, Sharp(48, 1), Sharp(48, 2), tmp_path)
-    after = validate_aligner(aligner, batch, flow, sure)
+    ones = torch.ones(6, 1, 48, 48)
+    pairs = Pairs(target, reference, target, ones, torch.zeros_like(ones), flow, ones)
+    before = validate_aligner(aligner.eval(), pairs)
+    facts = train_aligner(aligner, config, Clips, Clips, tmp_path)
+    assert facts["scenes"] == 24 + 89  # four batches at first, then a sixth of each
+    after = validate_aligner(aligner, pairs)
     assert before["endpoint"] == pytest.approx(before["endpoint_before"])
     assert after["endpoint"] < 0.85 * before["endpoint"]
     assert after["apart"] < before["apart"]
     more = config.model_copy(update={"steps": 92})
-    facts = train_aligner(aligner, more, Sharp(48, 1), Sharp(48, 2), tmp_path, resume=True)
+    facts = train_aligner(aligner, more, Clips, Clips, tmp_path, resume=True)
     assert facts["steps"] >= 90
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_turned_pairs_keep_their_flow_true(seed: int) -> None:
+    target = F.avg_pool2d(_plates(2, 48, 7), 5, 1, 2)
+    reference, flow = bend(target, torch.zeros(2, 2, 48, 48), 2.0, torch.Generator().manual_seed(3))
+    ones = torch.ones(2, 1, 48, 48)
+    pairs = Pairs(target, reference, target, ones, ones, flow, ones)
+    moved = turned(pairs, torch.Generator().manual_seed(seed))
+    inner = (..., slice(10, -10), slice(10, -10))
+    apart = (warp_by(moved.reference, moved.flow) - moved.target)[inner].abs().mean()
+    still = (warp_by(reference, flow) - target)[inner].abs().mean()
+    assert apart == pytest.approx(still.item(), rel=0.02, abs=1e-4)
 
 
 def test_the_found_flow_is_in_px_of_the_picture_whatever_the_size() -> None:
     class Shift(Aligner):
         """Always answers one working pixel to the right."""
 
-        def forward(self, draft: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+        def forward(
+            self, draft: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, box: torch.Tensor | None = None
+        ) -> list[torch.Tensor]:
             flow = torch.zeros_like(draft[:, :2])
             flow[:, 0] = 1
             return [flow]
 
-    picture = plate(np.random.default_rng(0), 256)[:, :192]
-    flow = find_flow(Shift((8, 8, 8)), picture, picture, np.ones((256, 192), bool))
-    # 256 px are aligned at 128, so a working pixel is two of the picture's
-    assert flow.shape == (256, 192, 2)
-    assert np.allclose(flow, (2 * SHARE, 0), atol=1e-4)
-    shown = view(picture, np.eye(3), (0, 0, 192, 256), flow / SHARE)
-    assert np.abs(shown[:, :-4].astype(int) - picture[:, 2:-2]).max() <= 1
+    picture, mask = plate(np.random.default_rng(0), 320), np.zeros((320, 320), bool)
+    mask[60:220, 80:240] = True
+    flow = find_flow(Shift((8, 8, 8)), picture, picture, mask, None, np.eye(3))
+    x, y, side, _ = crop_box(mask)
+    assert flow.shape == (320, 320, 2)
+    # the crop is aligned at SIDE px, so a working pixel is side / SIDE of the picture's
+    assert np.allclose(flow[y : y + side, x : x + side], (SHARE * side / SIDE, 0), atol=1e-4)
+    flow[y : y + side, x : x + side] = 0
+    assert not flow.any()

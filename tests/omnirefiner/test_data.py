@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from refbench.omnirefiner.data import Quadruplets, Reservoir, draw, lay_references
+from refbench.omnirefiner.data import Quadruplets, Reservoir, draw, lay_references, mirrored
 from refbench.omnirefiner.procedural import plate
 from tests.omnirefiner import toys
 
@@ -67,20 +67,35 @@ def test_drawing_with_laying_lays() -> None:
 def test_a_reservoir_uses_every_sample_about_as_often_as_it_should() -> None:
     made = 0
 
-    def make(count: int) -> Quadruplets:
+    def make(count: int) -> tuple[torch.Tensor, ...]:
         nonlocal made
-        values = torch.arange(made, made + count, dtype=torch.float32).view(-1, 1, 1, 1)
+        values = torch.arange(made, made + count, dtype=torch.float32)
         made += count
-        picture = values.expand(-1, 3, 4, 4)
-        return Quadruplets(picture, picture, picture, values.expand(-1, 1, 4, 4))
+        return (values, -values)
 
     reservoir, generator = Reservoir(make, 64, 4), torch.Generator().manual_seed(0)
-    seen = torch.cat([reservoir.draw(16, generator).target[:, 0, 0, 0] for _ in range(200)])
+    drawn = [reservoir.draw(16, generator) for _ in range(200)]
+    assert all(torch.equal(a, -b) for a, b in drawn)  # what belongs together stays together
+    seen = torch.cat([a for a, _ in drawn])
     assert len(seen) == 3200
     # 16 at first and then a quarter of each batch
-    assert made == 16 + 199 * 4
+    assert made == reservoir.made == 16 + 199 * 4
     early = seen[seen < made - 64]
     # each is drawn 4 times on average (64 places, 16 draws a batch, 16 batches until it is overwritten)
     assert 3.5 < len(early) / (made - 64) < 4.5
     once = Reservoir(make, 64, 1)
-    assert torch.equal(once.draw(3, generator).target[:, 0, 0, 0], torch.arange(made - 3, made).float())
+    assert torch.equal(once.draw(3, generator)[0], torch.arange(made - 3, made).float())
+    early_start = Reservoir(make, 64, 4, first=40)
+    early_start.draw(8, generator)
+    assert early_start.made == 40
+
+
+def test_mirroring_turns_all_parts_of_a_sample_together() -> None:
+    batch = toys.quadruplets(32, 16)
+    made = mirrored(batch, torch.Generator().manual_seed(0))
+    turned = [not torch.equal(a, b) for a, b in zip(batch.target, made.target, strict=True)]
+    assert 4 < sum(turned) < 28
+    for k, flipped in enumerate(turned):
+        for part in ("draft", "reference", "mask"):
+            old = getattr(batch, part)[k]
+            assert torch.equal(getattr(made, part)[k], old.flip(-1) if flipped else old)
