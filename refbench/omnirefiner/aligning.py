@@ -146,10 +146,8 @@ def validate_aligner(aligner: Aligner, batch: Pairs) -> dict[str, float]:
 
     `apart` is of the moved reference, `apart_before` as it was, `apart_draft` the draft's own.
     """
-    found = torch.cat([
-        aligner(*part)[-1]
-        for part in zip(*(x.split(16) for x in (batch.draft, batch.reference, batch.mask, batch.box)), strict=True)
-    ])  # fmt: skip
+    inputs = (batch.draft, batch.reference, batch.mask, batch.box)
+    found = torch.cat([aligner(*(x[i : i + 16] for x in inputs))[-1] for i in range(0, len(batch.mask), 16)])
     weights = batch.sure * batch.mask
 
     def endpoint(guess: Tensor) -> float:

@@ -340,7 +340,8 @@ def gate_iteration(
     actions, advantages, facts = explore(pipeline, config, batch, conditions, found, similarity, generator)
     weights = patch_grid(batch.mask, config.patch) * used_patches(batch.mask, config.patch)
     weights = weights / weights.sum((1, 2), keepdim=True)
-    gradient, logged = 0.0, {}
+    gradient = 0.0
+    logged: dict[str, Tensor] = {}
     for update in range(config.updates):
         optimiser.zero_grad(set_to_none=True)
         if update:

@@ -77,7 +77,8 @@ def draw_scenes(sampler: Any, count: int, levels: tuple[float, float] = (0.3, 1.
     made = sampler.batch(count, level, maps=True)
 
     def pictures(name: str) -> NDArray[np.uint8]:
-        return (made[name] * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        whole = (made[name] * 255).round().clamp(0, 255).to(torch.uint8)
+        return np.ascontiguousarray(whole.permute(0, 2, 3, 1).numpy())
 
     drafts, references, targets = pictures("draft"), pictures("reference"), pictures("target")
     masks = made["mask"][:, 0].numpy() > 0.5
