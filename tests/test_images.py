@@ -269,9 +269,10 @@ class TestOneSentenceForTheRest:
             b"RIFF\0\0\0\0WEBP",
         ):
             try:
-                images.decode_image(start + data)
+                found = images.decode_image(start + data)
             except RefbenchError:
                 continue
+            assert found.shape[2] == 3
 
 
 class TestMasks:

@@ -111,7 +111,7 @@ class AlignerConfig(Record):
     levels: tuple[float, float] = (0.3, 1.0)
     """How far the references are from the targets before they are placed."""
     farthest: float = 20.0
-    """Px of flow, in the middle, beyond which a placed reference counts as misplaced and is left out."""
+    """Px of mean flow beyond which a placed reference counts as misplaced and is left out."""
     strength: tuple[float, float] = (0.3, 1.0)
     reuse: int = 12
     """How often a scene is used on average; placing one costs a CPU 0.15 s."""

@@ -63,7 +63,7 @@ ALIKE = 0.9
 WORSE = 0.05
 """How much likeness inside an outline may cost where the draft shows the right thing."""
 CORROBORATED = 0.3
-"""Least score of a pose that an outline supports at which the reference is laid by it."""
+"""Least likeness inside at which an outline alone is believed, where no pose was."""
 
 
 def place(

@@ -89,6 +89,7 @@ class TestOtherRuns:
         old = manifest(
             samples=suite.ids, suite_hash=suite.hash, arguments={**request.arguments, "batch_size": 4, "workers": 2}
         )
+        assert old.arguments != request.arguments
         refuse_other_run(old, request, suite, Path("here"))
 
     @pytest.mark.parametrize(
