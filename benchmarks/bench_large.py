@@ -1,9 +1,8 @@
 """Memory and time of one picture of 4,000 x 3,000 px, each set of metrics in a process of its own on one thread.
 
 The embedded metrics are measured as `refbench measure` does it: reference, draft and a mask over most of the picture.
-The learned metrics without a fixed size, and one with (the others are like it: beyond resizing they do not see how
-large a picture is), run on seeded random networks of real size without a mask; VGG16, ten minutes of a processor, only
-on a GPU. Asked: under 4 GB.
+The learned metrics, all those with networks of torch, run on seeded random networks of real size, in one process: the
+networks are let go one after another. Asked: under 4 GB.
 """
 
 from __future__ import annotations
@@ -28,7 +27,11 @@ from refbench.schema import Truth
 
 LIMIT_GB = 4.0
 HEIGHT, WIDTH = 3000, 4000
-LEARNED = ["lpips_alex", "lpips_squeeze", "dists", "dreamsim_single", "background_lpips"]
+LEARNED = [
+    *("lpips_alex", "lpips_squeeze", "background_lpips", "lpips_vgg", "vgg_distance", "dists"),
+    *("dreamsim", "dreamsim_single", "dreamsim_reference", "clip_target", "clip_i", "clip_i_b32"),
+    *("dinov2_target", "dinov2", "dinov2_small"),
+]
 
 
 def truth() -> Truth:
@@ -64,9 +67,8 @@ def measured(which: str, device: str) -> int:
     if which == "embedded":
         scores = measure_one(output, large.target, large.reference, large.mask, large.draft)
     else:
-        names = LEARNED + (["lpips_vgg", "vgg_distance"] if device != "cpu" else [])
         with random_weights(0):
-            scores = Measurer(names, device=device, batch_size=1, threads=1).measure([large], [output])[0]
+            scores = Measurer(LEARNED, device=device, batch_size=1, threads=1).measure([large], [output])[0]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{which}: {len(scores)} metrics of {WIDTH:,} x {HEIGHT:,} px, {time.process_time() - used:.0f} s of a ", end=""

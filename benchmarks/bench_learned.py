@@ -45,10 +45,10 @@ from refbench.metrics.view import Known, View
 from refbench.schema import Truth
 
 LEAST = 3.0
-"""Asked for: the plain loop's time over ours. Every model but the first is spared the truth's passes, so that the ratio
-grows with the number of models; printed is also from how many models on a run reaches it."""
+"""Asked of a run of :data:`MODELS`: the plain loop's time over ours. Every model but the first is spared the truth's
+passes, so that the ratio grows with the number of models; printed is also from how many on a run reaches it."""
 CONTESTANTS = 9
-"""Models on the committed board, for which it is asked."""
+"""Models on the committed board; the most that is computed for."""
 EQUAL = 1e-5
 """Largest difference of a value: single precision in another order, and targets' stages in half precision."""
 MODELS = 3
@@ -115,8 +115,9 @@ def plain(names: list[str], truths: list[Truth], outputs: list[Image], device: s
 
 
 def warm(names: list[str], truth: Truth, device: str) -> None:
-    """Build the networks and pass one picture, before the clock starts."""
+    """Build the networks of both sides and pass one picture, before the clock starts."""
     assert truth.draft is not None
+    plain(names, [truth], [truth.draft], device)
     for metric in make_metrics(names, device).values():
         if isinstance(metric, Similarity):
             metric.embedder.embed([truth.draft], device)
@@ -259,7 +260,7 @@ def report(records: list[dict[str, Any]], samples: int, timed_on: int, kind: str
     enough = [n for n in range(1, CONTESTANTS + 1) if ratios[titled("a run", n)] >= LEAST]
     print(f"asked: {LEAST:.0f}x; a run reaches it from {enough[0] if enough else 'over ' + str(CONTESTANTS)} models on")
     print("largest difference: " + ", ".join(f"{name} {value:.0e}" for name, value in worst.items()))
-    return bool(enough) and max(worst.values()) <= EQUAL
+    return ratios[titled("a run", MODELS)] >= LEAST and max(worst.values()) <= EQUAL
 
 
 def main() -> int:

@@ -103,6 +103,8 @@ class Measurer:
     def _measure_batch(
         self, truths: Sequence[Truth], outputs: Sequence[Image], pool: ThreadPoolExecutor
     ) -> list[list[Score]]:
+        from refbench.metrics.learned.base import forget_networks
+
         shared: dict[object, Known] = {}
         views = []
         for truth, output in zip(truths, outputs, strict=True):
@@ -112,9 +114,12 @@ class Measurer:
         wanted = [set(self._metrics) - set(self.lacking(truth)) for truth in truths]
 
         def one(at: int) -> None:
-            for name in self._metrics:
-                if name in wanted[at] and name not in apart:
-                    _put(values[at], name, self._metrics[name].values([views[at]])[0], views[at])
+            for group in self._groups(let_go=large):
+                for name in group:
+                    if name in wanted[at] and name not in apart:
+                        _put(values[at], name, self._metrics[name].values([views[at]])[0], views[at])
+                if large:
+                    forget_networks()
 
         # A network on a GPU takes the batch at once; on a CPU each thread takes its sample through all metrics, whose
         # crops and activations then stay in its cache.
@@ -124,7 +129,8 @@ class Measurer:
             if chosen:
                 for at, value in zip(chosen, self._metrics[name].values([views[at] for at in chosen]), strict=True):
                     _put(values[at], name, value, views[at])
-        # Large frames one after another: what a metric makes of one is the most that is held.
+        # Large frames one after another, and one network after another: what a metric makes of one frame, and one
+        # network, is the most that is held. Loading a network anew takes less time than such a frame.
         large = any(truth.target.shape[0] * truth.target.shape[1] > LARGE for truth in truths)
         if self.threads == 1 or len(views) == 1 or large:
             for at in range(len(views)):
@@ -134,6 +140,13 @@ class Measurer:
         for known in shared.values():
             known.save()
         return [self._scores(view, value) for view, value in zip(views, values, strict=True)]
+
+    def _groups(self, let_go: bool) -> list[list[str]]:
+        """Metrics in the order of measuring; where networks are let go, those of the same weights together."""
+        groups: dict[object, list[str]] = {}
+        for name, metric in self._metrics.items():
+            groups.setdefault(getattr(metric, "files", ()) if let_go else None, []).append(name)
+        return sorted(groups.values(), key=lambda group: bool(getattr(self._metrics[group[0]], "files", ())))
 
     def _scores(self, view: View, values: dict[str, float]) -> list[Score]:
         scores = []

@@ -59,6 +59,37 @@ def test_squeeze_in_tiles_is_squeeze_of_the_whole(monkeypatch: pytest.MonkeyPatc
     assert tiled_distance(b, a, "cpu") == pytest.approx(whole, rel=1e-5)
 
 
+def test_a_large_frame_holds_one_network_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics of one network stand together; before the next is loaded, the last is let go."""
+    from refbench.metrics import measurer
+    from refbench.metrics.learned import base
+
+    for module in ("lpips", "piq"):
+        pytest.importorskip(module)
+    names = ["lpips_alex", "lpips_squeeze", "background_lpips"]
+    held: list[int] = []
+    network = base.network
+
+    def counted(*arguments: object, **options: object) -> object:
+        found = network(*arguments, **options)  # type: ignore[arg-type]
+        held.append(len(base._networks))
+        return found
+
+    monkeypatch.setattr("refbench.metrics.learned.trunks.network", counted)
+    truth = scene(96, 104)
+    output = np.clip(halfway(truth).astype(int) + 3, 0, 255).astype(np.uint8)
+    with base.random_weights(3):
+        small = Measurer(names, threads=1).measure([truth], [output])[0]
+        assert max(held) == 2
+        base.forget_networks()
+        held.clear()
+        monkeypatch.setattr(measurer, "LARGE", 1000)
+        large = Measurer(names, threads=1).measure([truth], [output])[0]
+    assert max(held) == 1
+    assert not base._networks
+    assert large == small
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["embedded", "learned"])
 def test_twelve_megapixels_stay_under_four_gigabytes(which: str) -> None:

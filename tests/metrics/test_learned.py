@@ -163,6 +163,37 @@ def test_tiles_give_the_value_of_the_whole_image(trunk: str, monkeypatch: pytest
     assert tiled == pytest.approx(whole, rel=1e-5)
 
 
+def test_lpips_and_vgg_distance_in_tiles_share_their_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = scene(96, 128)
+    names = ["lpips_vgg", "vgg_distance"]
+    measured = Measurer(names, threads=1)
+    whole = [score.value for score in measured.measure([truth], [halfway(truth)])[0]]
+    passed: list[int] = []
+    stages = trunks.stages
+    monkeypatch.setattr(trunks, "stages", lambda trunk, x: passed.append(len(x)) or stages(trunk, x))
+    monkeypatch.setattr(tiles, "WHOLE", 1000)
+    tiled = [score.value for score in measured.measure([truth], [halfway(truth)])[0]]
+    assert tiled == pytest.approx(whole, rel=1e-5)
+    assert passed == [1, 1], "one tile of each picture, once for both metrics"
+
+
+@pytest.mark.parametrize("name", ["clip-vit-b32", "dinov2-small", "dreamsim-open-clip-vitb32"])
+def test_the_lean_network_gives_the_librarys_vector(name: str) -> None:
+    """Fused attention, merged LoRA and spared tokens change the order of sums alone, for one picture or more."""
+    from refbench.metrics.learned.plain import _library_vector
+
+    embedder = embedders.EMBEDDERS[name]
+    images = [scene().target, halfway(scene())]
+    with torch.inference_mode():
+        expected = torch.cat([_library_vector(embedder, image, "cpu") for image in images]).numpy()
+    assert embedder.load("cpu") is not embedder.library("cpu")
+    found = embedder.embed(images, "cpu")
+    assert np.abs(found - expected).max() < 5e-6 * np.abs(expected).max()
+    with torch.inference_mode():
+        together = embedder.forward(base.to_tensor(embedder.squares(images), "cpu")).numpy()
+    assert np.abs(together - expected).max() < 5e-6 * np.abs(expected).max()
+
+
 def test_bfloat16_stays_near_and_is_another_card(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within 2 % of a distance, 2e-2 of a cosine, as the card's tolerance says."""
     truth = scene()

@@ -60,8 +60,12 @@ def random_weights(seed: int) -> Iterator[None]:
 
 
 def forget_networks() -> None:
-    """Free all networks, e.g. after weights were fetched or replaced."""
-    _networks.clear()
+    """Free all networks, e.g. after weights were fetched or replaced, or where memory is short."""
+    import gc
+
+    if _networks:
+        _networks.clear()
+        gc.collect()  # some libraries' networks hold themselves
 
 
 def weights_hash(name: str) -> str | None:
@@ -74,16 +78,17 @@ def randomised() -> int | None:
     return _seed
 
 
-def network(name: str, device: str, build: Callable[[], T]) -> T:
+def network(name: str, device: str, build: Callable[[], T], form: str = "") -> T:
     """A network, built once for each device; `build` runs alone, with torch's generator seeded and restored.
 
     Args:
         name: of the network; also seeds its random weights.
         device: as torch names it; `build` returns something with ``to`` and ``eval``, on the CPU.
+        form: of the same network and weights, where there are several.
     """
     import torch
 
-    key = (_seed, name, device)
+    key = (_seed, name, device, form)
     with _building:
         if key not in _networks:
             with torch.random.fork_rng(devices=[]):

@@ -13,6 +13,7 @@ from refbench.metrics.contract import library
 from refbench.metrics.learned.base import Learned, by_shape, inference, load_state, network, randomised, to_tensor
 from refbench.metrics.learned.trunks import (
     KEPT_MB,
+    STRIDES,
     TRUNKS,
     draw,
     lpips_maps,
@@ -72,7 +73,7 @@ class LPIPS(Learned):
         found: list[float | None] = [0.0 if view.same else None for view in views]
         left = [at for at, view in enumerate(views) if not view.same]
         for at in [at for at in left if large(views[at].image)]:
-            found[at] = lpips_value(self.trunk, views[at].image, views[at].known.target, self.device)
+            found[at] = sum(tiled(views[at], self.trunk, self.device)[: len(STRIDES[self.trunk])])
         left = [at for at in left if found[at] is None]
         if left:
             chosen = [views[at] for at in left]
@@ -88,7 +89,7 @@ class LPIPS(Learned):
             )
             for at, view, target in zip(left, chosen, targets, strict=True):
                 mine: list[Tensor] = view.shared[f"trunk.{self.trunk}"]  # type: ignore[assignment]
-                found[at] = _sum_of_means(lpips_maps(self.trunk, [unit(stage) for stage in mine], target))
+                found[at] = _sum_of_means(lpips_maps(self.trunk, map(unit, mine), target, self.device))
         return found
 
 
@@ -117,15 +118,30 @@ def _sum_of_means(maps: Sequence[Tensor]) -> float:
     return float(sum(found.double().mean() for found in maps))
 
 
+def tiled(view: View, trunk: str, device: str) -> list[float]:
+    """Means over a large region of LPIPS' maps, one a stage, and for VGG16 of relu3_3's squared difference as well.
+
+    Both pictures pass once for all metrics of a trunk.
+    """
+
+    def maps(x: list[Tensor], y: list[Tensor]) -> list[Tensor]:
+        more = [(x[2] - y[2]).square()] if trunk == "vgg" else []
+        return [*lpips_maps(trunk, map(unit, x), map(unit, y), device), *more]
+
+    name = f"tiled.{trunk}"
+    if name not in view.shared:
+        view.shared[name] = tiled_means(trunk, view.image, view.known.target, device, maps)
+    found: list[float] = view.shared[name]  # type: ignore[assignment]
+    return found
+
+
 def lpips_value(trunk: str, a: Image, b: Image, device: str) -> float:
     """LPIPS of two images of one size, in tiles where they are large."""
     if large(a):
-        means = tiled_means(
-            trunk, a, b, device, lambda x, y: lpips_maps(trunk, [unit(s) for s in x], [unit(s) for s in y])
-        )
+        means = tiled_means(trunk, a, b, device, lambda x, y: lpips_maps(trunk, map(unit, x), map(unit, y), device))
         return float(sum(means))
     both = stages(trunk, to_tensor([a, b], device))
-    return _sum_of_means(lpips_maps(trunk, [unit(s[:1]) for s in both], [unit(s[1:]) for s in both]))
+    return _sum_of_means(lpips_maps(trunk, (unit(s[:1]) for s in both), (unit(s[1:]) for s in both), device))
 
 
 class BackgroundLPIPS(Learned):
@@ -197,14 +213,7 @@ class VGGDistance(Learned):
         found: list[float | None] = [0.0 if view.same else None for view in views]
         left = [at for at, view in enumerate(views) if not view.same]
         for at in [at for at in left if large(views[at].image)]:
-            # relu3_3 is the third stage; maps come in the order of the stages.
-            found[at] = tiled_means(
-                "vgg",
-                views[at].image,
-                views[at].known.target,
-                self.device,
-                lambda x, y: [(a - b).square() for a, b in zip(x[:3], y[:3], strict=True)],
-            )[2]
+            found[at] = tiled(views[at], "vgg", self.device)[-1]
         left = [at for at in left if found[at] is None]
         if left:
             chosen = [views[at] for at in left]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,35 +20,6 @@ if TYPE_CHECKING:
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-_only = threading.local()
-
-
-@contextmanager
-def class_token_only() -> Iterator[None]:
-    """Last blocks prepared by :func:`spare_last_block` leave out what no class token needs, in this thread."""
-    _only.on = True
-    try:
-        yield
-    finally:
-        _only.on = False
-
-
-def spare_last_block(norm: Any, attention: Any = None) -> None:
-    """Let a transformer's last block pass only its class token through the MLP; all else after it is unused.
-
-    The class token's value is the same: the sum with the residual broadcasts, so that the library's own code runs.
-
-    Args:
-        norm: the layer norm before the last block's MLP.
-        attention: its ``nn.MultiheadAttention``, where the block has one: then only the class token asks.
-    """
-    norm.register_forward_pre_hook(lambda _, given: (given[0][:, :1],) if getattr(_only, "on", False) else None)
-    if attention is not None:
-        attention.register_forward_pre_hook(
-            lambda _, given: (given[0][:, :1], *given[1:]) if getattr(_only, "on", False) else None
-        )
 
 
 class Embedder(ABC):
@@ -77,6 +47,26 @@ class Embedder(ABC):
         return [resize(np.ascontiguousarray(image), (self.side, self.side)) for image in images]
 
     @abstractmethod
+    def build(self) -> Any:
+        """The library's network as it comes, on the CPU.
+
+        Raises:
+            RefbenchError: its weights are missing or do not fit.
+        """
+
+    @abstractmethod
+    def lean(self, made: Any) -> Any:
+        """That network with less work for the same vector, see :mod:`refbench.metrics.learned.lean`."""
+
+    def load(self, device: str) -> Any:
+        """The network that is measured with, frozen."""
+        return network(self.name, device, lambda: self.lean(self.build()))
+
+    def library(self, device: str) -> Any:
+        """The library's own, of the same weights, frozen: what tests and benchmarks compare with."""
+        return network(self.name, device, self.build, form="library")
+
+    @abstractmethod
     def forward(self, batch: Tensor) -> Tensor:
         """Vectors (n, d) of RGB (n, 3, side, side) in [0, 1]."""
 
@@ -89,7 +79,7 @@ class Embedder(ABC):
         squares = self.squares(images)
         found = []
         for at in range(0, len(squares), step):
-            with inference(device), class_token_only():
+            with inference(device):
                 found.append(self.forward(to_tensor(squares[at : at + step], device)).float().cpu())
         out: Vectors = torch.cat(found).numpy()
         return out
@@ -115,29 +105,29 @@ class CLIP(Embedder):
     model: ClassVar[str]
     """open_clip's name."""
 
-    def load(self, device: str) -> Any:
-        """The image tower, frozen."""
+    def build(self) -> Any:
+        """The image tower."""
+        import open_clip
+        from open_clip import factory
 
-        def build() -> Any:
-            import open_clip
-            from open_clip import factory
+        # The OpenAI towers use the quick GELU, whatever the name's default.
+        made = open_clip.create_model(self.model, pretrained=None, force_quick_gelu=True)
+        if randomised() is None:
+            path = weights.require(self.files[0])
+            try:
+                factory.load_checkpoint(made, str(path))
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise RefbenchError(
+                    f"Expected the weights '{self.files[0]}' at {path} to fit open_clip's {self.model}, but "
+                    f"{' '.join(str(error).split())[:150]}."
+                ) from None
+        return made.visual
 
-            # The OpenAI towers use the quick GELU, whatever the name's default.
-            made = open_clip.create_model(self.model, pretrained=None, force_quick_gelu=True)
-            if randomised() is None:
-                path = weights.require(self.files[0])
-                try:
-                    factory.load_checkpoint(made, str(path))
-                except (RuntimeError, ValueError, KeyError) as error:
-                    raise RefbenchError(
-                        f"Expected the weights '{self.files[0]}' at {path} to fit open_clip's {self.model}, but "
-                        f"{' '.join(str(error).split())[:150]}."
-                    ) from None
-            last = made.visual.transformer.resblocks[-1]
-            spare_last_block(last.ln_2, last.attn)
-            return made.visual
+    def lean(self, made: Any) -> Any:
+        """See :meth:`Embedder.lean`."""
+        from refbench.metrics.learned.lean import lean_open_clip
 
-        return network(self.name, device, build)
+        return lean_open_clip(made)
 
     def forward(self, batch: Tensor) -> Tensor:
         """See :meth:`Embedder.forward`; the projected image embedding."""
@@ -178,27 +168,26 @@ class DINOv2(Embedder):
     shape: ClassVar[dict[str, Any]]
     """Of the architecture, for random weights; with real ones it is read from config.json."""
 
-    def load(self, device: str) -> Any:
-        """The network, frozen."""
+    def build(self) -> Any:
+        """The whole model."""
+        from transformers import Dinov2Config, Dinov2Model
 
-        def build() -> Any:
-            from transformers import Dinov2Config, Dinov2Model
+        if randomised() is not None:
+            return Dinov2Model(Dinov2Config(image_size=518, patch_size=14, **self.shape))
+        folder = weights.require(self.files[0])
+        try:
+            return Dinov2Model.from_pretrained(folder, local_files_only=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RefbenchError(
+                f"Expected the weights '{self.files[0]}' at {folder} to fit transformers' Dinov2Model, but "
+                f"{' '.join(str(error).split())[:150]}."
+            ) from None
 
-            if randomised() is not None:
-                made = Dinov2Model(Dinov2Config(image_size=518, patch_size=14, **self.shape))
-            else:
-                folder = weights.require(self.files[0])
-                try:
-                    made = Dinov2Model.from_pretrained(folder, local_files_only=True)
-                except (OSError, RuntimeError, ValueError) as error:
-                    raise RefbenchError(
-                        f"Expected the weights '{self.files[0]}' at {folder} to fit transformers' Dinov2Model, but "
-                        f"{' '.join(str(error).split())[:150]}."
-                    ) from None
-            spare_last_block(made.encoder.layer[-1].norm2)
-            return made
+    def lean(self, made: Any) -> Any:
+        """See :meth:`Embedder.lean`."""
+        from refbench.metrics.learned.lean import lean_dinov2
 
-        return network(self.name, device, build)
+        return lean_dinov2(made)
 
     def forward(self, batch: Tensor) -> Tensor:
         """See :meth:`Embedder.forward`."""
@@ -241,40 +230,43 @@ class DreamSim(Embedder):
     _forward = threading.Lock()
     """dreamsim's extractor keeps activations in itself by hooks: one thread at a time."""
 
+    def build(self) -> Any:
+        """``dreamsim.model.PerceptualModel`` with its LoRA."""
+        import torch
+        from dreamsim import model as library_module
+        from dreamsim.feature_extraction.extractor import ViTExtractor
+
+        folder = weights.require(self.files[0]) if randomised() is None else None
+        create = ViTExtractor.__dict__["create_model"]
+        hub = torch.hub.load, torch.hub.set_dir
+        try:
+            if folder is None:
+                ViTExtractor.create_model = staticmethod(_random_vit)
+                return _random_dreamsim(self.kind)
+            # dreamsim asks torch.hub for DINO's code and weights; it is handed the same class with the
+            # weights that lie here, and torch's own folder stays as it is.
+            torch.hub.load = lambda *_, **__: _dino(self.files[-1])
+            torch.hub.set_dir = lambda d: None
+            return library_module.dreamsim(
+                pretrained=True, device="cpu", cache_dir=str(folder), dreamsim_type=self.kind
+            )[0]
+        finally:
+            ViTExtractor.create_model = create
+            torch.hub.load, torch.hub.set_dir = hub
+
+    def lean(self, made: Any) -> Any:
+        """See :meth:`Embedder.lean`."""
+        from refbench.metrics.learned.lean import lean_dreamsim
+
+        return lean_dreamsim(made)
+
     def load(self, device: str) -> Any:
-        """``dreamsim.model.PerceptualModel`` with its LoRA, frozen."""
+        """See :meth:`Embedder.load`."""
+        return _placed(super().load(device), device)
 
-        def build() -> Any:
-            import torch
-            from dreamsim import model as library_module
-            from dreamsim.feature_extraction.extractor import ViTExtractor
-
-            folder = weights.require(self.files[0]) if randomised() is None else None
-            create = ViTExtractor.__dict__["create_model"]
-            hub = torch.hub.load, torch.hub.set_dir
-            try:
-                if folder is None:
-                    ViTExtractor.create_model = staticmethod(_random_vit)
-                    made = _random_dreamsim(self.kind)
-                else:
-                    # dreamsim asks torch.hub for DINO's code and weights; it is handed the same class with the
-                    # weights that lie here, and torch's own folder stays as it is.
-                    torch.hub.load = lambda *_, **__: _dino(self.files[-1])
-                    torch.hub.set_dir = lambda d: None
-                    made = library_module.dreamsim(
-                        pretrained=True, device="cpu", cache_dir=str(folder), dreamsim_type=self.kind
-                    )[0]
-            finally:
-                ViTExtractor.create_model = create
-                torch.hub.load, torch.hub.set_dir = hub
-            for extractor in made.extractor_list:
-                spare_last_block(extractor.model.blocks[-1].norm2)
-            return made
-
-        found = network(self.name, device, build)
-        for extractor in found.extractor_list:  # it moves its inputs itself
-            extractor.device = device
-        return found
+    def library(self, device: str) -> Any:
+        """See :meth:`Embedder.library`."""
+        return _placed(super().library(device), device)
 
     def forward(self, batch: Tensor) -> Tensor:
         """See :meth:`Embedder.forward`; distances are 1 minus the cosine of two such vectors."""
@@ -282,6 +274,13 @@ class DreamSim(Embedder):
         with self._forward:
             found: Tensor = model.embed(batch)
         return found
+
+
+def _placed(made: Any, device: str) -> Any:
+    """A DreamSim that knows where it is: it moves its inputs itself."""
+    for extractor in made.extractor_list:
+        extractor.device = device
+    return made
 
 
 class DreamSimEnsemble(DreamSim):

@@ -1,7 +1,7 @@
 """Every learned metric by a straight call of its original library, one sample at a time: for tests and benchmarks.
 
-Networks are the library's own objects on the same weights; what surrounds them here (cropping, resizing, both
-pictures passed every time, nothing kept) is what a plain evaluation script does.
+Networks are the library's own objects as they come, on the same weights; what surrounds them here (cropping, resizing,
+both pictures passed every time, nothing kept) is what a plain evaluation script does.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _library_vector(embedder: embedders.Embedder, image: Image, device: str) -> 
             resize_mode="squash",
             interpolation="bicubic",
         )
-        found: torch.Tensor = embedder.load(device)(prepare(picture)[None].to(device))
+        found: torch.Tensor = embedder.library(device)(prepare(picture)[None].to(device))
         return found
     if isinstance(embedder, embedders.DINOv2):
         from transformers import BitImageProcessorPil
@@ -118,7 +118,7 @@ def _library_vector(embedder: embedders.Embedder, image: Image, device: str) -> 
             image_std=embedders.IMAGENET_STD,
         )
         pixels = prepare(picture, return_tensors="pt")["pixel_values"].to(device)
-        found = embedder.load(device)(pixels).last_hidden_state[:, 0]
+        found = embedder.library(device)(pixels).last_hidden_state[:, 0]
         return found
     assert isinstance(embedder, embedders.DreamSim)
     from torchvision import transforms
@@ -126,7 +126,7 @@ def _library_vector(embedder: embedders.Embedder, image: Image, device: str) -> 
     prepare = transforms.Compose(
         [transforms.Resize((224, 224), interpolation=transforms.InterpolationMode.BICUBIC), transforms.ToTensor()]
     )
-    found = embedder.load(device).embed(prepare(picture)[None].to(device))
+    found = embedder.library(device).embed(prepare(picture)[None].to(device))
     return found
 
 

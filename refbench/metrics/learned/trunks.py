@@ -7,7 +7,7 @@ local maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +80,9 @@ def unit(stage: Tensor) -> Tensor:
     return found
 
 
-def lpips_maps(trunk: str, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
-    """LPIPS' weighted squared difference at each position and stage, (n, 1, h, w), of lists of unit stages."""
-    model = perceptual(trunk, str(a[0].device))
+def lpips_maps(trunk: str, a: Iterable[Tensor], b: Iterable[Tensor], device: str) -> list[Tensor]:
+    """LPIPS' weighted squared difference at each position and stage, (n, 1, h, w), of unit stages."""
+    model = perceptual(trunk, device)
     return [head((x - y).square()) for head, x, y in zip(model.lins, a, b, strict=True)]
 
 
@@ -138,5 +138,6 @@ def target_stages(
 def tiled_means(
     trunk: str, a: Image, b: Image, device: str, maps: Callable[[list[Tensor], list[Tensor]], list[Tensor]]
 ) -> list[float]:
-    """:func:`refbench.metrics.tiles.tiled_means` of a trunk's stages."""
-    return tiles.tiled_means(a, b, lambda part: stages(trunk, to_tensor([part], device)), STRIDES[trunk], maps)
+    """:func:`refbench.metrics.tiles.tiled_means` of a trunk's stages; VGG16 may have a map more, of relu3_3."""
+    strides = (*STRIDES[trunk], STRIDES["vgg"][2])
+    return tiles.tiled_means(a, b, lambda part: stages(trunk, to_tensor([part], device)), strides, maps)
