@@ -183,8 +183,8 @@ class StableDiffusionInpaint(DiffusersEditor):
         name="sd-inpaint",
         summary="Stable Diffusion 1.5 repaints the mask from the prompt alone; no reference.",
         licence="CreativeML OpenRAIL-M", open_weights=True, paper="https://arxiv.org/abs/2112.10752",
-        weights="stable-diffusion-v1-5/stable-diffusion-inpainting", parameters=1_066_000_000, needs_reference=False,
-        requires=REQUIRES,
+        weights="stable-diffusion-v1-5/stable-diffusion-inpainting", parameters=1_066_000_000, vram_gb=2.2,
+        needs_reference=False, requires=REQUIRES,
     )  # fmt: skip
     pipeline_class = "StableDiffusionInpaintPipeline"
     repository = "stable-diffusion-v1-5/stable-diffusion-inpainting"
@@ -228,7 +228,8 @@ class SDXLIPAdapter(DiffusersEditor):
         summary="SDXL repaints the mask with the reference as an image prompt through IP-Adapter Plus.",
         licence="CreativeML OpenRAIL++-M, IP-Adapter Apache-2.0", open_weights=True,
         paper="https://arxiv.org/abs/2308.06721",
-        weights="diffusers/stable-diffusion-xl-1.0-inpainting-0.1 + h94/IP-Adapter", requires=REQUIRES,
+        weights="diffusers/stable-diffusion-xl-1.0-inpainting-0.1 + h94/IP-Adapter", parameters=4_525_000_000,
+        vram_gb=9.1, requires=REQUIRES,
     )  # fmt: skip
     pipeline_class = "StableDiffusionXLInpaintPipeline"
     repository = "diffusers/stable-diffusion-xl-1.0-inpainting-0.1"

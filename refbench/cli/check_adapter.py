@@ -17,6 +17,9 @@ def check_adapter(
     device: o.Device = "cpu",
     timeout: o.Timeout = 300.0,
     option: o.AdapterOptions = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="18 pictures in place of 48: for a model of minutes a picture.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Try an adapter on small samples: what passes, is skipped, fails. Exit code 1 where something fails."""
@@ -27,7 +30,7 @@ def check_adapter(
     from refbench.cli import show
 
     resolve(path)  # nothing there is wrong input, not a failed check
-    checks = check(path, device=device, options=o.adapter_options(option), timeout_s=timeout)
+    checks = check(path, device=device, options=o.adapter_options(option), timeout_s=timeout, quick=quick)
     failed = sum(one.status == "fail" for one in checks)
     if as_json:
         show.json_out({"adapter": path, "failed": failed, "checks": [dataclasses.asdict(one) for one in checks]})

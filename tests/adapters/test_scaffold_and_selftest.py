@@ -70,6 +70,17 @@ def test_builtin_contestants_pass(name: str) -> None:
     assert [r for r in rows if r.status == "fail"] == []
 
 
+def test_a_quick_self_test_asks_again_for_two_samples_and_still_finds_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HEAD.format(body="open(__file__ + '.calls', 'a').write('.')"), encoding="utf-8")
+    whole = [(r.name, r.status) for r in check_adapter(tmp_path / "mine.py")]
+    assert whole == [(r.name, r.status) for r in check_adapter(tmp_path / "mine.py", quick=True)]
+    assert (tmp_path / "mine.py.calls").read_text() == "." * (48 + 18)
+    body = "out[inputs.mask] = int.from_bytes(os.urandom(1), 'little') % 200"
+    (tmp_path / "random.py").write_text(HEAD.format(body=body), encoding="utf-8")
+    failed = {r.name for r in check_adapter(tmp_path / "random.py", quick=True) if r.status == "fail"}
+    assert "repeats itself" in failed
+
+
 @pytest.mark.parametrize(
     ("body", "row", "status", "words"),
     [
