@@ -38,6 +38,8 @@ CARD = {
     "paper": "https://arxiv.org/abs/2505.14683",
     "weights": "ByteDance-Seed/BAGEL-7B-MoT",
     "parameters": 14000000000,
+    "download_mb": 29200,  # in bfloat16, with the memory of a 1,024 px picture: card of DFloat11/BAGEL-7B-MoT-DF11
+    "vram_gb": 30.1,
     "needs_reference": True,
     "deterministic": True,
 }
