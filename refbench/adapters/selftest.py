@@ -161,6 +161,7 @@ def check_adapter(
                 rows.append(Check("further checks", "skip", "Not tried before every sample has an answer."))
                 return rows
             samples = made_up_samples()[: QUICK if quick else None]
+            rows += _answered_checks(first)
             rows += _behaviour_checks(adapter, samples, first[: len(samples)])
         rows += _reopened_checks(spec, arguments, adapter.card, samples, first[: len(samples)])
     except RefbenchError as error:
@@ -194,13 +195,19 @@ def _answer_checks(answers: Sequence[Refinement]) -> Iterator[Check]:
             yield Check(f"answers {answer.id}", "pass", f"{size} in {answer.seconds:.2f} s.")
 
 
-def _behaviour_checks(adapter: Contained, samples: Sequence[Inputs], first: Sequence[Refinement]) -> Iterator[Check]:
-    card = adapter.card
-    changed = [
-        (s.mask & (r.image != s.draft).any(2)).sum() / s.mask.sum()
-        for s, r in zip(samples, first, strict=True)
+def _changed(samples: Sequence[Inputs], answers: Sequence[Refinement]) -> list[float]:
+    """The share of each mask that an answer changed."""
+    return [
+        float((s.mask & (r.image != s.draft).any(2)).sum() / s.mask.sum())
+        for s, r in zip(samples, answers, strict=True)
         if r.image is not None
     ]
+
+
+def _answered_checks(first: Sequence[Refinement]) -> Iterator[Check]:
+    """What all answers show without asking again."""
+    samples = made_up_samples()
+    changed = _changed(samples, first)
     if not any(changed):
         yield Check(
             "changes the masked part", "skip", "Every answer is the draft; right only for a do-nothing baseline."
@@ -215,6 +222,9 @@ def _behaviour_checks(adapter: Contained, samples: Sequence[Inputs], first: Sequ
     else:
         yield Check("keeps the background", "skip", f"{kept:.1%} of it; not a fault, but the third axis measures it.")
 
+
+def _behaviour_checks(adapter: Contained, samples: Sequence[Inputs], first: Sequence[Refinement]) -> Iterator[Check]:
+    card, changed = adapter.card, _changed(samples, first)
     again = adapter.refine_batch(list(reversed(samples)))[::-1]
     if not card.deterministic:
         yield Check("repeats itself", "skip", "The card says that it is not deterministic.")
