@@ -102,7 +102,8 @@ def show_reference(
     if laying == "view":
         return view(reference, matrix, box, None if flow is None else cut(flow, box)), match
     laid = lay(
-        draft, reference, mask, reference_box, matrix, same_scene=found.pose.same_scene, other=found.other, flow=flow
+        draft, reference, mask, reference_box, matrix, same_scene=found.pose.same_scene, other=found.other, flow=flow,
+        outlines=True,
     )  # fmt: skip
     return cut(laid, box), match
 

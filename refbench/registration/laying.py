@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from refbench.images import Image, Mask, mask_box, resize
 from refbench.registration import hypotheses, light, pose
+from refbench.registration.exchange import exchange
 from refbench.registration.opencv import cv2
 from refbench.registration.outline import outline_pose
 from refbench.registration.pose import Matrix, Pose, View
@@ -141,7 +142,7 @@ def view(reference: Image, matrix: Matrix, window: Box, flow: Float | None = Non
 
 def lay(
     draft: Image, reference: Image, mask: Mask, reference_box: Box | None, matrix: Matrix, *,
-    same_scene: bool, other: bool, flow: Float | None = None,
+    same_scene: bool, other: bool, flow: Float | None = None, outlines: bool = False,
 ) -> Image:  # fmt: skip
     """Warp the reference by a pose, match its light, blend it inside the mask; outside it the draft's pixels stay.
 
@@ -151,6 +152,8 @@ def lay(
         same_scene: the surroundings of the mask are the same in both, so they say what light is right.
         other: the draft's content is to be replaced, so nothing inside the mask can be learned from it.
         flow: (H, W, 2) in px, by which a pixel is moved before `matrix` takes it; finer than any plane can say.
+        outlines: where a print is replaced by one of the same outline, keep the draft's edge and its panel's light
+            (:mod:`refbench.registration.exchange`).
     """
     side = max(mask_box(mask)[2:])
     x, y, w, h = window_of(mask)
@@ -162,7 +165,14 @@ def lay(
     if (inside & (matte > 0.5)).sum() < 16:
         return draft.copy()
     target = light.to_lab(before)
-    content = light.to_lab(np.clip(warped[..., :3], 0, 255).astype(np.uint8))
+    shown = np.clip(warped[..., :3], 0, 255).astype(np.uint8)
+    exchanged = exchange(before, shown, matte * inside, inside, side) if outlines and other and not same_scene else None
+    if exchanged is not None:
+        under, over = light.to_lab(exchanged.base), light.to_lab(exchanged.content)
+        out = draft.copy()
+        out[y : y + h, x : x + w][inside] = light.to_rgb(under + exchanged.weight[..., None] * (over - under))[inside]
+        return out
+    content = light.to_lab(shown)
     if other:
         base = light.to_lab(light.painted_over(before, inside))
         if not same_scene:
