@@ -32,11 +32,14 @@ UNRELATED = 0.15
 AROUND = 12
 """Least number of agreeing keypoints at which the surroundings alone say how the reference lies."""
 OTHER_CONTENT = re.compile(
-    r"\b(replac|swap|exchang|substitut|switch)\w*|\b(instead|rather than|in place of)\b|\bchange\b.*\b(to|into|for)\b",
+    r"\b(replac|swap|exchang|substitut|switch)\w*|\b(instead|rather than|in place of)\b|\bchange\b.*\b(to|into|for)\b"
+    r"|\b(should|ought to|must|shall|has to|is to)\s+(read|say|spell|show|carry|bear|wear|have|display)\b"
+    r"|^\W*(please\s+)?(write|print|show|put|paint|place|display|set)\b",
     re.IGNORECASE,
 )
-"""The English words of exchange: with one of them a prompt asks for something else than what the draft shows, so that
-likeness to the draft says nothing."""
+"""English words of exchange ("replace"), of what is to stand there ("should read") and of putting it there ("write"):
+with one of them a prompt asks for something else than what the draft shows, so that likeness to the draft says nothing.
+A prompt that asks for repair has none of them."""
 
 
 @dataclass(frozen=True, slots=True)
