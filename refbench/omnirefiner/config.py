@@ -168,6 +168,9 @@ class GRPOConfig(Record):
     """Backbone of the perceptual reward: "dreamsim", "efficientnet", "squeezenet", or "auto"."""
     perceptual_weight: float = 1.0
     pixel_weight: float = 1.0
+    reference_weight: float = 0.0
+    """Weight of the perceptual similarity to the reference as it is shown; not the paper's. It keeps a policy from
+    winning by leaving the draft as it is wherever the reference lies a pixel off."""
     different_noise: bool = True
     """Each sample of a group starts from its own noise."""
     reuse: int = 1
@@ -177,6 +180,12 @@ class GRPOConfig(Record):
     validate_every: int = 20
     validate_samples: int = 24
     """Of each validation batch."""
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """Weight of each part of the reward by name; the reference's only where it has one."""
+        weights = {"perceptual": self.perceptual_weight, "pixel": self.pixel_weight}
+        return weights | ({"reference": self.reference_weight} if self.reference_weight > 0 else {})
 
 
 class Config(Record):

@@ -113,13 +113,15 @@ def explore(
     used = used_patches(batch.mask, config.patch)
     weights = patch_grid(batch.mask, config.patch) * used
     weights = weights / weights.sum((1, 2), keepdim=True)
-    right = (batch.target + 1) / 2
-    parts: dict[str, list[Tensor]] = {"perceptual": [], "pixel": []}
+    right, model = (batch.target + 1) / 2, (batch.reference + 1) / 2
+    share = config.reward_weights
+    parts: dict[str, list[Tensor]] = {name: [] for name in share}
     for k in range(size):
         shown = (acted(pipeline, conditions, batch, found, offset[:, k]) + 1) / 2
         parts["perceptual"].append(perceptual_map(shown, right, batch.mask, config.patch, similarity))
         parts["pixel"].append(pixel_map(shown, right, batch.mask, config.patch))
-    share = {"perceptual": config.perceptual_weight, "pixel": config.pixel_weight}
+        if "reference" in parts:
+            parts["reference"].append(perceptual_map(shown, model, batch.mask, config.patch, similarity))
     total, facts = torch.zeros(shape, device=offset.device), {}
     for name, maps in parts.items():
         rewards = torch.stack(maps, 1)

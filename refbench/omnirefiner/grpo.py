@@ -98,10 +98,14 @@ def policy_loss(
 def rewards_of(pictures: Tensor, batch: Quadruplets, config: GRPOConfig, similarity: Perceptual) -> dict[str, Tensor]:
     """The reward's parts (B,), each by name; pictures in [-1, 1]."""
     shown, right = (pictures + 1) / 2, (batch.target + 1) / 2
-    return {
+    parts = {
         "perceptual": perceptual_reward(shown, right, batch.mask, config.patch, similarity),
         "pixel": pixel_reward(shown, right, batch.mask, config.patch),
     }
+    if "reference" in config.reward_weights:
+        model = (batch.reference + 1) / 2
+        parts["reference"] = perceptual_reward(shown, model, batch.mask, config.patch, similarity)
+    return parts
 
 
 def combine(
@@ -139,6 +143,8 @@ def evaluate(
             parts = rewards_of(pictures, batch, config, similarity)
             out[f"{name}/{judge}"] = float(parts["perceptual"].mean())
             out[f"{name}/pixel"] = float(parts["pixel"].mean())
+            if "reference" in parts:
+                out[f"{name}/{judge}/reference"] = float(parts["reference"].mean())
     return out
 
 
@@ -189,7 +195,7 @@ def train_grpo(
     similarity = perceptual(backbone, device)
     judge = "efficientnet" if backbone != "efficientnet" else "squeezenet"
     judges = {backbone: similarity, judge: perceptual(judge, device)}
-    weights = {"perceptual": config.perceptual_weight, "pixel": config.pixel_weight}
+    weights = config.reward_weights
     iteration, spent_before, start = 0, 0.0, 0.0
     state = load_state(out / "state.pt") if resume else None
     if state is not None:

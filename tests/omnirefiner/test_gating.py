@@ -8,7 +8,7 @@ import torch
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
 from refbench.omnirefiner.data import Quadruplets
 from refbench.omnirefiner.gating import Opening, acted, explore, gate_loss, log_likelihood, opening, patch_advantages
-from refbench.omnirefiner.grpo import gate_iteration
+from refbench.omnirefiner.grpo import gate_iteration, rewards_of
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.sft import encode_batch
 from refbench.omnirefiner.tokens import unpack
@@ -150,3 +150,34 @@ def test_exploring_is_seeded() -> None:
 
     assert torch.equal(once(1), once(1))
     assert not torch.equal(once(1), once(2))
+
+
+def _similar(patches: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return 1 - (patches - targets).square().mean((1, 2, 3))
+
+
+def test_a_reward_that_sees_the_reference_is_the_target_s_where_both_are_the_same_picture() -> None:
+    pipeline, batch = _blend(), _batch()
+    conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["Fix."] * 2), reference=True)
+    noise = torch.zeros(conditions.draft.shape)
+    with torch.no_grad():
+        found = opening(pipeline, conditions, noise, 16)
+    drawn = {}
+    for weight in (0.0, 1.0):
+        config = GRPOConfig(explore="gate", group=4, patch=16, pixel_weight=0.0, reference_weight=weight)
+        generator = torch.Generator().manual_seed(3)
+        drawn[weight] = explore(pipeline, config, batch, conditions, found, _similar, generator)
+    assert torch.allclose(drawn[0.0][1], drawn[1.0][1], atol=1e-6)
+    assert drawn[0.0][1].abs().max() > 0
+    assert "reward/reference" not in drawn[0.0][2]
+    assert drawn[1.0][2]["reward/reference"] == drawn[1.0][2]["reward/perceptual"]
+
+
+def test_an_answer_that_is_the_reference_earns_all_of_its_reward_and_not_the_target_s() -> None:
+    batch = _batch()
+    shown = -batch.target
+    seen = Quadruplets(batch.draft, shown, batch.target, batch.mask)
+    parts = rewards_of(shown, seen, GRPOConfig(patch=16, reference_weight=0.5), _similar)
+    assert parts["reference"].tolist() == pytest.approx([1.0, 1.0])
+    assert (parts["perceptual"] < 1).all()
+    assert "reference" not in rewards_of(shown, seen, GRPOConfig(patch=16), _similar)
