@@ -21,6 +21,7 @@ from refbench.registration.exchange import exchange
 from refbench.registration.opencv import cv2
 from refbench.registration.outline import outline_pose
 from refbench.registration.pose import Matrix, Pose, View
+from refbench.registration.selection import differing
 from refbench.schema import Box
 
 Float = NDArray[np.float32]
@@ -156,7 +157,8 @@ def lay(
         other: the draft's content is to be replaced, so nothing inside the mask can be learned from it.
         flow: (H, W, 2) in px, by which a pixel is moved before `matrix` takes it; finer than any plane can say.
         outlines: where a print is replaced by one of the same outline, keep the draft's edge and its panel's light
-            (:mod:`refbench.registration.exchange`).
+            (:mod:`refbench.registration.exchange`); and where the surroundings differ keep the draft where it shows
+            already what the reference shows (:mod:`refbench.registration.selection`).
     """
     side = max(mask_box(mask)[2:])
     x, y, w, h = window_of(mask)
@@ -172,9 +174,8 @@ def lay(
     exchanged = exchange(before, shown, matte * inside, inside, side) if outlines and other and not same_scene else None
     if exchanged is not None:
         under, over = light.to_lab(exchanged.base), light.to_lab(exchanged.content)
-        out = draft.copy()
-        out[y : y + h, x : x + w][inside] = light.to_rgb(under + exchanged.weight[..., None] * (over - under))[inside]
-        return out
+        result = light.to_rgb(under + exchanged.weight[..., None] * (over - under))
+        return _put(draft, result, inside, (x, y, w, h), differing(before, result, inside, side))
     content = light.to_lab(shown)
     if other:
         base = light.to_lab(light.painted_over(before, inside))
@@ -193,8 +194,19 @@ def lay(
     edge = cv2.GaussianBlur(np.pad(inside, 1).astype(np.float32), (0, 0), 0.8)[1:-1, 1:-1]
     weight = (matte * (1.0 if other else np.clip(2 * edge - 0.6, 0, 1)))[..., None]
     result = light.to_rgb(base + weight * (content - base))
+    chosen = differing(before, result, inside, side) if outlines and not same_scene else None
+    return _put(draft, result, inside, (x, y, w, h), chosen)
+
+
+def _put(draft: Image, laid: Image, inside: Mask, window: Box, weight: Float | None) -> Image:
+    """The draft with a laid window (h, w, 3) inside the mask, as far as `weight` (h, w) lets it in."""
+    x, y, w, h = window
     out = draft.copy()
-    out[y : y + h, x : x + w][inside] = result[inside]
+    view = out[y : y + h, x : x + w]
+    if weight is not None:
+        mixed = view + weight[..., None] * (laid.astype(np.float32) - view)
+        laid = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    view[inside] = laid[inside]
     return out
 
 

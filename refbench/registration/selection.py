@@ -1,0 +1,41 @@
+"""Keep the draft where it shows already what the laid reference shows.
+
+A print that was garbled or exchanged is wrong in its figure; its ground, the light on it and what shines through it are
+the draft's own and right. Laid in whole, a reference brings its own ground's folds and grain along. So it is let in
+where it differs from the draft by a good part of the contrast between the two, and around there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.images import Mask
+from refbench.registration.opencv import cv2
+
+Float = NDArray[np.float32]
+
+CONTRAST = 95.0
+"""Percentile of the differences inside the mask that stands for the contrast between draft and reference."""
+UNLIKE = 0.5
+"""Share of the contrast from which the reference is let in whole; below it in proportion."""
+
+
+def differing(draft: NDArray[np.uint8], laid: NDArray[np.uint8], inside: Mask, side: int) -> Float:
+    """Weights (H, W) in [0, 1] of a laid reference over the draft it was laid into: 1 where they show other things.
+
+    Args:
+        draft, laid: (H, W, 3).
+        inside: (H, W), what is refined.
+        side: the mask's longer side in px; differences are taken over about an eightieth of it, and the reference is
+            let in a fortieth around them.
+    """
+    apart = np.abs(laid.astype(np.float32) - draft).max(-1) * inside
+    contrast = float(np.percentile(apart[inside], CONTRAST)) if inside.any() else 0.0
+    if contrast < 1.0:
+        return np.ones(inside.shape, np.float32)
+    near = cv2.GaussianBlur(apart, (0, 0), max(0.8, side / 80))
+    reach = 2 * round(side / 40) + 1
+    near = np.asarray(cv2.dilate(near, np.ones((reach, reach), np.uint8)), np.float32)
+    weight = np.clip(near / (UNLIKE * contrast), 0, 1)
+    return np.asarray(cv2.GaussianBlur(weight, (0, 0), max(0.8, side / 120)), np.float32)
