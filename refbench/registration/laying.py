@@ -202,11 +202,11 @@ def _put(draft: Image, laid: Image, inside: Mask, window: Box, weight: Float | N
     """The draft with a laid window (h, w, 3) inside the mask, as far as `weight` (h, w) lets it in."""
     x, y, w, h = window
     out = draft.copy()
-    view = out[y : y + h, x : x + w]
+    before = out[y : y + h, x : x + w]
     if weight is not None:
-        mixed = view + weight[..., None] * (laid.astype(np.float32) - view)
+        mixed = before + weight[..., None] * (laid.astype(np.float32) - before)
         laid = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    view[inside] = laid[inside]
+    before[inside] = laid[inside]
     return out
 
 
