@@ -50,6 +50,9 @@ def build(
     split: Annotated[
         str, typer.Option("--split", help="test: core and mini; val: the suite that settings are chosen on.")
     ] = "test",
+    variants: Annotated[
+        int, typer.Option("--variants", help="With --split val: so many variations of each sample instead.", min=0)
+    ] = 0,
     as_json: o.Json = False,
 ) -> None:
     """Build `core` and `mini` from the sources; exit code 1 where the hash is not that of the suite in use."""
@@ -61,13 +64,15 @@ def build(
 
     if split not in ("test", "val"):
         raise unknown_name("split", split, ("test", "val"))
+    if variants and split != "val":
+        raise RefbenchError(f"Expected --variants with --split val only, but the split is {split}; leave it out.")
     if split == "val":
         if out is None:
             raise RefbenchError(
                 "Expected --out FOLDER for the validation suite, but none was given; it is not embedded."
             )
         with Bar() as bar:
-            found = build_validation(_sources(sources), out, steps(bar, "build"))
+            found = build_validation(_sources(sources), out, steps(bar, "build"), variants=variants)
         show.json_out({"suite": str(out), "hash": found}) if as_json else print(f"{out}: {found}")
         return
     try:

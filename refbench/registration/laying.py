@@ -26,6 +26,9 @@ from refbench.schema import Box
 
 Float = NDArray[np.float32]
 
+LIT, LIT_TRACED = 8.0, 12.0
+"""What the draft shows over less than this share of the mask's longer side is detail, the rest its light, which stays;
+the second where outlines are traced: there the draft was chosen to be kept in more than its light."""
 CONFIDENT = 0.5
 """Least score of a pose (see :class:`~refbench.registration.pose.Pose`) at which the reference is laid by it."""
 UNRELATED = 0.15
@@ -184,7 +187,8 @@ def lay(
     else:
         base = target
         known = np.asarray(matte * inside, np.float32)
-        content = content + light.masked_blur(np.asarray(target - content, np.float32), known, max(4.0, side / 8))
+        reach = max(4.0, side / (LIT_TRACED if outlines else LIT))
+        content = content + light.masked_blur(np.asarray(target - content, np.float32), known, reach)
     ring = (cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~inside & valid
     if same_scene and ring.sum() > 16:
         around = ring.astype(np.float32)

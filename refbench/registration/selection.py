@@ -17,7 +17,7 @@ Float = NDArray[np.float32]
 
 CONTRAST = 95.0
 """Percentile of the differences inside the mask that stands for the contrast between draft and reference."""
-UNLIKE = 0.5
+UNLIKE = 0.7
 """Share of the contrast from which the reference is let in whole; below it in proportion."""
 
 

@@ -16,6 +16,7 @@ from refbench.tasks.recipes import Question, make_sample
 from refbench.tasks.sheets import contact_sheet
 from refbench.tasks.sources import Sources
 from refbench.tasks.suite import data_folder, suite_digest
+from refbench.tasks.variation import vary
 from refbench.tasks.writing import check_writable, file_entry, parquet_bytes, row_of, write_header
 
 VERSION = "1.0"
@@ -84,19 +85,28 @@ def build_core(
 
 
 def build_validation(
-    sources: str | Path, out: str | Path, progress: Progress | None = None, *, sheets: bool = True, workers: int = 2
-) -> str:
+    sources: str | Path, out: str | Path, progress: Progress | None = None, *, variants: int = 0, sheets: bool = True,
+    workers: int = 2,
+) -> str:  # fmt: skip
     """Make the validation suite in the folder `out`: eight tasks of eight, on which constants and settings are chosen.
 
     Its pictures, clips, logos and objects are of the validation split; its fonts, of which that split has none, and
     the kinds of its patterns are those of training.
 
-    Args and errors as in :func:`build_core`.
+    Args:
+        variants: so many variations of each sample in its place (:func:`refbench.tasks.variation.vary`); 0 for the
+            samples themselves.
+
+    Other arguments and errors as in :func:`build_core`.
 
     Returns:
         The hash of the suite.
     """
-    return _build("validation", load_recipes(VALIDATION), check_writable(out), sources, progress, sheets, workers)[0]
+    plan, name = load_recipes(VALIDATION), "validation"
+    folder = check_writable(out)
+    if variants:
+        plan, name = vary(plan, variants, Sources(sources)), f"validation-x{variants}"
+    return _build(name, plan, folder, sources, progress, sheets, workers)[0]
 
 
 def _build(
