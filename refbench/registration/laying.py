@@ -68,6 +68,8 @@ class Placement:
 
 ALIKE = 0.9
 """Least overlap of two outlines at which they are taken for the same thing's."""
+ALIKE_BLIND = 0.8
+"""The same where nothing but the boxes says how the reference lies: there an outline has less to beat."""
 WORSE = 0.05
 """How much likeness inside an outline may cost where the draft shows the right thing."""
 CORROBORATED = 0.3
@@ -109,7 +111,8 @@ def _traced(
 ) -> Pose | None:
     """The pose that the outlines give, where they are alike and the content does not speak against it."""
     found = outline_pose(draft, reference, mask, box, [best.matrix, hypotheses.from_boxes(view)])
-    if found is None or found[1] < ALIKE or not pose.plausible(found[0], view):
+    least = ALIKE_BLIND if best.source == "placed" else ALIKE
+    if found is None or found[1] < least or not pose.plausible(found[0], view):
         return None
     judged = view.judge(found[0], "outline")
     if not other and judged.inside < (best.inside - WORSE if confident else CORROBORATED):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from refbench.images import Image, Mask
+from refbench.registration import laying
 from refbench.registration.laying import place
 from refbench.registration.opencv import cv2
 from refbench.registration.outline import outline_pose
@@ -107,3 +108,20 @@ def test_without_a_box_outlines_change_nothing() -> None:
     draft, reference, mask, *_ = _question("MINT")
     plain, traced = (place(draft, reference, mask, None, "Restore it.", outlines=how) for how in (False, True))
     assert np.array_equal(plain.matrix, traced.matrix)
+
+
+def test_an_outline_has_less_to_beat_where_only_the_boxes_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft, reference, mask, box, true, _ = _question("SOAP")
+
+    def source(overlap: float, prompt: str) -> str:
+        monkeypatch.setattr(laying, "outline_pose", lambda *_: (true, overlap))
+        return place(draft, reference, mask, box, prompt, outlines=True).pose.source
+
+    replace = "Replace the word on the label."
+    assert laying.ALIKE_BLIND < 0.85 < laying.ALIKE
+    assert source(0.85, replace) == "outline"
+    assert source(laying.ALIKE_BLIND - 0.01, replace) == "placed"
+    # a print that is to be repaired has its own content to go by
+    mended, known, marked, there, right, _ = _question("MINT")
+    monkeypatch.setattr(laying, "outline_pose", lambda *_: (right, 0.85))
+    assert place(mended, known, marked, there, "Restore it.", outlines=True).pose.source != "outline"
