@@ -103,6 +103,13 @@ class TestDoctor:
         assert "FAIL" in done.out
 
 
+def test_variations_are_made_of_the_validation_suite_alone(cli: Cli, tmp_path: Path) -> None:
+    done = cli("tasks", "build", "--variants", "2", "--out", tmp_path / "varied")
+    assert done.code == 2
+    assert "--split val" in done.err
+    assert not (tmp_path / "varied").exists()
+
+
 def test_a_suite_is_verified_pixel_by_pixel(cli: Cli, suite: Path) -> None:
     done = cli("tasks", "verify", suite)
     assert done.code == 0, done.err
