@@ -105,7 +105,7 @@ def build_validation(
     plan, name = load_recipes(VALIDATION), "validation"
     folder = check_writable(out)
     if variants:
-        plan, name = vary(plan, variants, Sources(sources)), f"validation-x{variants}"
+        plan, name = vary(plan, variants, Sources(sources), progress=progress), f"validation-x{variants}"
     return _build(name, plan, folder, sources, progress, sheets, workers)[0]
 
 

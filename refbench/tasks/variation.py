@@ -7,7 +7,7 @@ one. A setting is chosen on more samples than a person can look at one by one; `
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,13 @@ TURN, SCALE, SHIFT, SKEW = 4.0, 0.06, 0.06, 0.025
 Recipe = dict[str, Any]
 
 
-def vary(recipes: Sequence[Recipe], count: int, sources: Sources, seed: int = 7) -> list[Recipe]:
+def vary(
+    recipes: Sequence[Recipe],
+    count: int,
+    sources: Sources,
+    seed: int = 7,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Recipe]:
     """Up to `count` variations of each recipe, in order; ids count up within each task.
 
     A print goes with surface and quad of another recipe of its task, moved a little, and to a third one's reference;
@@ -39,6 +45,7 @@ def vary(recipes: Sequence[Recipe], count: int, sources: Sources, seed: int = 7)
         count: of each recipe.
         sources: a variation is made once to see that it can be.
         seed: of all choices.
+        progress: called with "recipes", variations found and those wanted.
     """
     rng = np.random.default_rng(seed)
     groups: dict[tuple[str, str], list[Recipe]] = {}
@@ -62,6 +69,8 @@ def vary(recipes: Sequence[Recipe], count: int, sources: Sources, seed: int = 7)
                 continue
             found.append(one)
             done += 1
+            if progress:
+                progress("recipes", len(found), count * len(recipes))
     counts: dict[str, int] = {}
     for one in found:
         number = counts[one["task"]] = counts.get(one["task"], -1) + 1

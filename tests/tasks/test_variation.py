@@ -51,7 +51,14 @@ def test_a_variation_that_cannot_be_made_is_tried_again_and_then_left_out(monkey
 
     monkeypatch.setattr(variation, "make_sample", make)
     views = [recipe for recipe in RECIPES if recipe["task"] in ("face-refine", "object-refine")]
-    found = variation.vary(views, 2, sources=None)  # type: ignore[arg-type]
+    told: list[tuple[str, int, int]] = []
+    found = variation.vary(
+        views,
+        2,
+        sources=None,
+        progress=lambda *state: told.append(state),  # type: ignore[arg-type]
+    )
+    assert told == [("recipes", n, 32) for n in range(1, 17)]
     assert {one["task"] for one in found} == {"object-refine"}
     assert len(found) == 16
     assert tries["object-refine"] == 32
