@@ -7,7 +7,8 @@ Layout: ``model_index.json``, ``scheduler/``, ``vae/``, ``transformer/`` (the ba
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def load_pipeline(
                 f"Expected the adapter '{name}' at {where / LORA_FILE}, but there is no such file; "
                 f"train it with `refbench train {name}`."
             )
-        pipeline.load_lora_weights(where, weight_name=LORA_FILE, adapter_name=name)
+        with _without_warnings():
+            pipeline.load_lora_weights(where, weight_name=LORA_FILE, adapter_name=name)
     if adapters:
         pipeline.set_adapters(list(adapters))
         if fuse:
@@ -121,3 +123,16 @@ def load_pipeline(
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """diffusers' errors only: it warns of adapters that hold nothing for a text encoder, which none of ours does."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

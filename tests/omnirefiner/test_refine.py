@@ -11,7 +11,7 @@ from refbench.errors import RefbenchError
 from refbench.images import load_image, save_png
 from refbench.omnirefiner.procedural import plate
 from refbench.omnirefiner.refine import VARIANTS, box_mask, load_refiner, refine, refine_file, refine_many, side_by_side
-from refbench.omnirefiner.weights import checkpoints, read_card
+from refbench.omnirefiner.weights import checkpoints, load_pipeline, read_card
 
 FACTS = {"stage", "data", "hardware", "seed", "command", "licence"}
 
@@ -107,3 +107,22 @@ def test_pictures_of_several_working_sizes_in_one_batch_come_back_in_order(scene
     together = refine_many(questions, pipeline, steps=1)
     for question, image in zip(questions, together, strict=True):
         np.testing.assert_array_equal(image, refine_many([question], pipeline, steps=1)[0])
+
+
+def test_loading_a_refiner_warns_of_nothing_and_leaves_diffusers_as_loud_as_it_was() -> None:
+    import logging as standard
+
+    from diffusers.utils import logging
+
+    before, heard = logging.get_verbosity(), []
+    listener = standard.Handler()
+    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logging.set_verbosity_warning()
+    standard.getLogger("diffusers").addHandler(listener)
+    try:
+        load_pipeline(checkpoints(), ["sft"])
+        assert logging.get_verbosity() == logging.WARNING
+    finally:
+        standard.getLogger("diffusers").removeHandler(listener)
+        logging.set_verbosity(before)
+    assert heard == []
