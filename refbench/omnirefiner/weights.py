@@ -7,8 +7,7 @@ Layout: ``model_index.json``, ``scheduler/``, ``vae/``, ``transformer/`` (the ba
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +112,8 @@ def load_pipeline(
                 f"Expected the adapter '{name}' at {where / LORA_FILE}, but there is no such file; "
                 f"train it with `refbench train {name}`."
             )
-        with _without_warnings():
-            pipeline.load_lora_weights(where, weight_name=LORA_FILE, adapter_name=name)
+        # not the pipeline's load_lora_weights, which looks for a text encoder's part too and warns that there is none
+        pipeline.transformer.load_lora_adapter(where, weight_name=LORA_FILE, adapter_name=name)
     if adapters:
         pipeline.set_adapters(list(adapters))
         if fuse:
@@ -123,16 +122,3 @@ def load_pipeline(
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """diffusers' errors only: it warns of adapters that hold nothing for a text encoder, which none of ours does."""
-    from diffusers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -27,8 +27,8 @@ from refbench.schema import Box
 Float = NDArray[np.float32]
 
 LIT, LIT_TRACED = 8.0, 12.0
-"""What the draft shows over less than this share of the mask's longer side is detail, the rest its light, which stays;
-the second where outlines are traced: there the draft was chosen to be kept in more than its light."""
+"""So many lengths go into the mask's longer side: what the draft shows over more than one of them is its light, which
+stays where the same thing is repaired. The second where outlines are traced, as OmniRefiner does."""
 CONFIDENT = 0.5
 """Least score of a pose (see :class:`~refbench.registration.pose.Pose`) at which the reference is laid by it."""
 UNRELATED = 0.15
