@@ -1,9 +1,10 @@
-"""Controls of OmniRefiner: another sample's reference, none, and the laid reference with no network behind it.
+"""Controls of OmniRefiner: another sample's reference, none, the laid reference with no network behind it, and a
+constant in place of stage 2.
 
-    refbench eval --model benchmarks/controls.py:Shuffled      # also :Absent and :Laid
+    refbench eval --model benchmarks/controls.py:Shuffled      # also :Absent, :Laid and :Handset
 
 A model that does as well with a shuffled reference has not learned the task; one that does no better than the laid
-reference is not needed.
+reference is not needed; and a stage 2 that does no better than a constant has learned a constant.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from refbench.adapters.omnirefiner import OmniRefiner
+from refbench.adapters.omnirefiner import OmniRefiner, OmniRefinerSFT
 from refbench.crops import crop_box, keep_outside
 from refbench.images import Image
 from refbench.schema import AdapterCard, Inputs
@@ -54,6 +55,19 @@ class Absent(OmniRefiner):
         assert self.pipeline is not None
         questions = [(i.draft, i.reference, i.mask, i.reference_box, i.prompt, i.seed) for i in batch]
         return refine_many(questions, self.pipeline, steps=self.steps, use_reference=False)
+
+
+class Handset(OmniRefinerSFT):
+    """Stage 1 with its gates taken seven times as large, the factor chosen on the validation suite: no stage 2."""
+
+    card = _card("omnirefiner-handset", "Control: stage 1 with its gates opened by a constant in place of stage 2.")
+    boldness = 7.0
+
+    def setup(self) -> None:
+        """Load stage 1 and set the factor."""
+        super().setup()
+        assert self.pipeline is not None
+        self.pipeline.register_to_config(boldness=self.boldness)
 
 
 class Laid(OmniRefiner):

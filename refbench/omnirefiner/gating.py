@@ -21,7 +21,7 @@ from refbench.omnirefiner.data import Quadruplets
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.rewards import Perceptual, patch_grid, perceptual_map, pixel_map, used_patches
 from refbench.omnirefiner.tokens import Conditions, pack, unpack
-from refbench.omnirefiner.velocity import blended, embolden, even_gate, outputs
+from refbench.omnirefiner.velocity import blended, even_gate, hold, outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,9 @@ def opening(pipeline: OmniRefinerPipeline, conditions: Conditions, noise: Tensor
     """One call of the network at sigma 1, and each `patch` px patch's mean opening, before it is held to [0, 1]."""
     sigma = torch.ones(len(noise), device=noise.device)
     change, gate = outputs(pipeline.transformer, noise, sigma, conditions, pipeline.config.mask_mode).chunk(2, dim=-1)
-    boldness = float(pipeline.config.boldness)
-    if boldness != 1.0:
-        gate = even_gate(gate, conditions.size)
+    gate = float(pipeline.config.boldness) * even_gate(gate, conditions.size)
     cells = patch // pipeline.vae_scale_factor
-    mean = F.avg_pool2d(boldness * unpack(gate, *conditions.size).mean(1, keepdim=True), cells)[:, 0]
+    mean = F.avg_pool2d(unpack(gate, *conditions.size).mean(1, keepdim=True), cells)[:, 0]
     return Opening(change, gate, mean)
 
 
@@ -52,9 +50,7 @@ def acted(
     channels = found.gate.shape[-1] // 4
     wide = F.interpolate(offset[:, None], conditions.size, mode="bilinear", align_corners=False)
     shift = pack(wide.expand(-1, channels, -1, -1))
-    change, gate, boldness = found.change, found.gate + shift, float(pipeline.config.boldness)
-    if boldness != 1.0:
-        change, gate = embolden(found.change, found.gate, boldness, shift)
+    change, gate = hold(found.change, found.gate, 1.0, shift)
     tokens = conditions.draft.float() + blended(change, gate, conditions)
     open_ = unpack(gate, *conditions.size)[:, 3:].mean(1, keepdim=True).clamp(0, 1)
     return pipeline.pictures(tokens, conditions, batch.draft, open_, batch.reference)

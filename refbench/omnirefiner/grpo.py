@@ -183,9 +183,10 @@ def train_grpo(
         Facts for the card, among them the perceptual backbone's name.
     """
     transformer = pipeline.transformer
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        add_lora(transformer, config.lora_rank)
+    if not getattr(transformer, "peft_config", None):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            add_lora(transformer, config.lora_rank)
     pipeline.to(device)
     pipeline.vae.eval().requires_grad_(False)
     transformer.train()
@@ -276,7 +277,7 @@ def grpo_iteration(
     window = window_steps((first_step % max(config.steps - config.window[1], 1), config.window[1]), config.steps)
 
     def policy(rows: Conditions) -> Velocity:
-        return lambda x, sigma: pipeline.velocity(x, sigma, rows)
+        return lambda x, sigma: pipeline.policy(x, sigma, rows)
 
     results = []
     for part in parts:
@@ -373,7 +374,7 @@ def _disabled(pipeline: OmniRefinerPipeline, rows: Conditions) -> Velocity:
     def reference(x: Tensor, sigma: Tensor) -> Tensor:
         pipeline.transformer.disable_adapters()
         try:
-            return pipeline.velocity(x, sigma, rows)
+            return pipeline.policy(x, sigma, rows)
         finally:
             pipeline.transformer.enable_adapters()
 

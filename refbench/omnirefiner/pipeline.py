@@ -188,6 +188,13 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
             self.config.prediction, self.config.mask_mode,
         )  # fmt: skip
 
+    def policy(self, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
+        """The velocity that :meth:`denoise` follows, with gradients: what stage 2 draws from and learns."""
+        return predict(
+            self.transformer, noisy, sigma, conditions, self.config.prediction, self.config.mask_mode,
+            self.config.boldness,
+        )[0]  # fmt: skip
+
     def set_schedule(self, steps: int, tokens: int) -> Tensor:
         """Prepare the scheduler as FLUX.1-Kontext does; returns sigmas (steps + 1,) from 1 to 0."""
         config = self.scheduler.config

@@ -24,12 +24,14 @@ from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.sft import Prompts, train_supervised
 from refbench.omnirefiner.trainer import load_state, trainable
 from refbench.omnirefiner.weights import (
+    LORA_FILE,
     load_pipeline,
     read_card,
     save_adapter,
     save_aligner,
     save_autoencoder,
     save_base,
+    take_up_adapter,
 )
 
 INSTRUCTION = "Restore the detail inside the mask from the reference."
@@ -126,7 +128,8 @@ def train(
         held_out: folder of prepared validation assets; by default validation is drawn from `assets`.
         minutes: time budget; the learning rate's schedule ends with it.
         device: "cpu", "cuda", "cuda:1", ...
-        resume: go on from the stage's state in `out`.
+        resume: go on from the stage's state in `out`; without it from the half-precision weights of the stage in `out`
+            or `init`, with a fresh optimiser.
         init: checkpoint folder (the shipped one, say) to start from where `out` has no earlier stage.
         seed: of weights and data.
 
@@ -178,7 +181,8 @@ def train(
         found = out / "aligner" / "model"
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            start = found if resume and (found / "config.json").is_file() else None
+            kept = [found, Path(init) / "aligner"] if init else [found]
+            start = next((f for f in kept if resume and (f / "config.json").is_file()), None)
             aligner = Aligner(config.aligner.widths, rounds=config.aligner.rounds, finer=config.aligner.finer)
             if start:
                 aligner.load_state_dict(Aligner.from_pretrained(start).state_dict())
@@ -195,6 +199,8 @@ def train(
             f"Expected a stage autoencoder, aligner, base, sft or grpo, but got '{stage}'; choose one of these."
         )
     pipeline = _start(stage, config, out, init, seed)
+    if resume and not (out / stage / "state.pt").is_file():
+        _take_up(stage, pipeline, config, out, init)
     prompts = prompts_of(pipeline)
     if stage == "grpo":
         from refbench.omnirefiner.grpo import train_grpo
@@ -327,6 +333,19 @@ def _start(stage: str, config: Config, out: Path, init: str | Path | None, seed:
         f"Expected a trained base editor at {model}, but there is none; run `refbench train base` first, or start from "
         "a checkpoint with --init."
     )
+
+
+def _take_up(stage: str, pipeline: OmniRefinerPipeline, config: Config, out: Path, init: str | Path | None) -> None:
+    """Go on from a stage's exported adapter where its full state is gone; the optimiser starts afresh."""
+    if stage not in ("sft", "grpo"):
+        return
+    rank, alpha = (config.sft.lora_rank, config.sft.lora_alpha) if stage == "sft" else (config.grpo.lora_rank, None)
+    for source in [out / "model"] + ([Path(init)] if init else []):
+        folder = source / "adapters" / stage
+        if (folder / LORA_FILE).is_file():
+            assert rank is not None
+            take_up_adapter(pipeline.transformer, folder, rank, alpha)
+            return
 
 
 def export_state(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 EVEN = 2
-"""Radius in latent cells over which a gate is averaged before it is taken boldly."""
+"""Radius in latent cells over which a gate is averaged before it is held."""
 
 
 def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -29,13 +29,14 @@ def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 def velocity(
     transformer: Module, noisy: Tensor, sigma: Tensor, conditions: Conditions, prediction: Prediction, mode: MaskMode
 ) -> Tensor:
-    """The predicted velocity (B, N, C) of the noisy stream, in float32; see :func:`predict`."""
-    return predict(transformer, noisy, sigma, conditions, prediction, mode)[0]
+    """The predicted velocity (B, N, C) of the noisy stream in float32, as supervised training sees it; see
+    :func:`predict`."""
+    return predict(transformer, noisy, sigma, conditions, prediction, mode, held=False)[0]
 
 
 def predict(
     transformer: Module, noisy: Tensor, sigma: Tensor, conditions: Conditions, prediction: Prediction, mode: MaskMode,
-    boldness: float = 1.0,
+    boldness: float = 1.0, held: bool = True,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The predicted velocity (B, N, C) of the noisy stream in float32, and the gate (B, N, C) of a blend.
 
@@ -49,9 +50,9 @@ def predict(
             a change c and a gate g, and reads x0 = draft + c + g (reference - draft): what lies right already in the
             reference need not pass through a narrow network. Without a reference the gate has nothing to let in.
         mode: how the mask enters, see :func:`assemble`.
-        boldness: factor on the gate, which is evened (:func:`even_gate`) and then held to [0, 1]; the change shrinks
-            with what is left of the draft. 1 leaves both as the network gave them. A mean over what might be right is
-            timid, and half of a reference is worse to look at than either.
+        boldness: factor on a held gate, 1 as it was learned.
+        held: in sampling the gate is evened (:func:`even_gate`) and held to [0, 1], and the change goes to what is left
+            of the draft (:func:`hold`); training sees both as the network gave them.
     """
     output = outputs(transformer, noisy, sigma, conditions, mode)
     if prediction == "velocity":
@@ -62,8 +63,8 @@ def predict(
         if conditions.reference is None:
             gate = None
         else:
-            if boldness != 1.0:
-                output, gate = embolden(output, even_gate(gate, conditions.size), boldness)
+            if held:
+                output, gate = hold(output, even_gate(gate, conditions.size), boldness)
             output = blended(output, gate, conditions)
     clean = conditions.draft.float() + output
     return (noisy.float() - clean) / sigma.float().view(-1, 1, 1), gate
@@ -92,10 +93,11 @@ def outputs(transformer: Module, noisy: Tensor, sigma: Tensor, conditions: Condi
     return found[:, : noisy.shape[1]].float()
 
 
-def embolden(change: Tensor, gate: Tensor, boldness: float, shift: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-    """Change and evened gate (B, N, C) taken boldly: the gate times `boldness` plus `shift`, held to [0, 1]."""
-    bold = (boldness * gate + shift).clamp(0, 1)
-    return change * (1 - bold) / (1 - gate.clamp(0, 0.95)), bold
+def hold(change: Tensor, gate: Tensor, boldness: float, shift: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    """Change and evened gate (B, N, C) as a picture is made of them: the gate times `boldness` plus `shift`, held to
+    [0, 1], and the change in the share of the draft that the gate leaves."""
+    held = (boldness * gate + shift).clamp(0, 1)
+    return change * (1 - held), held
 
 
 def blended(change: Tensor, gate: Tensor, conditions: Conditions) -> Tensor:
@@ -106,6 +108,6 @@ def blended(change: Tensor, gate: Tensor, conditions: Conditions) -> Tensor:
 
 
 def even_gate(gate: Tensor, size: tuple[int, int], radius: int = EVEN) -> Tensor:
-    """Gates (B, N, C) averaged over the latent cells around each, so that taking them boldly shows no tiles."""
+    """Gates (B, N, C) averaged over the latent cells around each, so that they show no tiles."""
     padded = F.pad(unpack(gate, *size), (radius,) * 4, mode="replicate")
     return pack(F.avg_pool2d(padded, 2 * radius + 1, 1))

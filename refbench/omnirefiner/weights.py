@@ -89,6 +89,32 @@ def save_adapter(
     write_card(folder, **card)
 
 
+def take_up_adapter(transformer: Any, folder: Path, rank: int, alpha: int | None = None) -> None:
+    """Put a trainable adapter on a transformer that goes on from saved half-precision weights (:func:`save_adapter`).
+
+    Raises:
+        RefbenchError: the file holds another rank, or not this transformer's layers.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    from refbench.omnirefiner.trainer import ADAPTER, add_lora
+
+    add_lora(transformer, rank, alpha)
+    state = {k.removeprefix("transformer."): v.float() for k, v in load_file(folder / LORA_FILE).items()}
+    expected = {
+        k.replace(f".{ADAPTER}.", "."): tuple(p.shape) for k, p in transformer.named_parameters() if p.requires_grad
+    }
+    found = {k: tuple(v.shape) for k, v in state.items()}
+    if found != expected:
+        held = next((v[0] for k, v in found.items() if k.endswith("lora_A.weight")), 0)
+        raise RefbenchError(
+            f"Expected an adapter of rank {rank} for this transformer at {folder / LORA_FILE}, but it has rank {held} "
+            "or other layers; set lora_rank to its rank, or leave --resume out to start a new one."
+        )
+    set_peft_model_state_dict(transformer, state, adapter_name=ADAPTER)
+
+
 def load_pipeline(
     folder: str | Path, adapters: Sequence[str] = (), *, device: str = "cpu", dtype: torch.dtype = torch.float32,
     fuse: bool = True,

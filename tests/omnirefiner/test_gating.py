@@ -10,6 +10,7 @@ from refbench.omnirefiner.data import Quadruplets
 from refbench.omnirefiner.gating import Opening, acted, explore, gate_loss, log_likelihood, opening, patch_advantages
 from refbench.omnirefiner.grpo import gate_iteration, rewards_of
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.sampling import rollout, window_steps
 from refbench.omnirefiner.sft import encode_batch
 from refbench.omnirefiner.tokens import unpack
 from refbench.omnirefiner.trainer import add_lora, trainable
@@ -61,6 +62,22 @@ def test_no_offset_is_the_pipeline_s_own_answer(boldness: float) -> None:
     expected = pipeline.pictures(tokens, conditions, batch.draft, gate, batch.reference)
     # the scheduler goes by way of a velocity, so sums are in another order
     assert torch.allclose(pictures, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("boldness", [1.0, 4.0])
+def test_without_noise_a_rollout_of_a_blend_is_the_picture_that_is_deployed(boldness: float) -> None:
+    pipeline, batch = _blend(boldness), _batch()
+    conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["Fix."] * 2), reference=True)
+    noise = torch.randn(conditions.draft.shape, generator=torch.Generator().manual_seed(0))
+    expected = pipeline.denoise(noise, conditions, 3)
+    sigmas = pipeline.set_schedule(3, conditions.draft.shape[1])
+    with torch.no_grad():
+        tokens, _ = rollout(
+            lambda x, sigma: pipeline.policy(x, sigma, conditions), noise, sigmas, name="cps", eta=0.0,
+            window=window_steps((0, 2), 3), generator=torch.Generator().manual_seed(1),
+        )  # fmt: skip
+    # the scheduler keeps its own order of sums, and divides by sigmas of a third
+    assert torch.allclose(tokens, expected, atol=1e-4)
 
 
 def test_opening_a_patch_lets_the_reference_in_there_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:

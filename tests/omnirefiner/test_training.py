@@ -15,8 +15,9 @@ from refbench.omnirefiner.config import ModelConfig, SupervisedConfig, load_conf
 from refbench.omnirefiner.data import curriculum, draw
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.sft import encode_batch, supervised_loss, train_supervised, validate
+from refbench.omnirefiner.train import _take_up
 from refbench.omnirefiner.trainer import Average, Budget, add_lora, learning_rate, trainable
-from refbench.omnirefiner.weights import load_pipeline, save_adapter, save_base
+from refbench.omnirefiner.weights import load_pipeline, save_adapter, save_base, take_up_adapter
 from tests.omnirefiner import toys
 
 MODEL = ModelConfig(
@@ -108,6 +109,25 @@ def test_stage_one_changes_only_lora_and_its_file_reloads(tmp_path: Path) -> Non
     save_adapter(state, pipeline.transformer, "default", tmp_path / "adapters" / "sft", {"stage": "sft"})
     merged = load_pipeline(tmp_path, ["sft"])
     assert torch.allclose(merged.denoise(noise, conditions, 2), expected, atol=1e-4)
+
+
+def test_stage_one_goes_on_from_its_half_precision_file_alone(tmp_path: Path) -> None:
+    pipeline = _fresh()
+    _train(pipeline, tmp_path / "run", "sft", steps=4)
+    state = {k: p.detach().half().float() for k, p in trainable(pipeline.transformer).items()}
+    held = tmp_path / "shipped" / "adapters" / "sft"
+    save_adapter(state, pipeline.transformer, "default", held, {"stage": "sft"})
+    again = _fresh()
+    config = load_config("tiny").model_copy(update={"sft": SETTINGS})
+    _take_up("sft", again, config, tmp_path / "nothing yet", tmp_path / "shipped")
+    assert {k: p.tolist() for k, p in trainable(again.transformer).items()} == {k: p.tolist() for k, p in state.items()}
+    before = {k: p.detach().clone() for k, p in again.transformer.named_parameters()}
+    _train(again, tmp_path / "more", "sft", steps=2)
+    moved = {k for k, p in again.transformer.named_parameters() if not torch.equal(p, before[k])}
+    assert moved
+    assert moved <= set(state)
+    with pytest.raises(RefbenchError, match=r"of rank 5 .* it has rank 4"):
+        take_up_adapter(_fresh().transformer, held, 5)
 
 
 def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
