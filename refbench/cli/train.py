@@ -40,7 +40,9 @@ def train(
     ),
     minutes: Annotated[float | None, typer.Option("--minutes", help="Time budget; the schedule ends with it.")] = None,
     device: o.Device = "cpu",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the stage's saved state.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the stage's saved state, or from its weights alone.")
+    ] = False,
     init: Annotated[Path | None, typer.Option("--init", help="Checkpoint folder to start from.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data.")] = 0,
     of: Annotated[Stage, typer.Option("--of", help="For export and curves: the stage meant.")] = Stage.sft,
