@@ -26,7 +26,7 @@ from refbench.omnirefiner.velocity import blended, even_gate, hold, outputs
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What the network says of a batch: change and evened gate (B, N, C), and m (B, rows, columns)."""
+    """What the network says of a batch: change and evened gate times boldness (B, N, C), and m (B, rows, columns)."""
 
     change: Tensor
     gate: Tensor
