@@ -6,12 +6,15 @@ The same fields serve the tiny model and FLUX.1-Kontext; only numbers differ. Sh
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
 from refbench.errors import RefbenchError
 from refbench.schema import Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Stage: TypeAlias = Literal["base", "sft", "grpo"]
 
@@ -152,6 +155,9 @@ class GRPOConfig(Record):
     kl: float = 0.02
     anchor: float = 0.5
     """Weight of the supervised loss on the ground truth."""
+    hold: float = 0.0
+    """Exploring gates: weight of how far the adapter moves what is not explored, the change, from stage 1's, see
+    :func:`refbench.omnirefiner.gating.drift`."""
     updates: int = 1
     """Optimiser steps a rollout; its samples are split among them."""
     lr: float = 3e-5
@@ -171,6 +177,8 @@ class GRPOConfig(Record):
     reference_weight: float = 0.0
     """Weight of the perceptual similarity to the reference as it is shown; not the paper's. It keeps a policy from
     winning by leaving the draft as it is wherever the reference lies a pixel off."""
+    reference_weight_replaced: float | None = None
+    """The same where the draft shows another thing, of which nothing should be left; None is `reference_weight`."""
     different_noise: bool = True
     """Each sample of a group starts from its own noise."""
     reuse: int = 1
@@ -181,11 +189,18 @@ class GRPOConfig(Record):
     validate_samples: int = 24
     """Of each validation batch."""
 
-    @property
-    def reward_weights(self) -> dict[str, float]:
-        """Weight of each part of the reward by name; the reference's only where it has one."""
-        weights = {"perceptual": self.perceptual_weight, "pixel": self.pixel_weight}
-        return weights | ({"reference": self.reference_weight} if self.reference_weight > 0 else {})
+    def reward_weights(self, replaced: Tensor) -> dict[str, Tensor]:
+        """Each part's share (B,) of the reward, adding to 1; the reference's only where it has a weight.
+
+        Args:
+            replaced: (B,), 1 where the draft shows another thing than the reference.
+        """
+        other = self.reference_weight if self.reference_weight_replaced is None else self.reference_weight_replaced
+        weights = {"perceptual": self.perceptual_weight + 0 * replaced, "pixel": self.pixel_weight + 0 * replaced}
+        if max(self.reference_weight, other) > 0:
+            weights["reference"] = self.reference_weight + (other - self.reference_weight) * replaced
+        total = sum(weights.values(), 0 * replaced)
+        return {name: weight / total for name, weight in weights.items()}
 
 
 class Config(Record):

@@ -7,7 +7,7 @@ apart more and more, it does (shared finding of several toy runs, see ``docs/omn
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,14 +41,31 @@ class Quadruplets:
     reference: Tensor
     target: Tensor
     mask: Tensor
+    other: Tensor | None = None
+    """(B,) in {0, 1}: the draft shows another thing than the reference, and the instruction asks to replace it; None
+    is 0 for all."""
     shuffled: Tensor | None = None
     """Validation only: another sample's reference (B, 3, S, S), shown in the same way as the right one."""
 
+    @property
+    def replaced(self) -> Tensor:
+        """`other`, with its zeros where it is None."""
+        return torch.zeros(len(self.mask), device=self.mask.device) if self.other is None else self.other
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Draft, reference, target, mask and `replaced`, as the first five fields take them."""
+        return self.draft, self.reference, self.target, self.mask, self.replaced
+
+    def rows(self, index: Tensor) -> Quadruplets:
+        """Some samples of the batch."""
+        draft, reference, target, mask, other = (part[index] for part in self.parts)
+        wrong = None if self.shuffled is None else self.shuffled[index]
+        return Quadruplets(draft, reference, target, mask, other, wrong)
+
     def first(self, count: int) -> Quadruplets:
         """Every so manieth sample, `count` of them, so that all kinds stay in."""
-        rows = torch.linspace(0, len(self.mask) - 1, min(count, len(self.mask))).round().long()
-        wrong = None if self.shuffled is None else self.shuffled[rows]
-        return Quadruplets(self.draft[rows], self.reference[rows], self.target[rows], self.mask[rows], wrong)
+        return self.rows(torch.linspace(0, len(self.mask) - 1, min(count, len(self.mask))).round().long())
 
 
 def open_sampler(
@@ -88,7 +105,7 @@ def draw(
     levels = torch.rand(count, generator=generator, device=generator.device)
     far = torch.rand(count, generator=generator, device=generator.device) < wild
     levels = torch.where(far, levels, levels * largest)
-    batch = sampler.batch(count, levels, details=True) if laying else sampler.batch(count, levels)
+    batch = sampler.batch(count, levels, details=True)
     draft, reference, target, mask = (batch[k] for k in ("draft", "reference", "target", "mask"))
     if light > 0:
         from refbench.tasks.degradations import drift
@@ -99,23 +116,28 @@ def draw(
         chosen = (torch.rand(count, generator=generator, device=generator.device) < moved).to(draft).view(-1, 1, 1, 1)
         draft = chosen * reference + (1 - chosen) * draft
         mask = torch.maximum(mask, chosen)
-    made = Quadruplets(draft * 2 - 1, reference * 2 - 1, target * 2 - 1, mask)
-    if not laying:
-        return made
-    other = (batch["fault"] > 0) & (batch["kind"] >= 0)
-    return lay_references(made, batch["kind"] == 3, other, aligner)
+    other = exchanged(batch).to(mask)
+    made = Quadruplets(draft * 2 - 1, reference * 2 - 1, target * 2 - 1, mask, other)
+    return lay_references(made, batch["kind"] == 3, aligner) if laying else made
+
+
+def exchanged(batch: dict[str, Tensor]) -> Tensor:
+    """(B,) bool of a sampler's batch with details: the draft shows another print than the reference.
+
+    Clips never do, and plain text (kind -1) counts as garbled.
+    """
+    return (batch["fault"] > 0) & (batch["kind"] >= 0)
 
 
 @torch.no_grad()
-def lay_references(batch: Quadruplets, same_scene: Tensor, other: Tensor, aligner: Aligner | None) -> Quadruplets:
+def lay_references(batch: Quadruplets, same_scene: Tensor, aligner: Aligner | None) -> Quadruplets:
     """The batch with each reference laid into its draft: moved by the aligner, its light matched, its figure cut out.
 
     The pose is taken for found (what it leaves is the batch's misalignment), the box of the detail for the mask's.
 
     Args:
-        batch: pictures (B, 3, S, S).
+        batch: pictures (B, 3, S, S), and which of them show another print than the reference.
         same_scene: (B,) bool, the reference shows the draft's own surroundings.
-        other: (B,) bool, the draft shows another print than the reference.
         aligner: None moves nothing.
     """
     flows = None
@@ -128,7 +150,7 @@ def lay_references(batch: Quadruplets, same_scene: Tensor, other: Tensor, aligne
         for p in (batch.draft, batch.reference)
     ]
     masks = batch.mask[:, 0].cpu().numpy() > 0.5
-    laid = []
+    laid, other = [], batch.replaced > 0.5
     for k, (draft, reference, mask) in enumerate(zip(*pictures, masks, strict=True)):
         flow = (
             None
@@ -142,7 +164,7 @@ def lay_references(batch: Quadruplets, same_scene: Tensor, other: Tensor, aligne
             )
         )  # fmt: skip
     shown = torch.from_numpy(np.stack(laid)).permute(0, 3, 1, 2).to(batch.draft) / 127.5 - 1
-    return Quadruplets(batch.draft, shown, batch.target, batch.mask)
+    return replace(batch, reference=shown)
 
 
 class Reservoir:
@@ -184,5 +206,6 @@ def mirrored(batch: Quadruplets, generator: torch.Generator) -> Quadruplets:
     """Half of the batch mirrored left to right, at random."""
     count = len(batch.mask)
     mirror = (torch.rand(count, generator=generator, device=generator.device) < 0.5).to(batch.mask.device)
-    parts = (batch.draft, batch.reference, batch.target, batch.mask)
-    return Quadruplets(*(torch.where(mirror.view(-1, 1, 1, 1), p.flip(-1), p) for p in parts))
+    *pictures, other = batch.parts
+    draft, reference, target, mask = (torch.where(mirror.view(-1, 1, 1, 1), p.flip(-1), p) for p in pictures)
+    return Quadruplets(draft, reference, target, mask, other)

@@ -97,6 +97,21 @@ def gate_loss(
     return loss, {"ratio": ratio.detach()[seen], "kl": kl.detach()[weights > 0], "clip_share": clipped[seen]}
 
 
+def drift(now: Tensor, held: Tensor) -> Tensor:
+    """Mean squared difference () of changes (B, N, C), over the mean square of the `held` ones.
+
+    No reward sees a change by itself, because it is not drawn, and an adapter that opens gates moves it as well.
+    """
+    return (now - held).square().mean() / held.square().mean().clamp(min=1e-8)
+
+
+def unguided(pipeline: OmniRefinerPipeline, conditions: Conditions, noise: Tensor) -> Tensor:
+    """The change (B, N, C) of one call at sigma 1 without the reference."""
+    alone = conditions.without_reference()
+    sigma = torch.ones(len(noise), device=noise.device)
+    return outputs(pipeline.transformer, noise, sigma, alone, pipeline.config.mask_mode).chunk(2, dim=-1)[0]
+
+
 @torch.no_grad()
 def explore(
     pipeline: OmniRefinerPipeline, config: GRPOConfig, batch: Quadruplets, conditions: Conditions, found: Opening,
@@ -110,7 +125,7 @@ def explore(
     weights = patch_grid(batch.mask, config.patch) * used
     weights = weights / weights.sum((1, 2), keepdim=True)
     right, model = (batch.target + 1) / 2, (batch.reference + 1) / 2
-    share = config.reward_weights
+    share = config.reward_weights(batch.replaced)
     parts: dict[str, list[Tensor]] = {name: [] for name in share}
     for k in range(size):
         shown = (acted(pipeline, conditions, batch, found, offset[:, k]) + 1) / 2
@@ -122,7 +137,7 @@ def explore(
     for name, maps in parts.items():
         rewards = torch.stack(maps, 1)
         advantage, spread = patch_advantages(rewards, used, config.std_floor, config.advantage_cap)
-        total = total + share[name] / sum(share.values()) * advantage
+        total = total + share[name].view(-1, 1, 1, 1) * advantage
         facts[f"reward/{name}"] = float((rewards.mean(1) * weights).sum((1, 2)).mean())
         facts[f"group_std/{name}"] = float(spread)
     facts["opening"] = float((found.mean * weights).sum((1, 2)).mean())

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
 from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, draw, mirrored
-from refbench.omnirefiner.gating import explore, gate_loss, opening
+from refbench.omnirefiner.gating import drift, explore, gate_loss, opening, unguided
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.rewards import (
     Perceptual,
@@ -102,16 +102,16 @@ def rewards_of(pictures: Tensor, batch: Quadruplets, config: GRPOConfig, similar
         "perceptual": perceptual_reward(shown, right, batch.mask, config.patch, similarity),
         "pixel": pixel_reward(shown, right, batch.mask, config.patch),
     }
-    if "reference" in config.reward_weights:
+    if "reference" in config.reward_weights(batch.replaced):
         model = (batch.reference + 1) / 2
         parts["reference"] = perceptual_reward(shown, model, batch.mask, config.patch, similarity)
     return parts
 
 
 def combine(
-    parts: dict[str, Tensor], groups: int, weights: dict[str, float], floor: float, cap: float
+    parts: dict[str, Tensor], groups: int, weights: dict[str, Tensor], floor: float, cap: float
 ) -> tuple[Tensor, dict[str, float]]:
-    """Advantages (B,) from parts (B,), each normalised inside its groups and then weighted and added."""
+    """Advantages (B,) from parts (B,), each normalised inside its groups, weighted by its share (B,) and added."""
     total = torch.zeros_like(next(iter(parts.values())))
     facts: dict[str, float] = {}
     for name, values in parts.items():
@@ -122,7 +122,7 @@ def combine(
             f"reward/{name}": float(values.mean()), f"group_std/{name}": float(spread),
             f"between_std/{name}": float(grouped.mean(1).std()) if groups > 1 else 0.0,
         }  # fmt: skip
-    return total / sum(weights.values()), facts
+    return total, facts
 
 
 @torch.no_grad()
@@ -133,7 +133,7 @@ def evaluate(
     """ODE samples of the validation batches under every judge: mean rewards and PSNR inside the mask."""
     out = {}
     for name, batch in batches.items():
-        conditions, _ = encode_batch(pipeline, batch, prompts(len(batch.mask)), reference=True)
+        conditions, _ = encode_batch(pipeline, batch, prompts(batch.replaced), reference=True)
         noise = pipeline.noise(conditions, torch.Generator().manual_seed(1234))
         steps = pipeline.config.default_steps if config.explore == "gate" else config.steps
         tokens, gate = pipeline.denoise_gated(noise, conditions, steps)
@@ -152,7 +152,7 @@ def hard_conditions(batch: Quadruplets, count: int) -> Quadruplets:
     """The `count` samples whose draft is furthest from the target inside the mask (IRPO, arXiv 2512.00814)."""
     error = ((batch.draft - batch.target).square().mean(1, keepdim=True) * batch.mask).sum((1, 2, 3))
     order = (error / batch.mask.sum((1, 2, 3)).clamp(min=1)).argsort(descending=True)[:count]
-    return Quadruplets(batch.draft[order], batch.reference[order], batch.target[order], batch.mask[order])
+    return batch.rows(order)
 
 
 def pieces(count: int, size: int) -> Sequence[slice]:
@@ -196,7 +196,6 @@ def train_grpo(
     similarity = perceptual(backbone, device)
     judge = "efficientnet" if backbone != "efficientnet" else "squeezenet"
     judges = {backbone: similarity, judge: perceptual(judge, device)}
-    weights = config.reward_weights
     iteration, spent_before, start = 0, 0.0, 0.0
     state = load_state(out / "state.pt") if resume else None
     if state is not None:
@@ -214,7 +213,7 @@ def train_grpo(
             sampler, count, config.misalignment, generator, wild=sft.wild, light=sft.light,
             laying=pipeline.config.laying == "blend", aligner=pipeline.aligner,
         )  # fmt: skip
-        return tuple(p.to(device) for p in (made.draft, made.reference, made.target, made.mask))
+        return tuple(p.to(device) for p in made.parts)
 
     reservoir = Reservoir(fresh, 64 * config.conditions, config.reuse)
     while (progress := budget.progress(iteration)) < 1.0:
@@ -226,11 +225,11 @@ def train_grpo(
         batch = hard_conditions(drawn, config.conditions) if config.hard_share < 1 else drawn
         if config.explore == "gate":
             facts = gate_iteration(
-                pipeline, config, sft, batch, prompts(len(batch.mask)), similarity, optimiser, generator
+                pipeline, config, sft, batch, prompts(batch.replaced), similarity, optimiser, generator
             )
         else:
             facts = grpo_iteration(
-                pipeline, config, sft, batch, prompts(len(batch.mask)), similarity, weights, optimiser, generator,
+                pipeline, config, sft, batch, prompts(batch.replaced), similarity, optimiser, generator,
                 first_step=config.window[0] + (iteration // config.slide if config.slide else 0),
             )  # fmt: skip
         iteration += 1
@@ -259,8 +258,8 @@ def train_grpo(
 
 def grpo_iteration(
     pipeline: OmniRefinerPipeline, config: GRPOConfig, sft: SupervisedConfig, batch: Quadruplets,
-    embedded: tuple[Tensor, Tensor], similarity: Perceptual, weights: dict[str, float],
-    optimiser: torch.optim.Optimizer, generator: torch.Generator, *, first_step: int = 0,
+    embedded: tuple[Tensor, Tensor], similarity: Perceptual, optimiser: torch.optim.Optimizer,
+    generator: torch.Generator, *, first_step: int = 0,
 ) -> dict[str, float]:  # fmt: skip
     """One rollout of every group and `config.updates` optimiser steps on it; returns the log line."""
     transformer = pipeline.transformer
@@ -287,14 +286,13 @@ def grpo_iteration(
                 generator=generator,
             )
         )  # fmt: skip
-    repeated = Quadruplets(
-        *(v.repeat_interleave(size, 0) for v in (batch.draft, batch.reference, batch.target, batch.mask))
-    )
+    repeated = Quadruplets(*(part.repeat_interleave(size, 0) for part in batch.parts))
     clean_tokens = torch.cat([x for x, _ in results])
     pictures = pipeline.pictures(clean_tokens, many, repeated.draft)
     advantages, facts = combine(
-        rewards_of(pictures, repeated, config, similarity), groups, weights, config.std_floor, config.advantage_cap
-    )
+        rewards_of(pictures, repeated, config, similarity), groups, config.reward_weights(repeated.replaced),
+        config.std_floor, config.advantage_cap,
+    )  # fmt: skip
     order = torch.randperm(
         len(parts), generator=torch.Generator().manual_seed(int(facts["reward/pixel"] * 1e6) % 2**31)
     )
@@ -338,11 +336,13 @@ def gate_iteration(
     conditions, clean = encode_batch(pipeline, batch, embedded, reference=True)
     noise = torch.randn(conditions.draft.shape, generator=generator, device=generator.device).to(conditions.draft)
     found = now = opening(pipeline, conditions, noise, config.patch)
-    old = held = found.mean.detach()
-    if config.kl > 0:
+    old = found.mean.detach()
+    held, alone = found, found.change
+    if config.kl > 0 or config.hold > 0:
         with torch.no_grad():
             transformer.disable_adapters()
-            held = opening(pipeline, conditions, noise, config.patch).mean
+            held = opening(pipeline, conditions, noise, config.patch)
+            alone = unguided(pipeline, conditions, noise)
             transformer.enable_adapters()
     actions, advantages, facts = explore(pipeline, config, batch, conditions, found, similarity, generator)
     weights = patch_grid(batch.mask, config.patch) * used_patches(batch.mask, config.patch)
@@ -353,7 +353,11 @@ def gate_iteration(
         optimiser.zero_grad(set_to_none=True)
         if update:
             now = opening(pipeline, conditions, noise, config.patch)
-        loss, logged = gate_loss(now.mean, actions, old, advantages, weights, held, config)
+        loss, logged = gate_loss(now.mean, actions, old, advantages, weights, held.mean.detach(), config)
+        if config.hold > 0:
+            moved = drift(now.change, held.change), drift(unguided(pipeline, conditions, noise), alone)
+            facts |= {"drift": float(moved[0].detach()), "drift_unguided": float(moved[1].detach())}
+            loss = loss + config.hold * (moved[0] + moved[1])
         torch.autograd.backward(loss)
         if config.anchor > 0:
             supervised = supervised_loss(pipeline, transformer, conditions, clean, sft, generator).mean()

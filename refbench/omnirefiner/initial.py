@@ -47,11 +47,15 @@ def positional_vectors(axes: tuple[int, ...], offset: int) -> tuple[Tensor, Tens
 def prepare_small(transformer: Any, latents: int | None = None) -> None:
     """Open the residual gates, point two heads of every block, and let the untrained output be zero (the draft).
 
+    Prompts say nothing until a stage learns what they mean, the base with all weights, an adapter where it has a
+    LoRA on the layer that reads them (:func:`refbench.omnirefiner.trainer.add_lora`).
+
     With `latents` the outputs after so many are a blend's gates and start at :data:`OPEN`; without a reference they
     do nothing.
     """
     torch.nn.init.zeros_(transformer.proj_out.weight)
     torch.nn.init.zeros_(transformer.proj_out.bias)
+    torch.nn.init.zeros_(transformer.time_text_embed.text_embedder.linear_1.weight)
     if latents is not None:
         transformer.proj_out.bias[latents:] = OPEN
     width = transformer.inner_dim

@@ -1,8 +1,9 @@
 """The OmniRefiner pipeline (arXiv 2511.19990): draft, reference, mask, prompt -> refined picture.
 
 FLUX.1-Kontext with one more stream. Components are diffusers' own classes at every scale; text encoders are optional
-(without them the prompt is one zero token). :meth:`OmniRefinerPipeline.denoise` is the method at the working size;
-:meth:`OmniRefinerPipeline.__call__` adds the focus crop and the soft paste-back for pictures of any size.
+(without them a prompt says only whether it asks for another thing than the draft's).
+:meth:`OmniRefinerPipeline.denoise` is the method at the working size; :meth:`OmniRefinerPipeline.__call__` adds the
+focus crop and the soft paste-back for pictures of any size.
 """
 
 from __future__ import annotations
@@ -27,10 +28,16 @@ from refbench.omnirefiner.focus import Focus, focus, paste_back
 from refbench.omnirefiner.initial import prepare_small
 from refbench.omnirefiner.tokens import Conditions, latent_mask, pack, unpack
 from refbench.omnirefiner.velocity import predict, velocity
+from refbench.registration.laying import asks_exchange
 from refbench.schema import Box
 
 if TYPE_CHECKING:
     from refbench.omnirefiner.config import ModelConfig
+
+
+ASKED = 20.0
+"""What stands in the pooled state of a prompt of exchange where CLIP is left out: large, because a LoRA of few steps
+hears it in proportion (with a single 1 in it, 47 iterations of stage 2 learned nothing of it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +154,11 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
         return min(max(least, -(-side // self.multiple) * self.multiple), max(most, least))
 
     def embed_prompts(self, prompts: Sequence[str], max_length: int = 512) -> tuple[Tensor, Tensor]:
-        """States (B, T, D) and pooled states (B, P) of prompts: T5 and CLIP, or one zero token without them."""
+        """States (B, T, D) and pooled states (B, P) of prompts: T5's and CLIP's.
+
+        Without T5 a prompt is one zero token. Without CLIP its pooled state is :data:`ASKED` where it asks for
+        something else than what the draft shows (:func:`refbench.registration.laying.asks_exchange`), else 0.
+        """
         transformer = self.transformer.config
         device, dtype = self.transformer.device, self.transformer.dtype
         if self.text_encoder_2 is None:
@@ -156,6 +167,7 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
             states = self._get_t5_prompt_embeds(list(prompts), max_sequence_length=max_length, device=device).to(dtype)
         if self.text_encoder is None:
             pooled = torch.zeros(len(prompts), transformer.pooled_projection_dim, device=device, dtype=dtype)
+            pooled += ASKED * torch.tensor([[float(asks_exchange(prompt))] for prompt in prompts]).to(pooled)
         else:
             pooled = self._get_clip_prompt_embeds(list(prompts), device=device).to(device, dtype)
         return states, pooled

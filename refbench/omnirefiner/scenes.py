@@ -25,8 +25,9 @@ from refbench.images import Image, Mask
 from refbench.omnirefiner.aligner import Aligner, crop_map
 from refbench.omnirefiner.data import Quadruplets
 from refbench.omnirefiner.focus import Laying, focus
+from refbench.omnirefiner.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
-from refbench.registration.laying import Placement, place
+from refbench.registration.laying import Placement, asks_exchange, place
 from refbench.registration.opencv import cv2
 from refbench.schema import Box
 
@@ -87,7 +88,7 @@ def draw_scenes(sampler: Any, count: int, levels: tuple[float, float] = (0.3, 1.
             continue
         printed = int(made["kind"][k]) != 3
         other = printed and bool(made["fault"][k]) and int(made["kind"][k]) >= 0
-        prompt = "Replace it with the reference's." if other else "Restore it from the reference."
+        prompt = REPLACE if other else RESTORE
         x, y, w, h = (int(v) for v in made["box"][k])
         box: Box | None = (x, y, w, h) if w > 0 and h > 0 else None
         maps = (made["target_map"][k].numpy(), made["reference_map"][k].numpy()) if printed else None
@@ -98,7 +99,7 @@ def draw_scenes(sampler: Any, count: int, levels: tuple[float, float] = (0.3, 1.
 
 
 class SceneQuadruplets(IterableDataset[tuple[Tensor, ...]]):
-    """Endless (draft, reference, target, mask) crops as the focus shows them to the model; each worker draws its own.
+    """Endless (draft, reference, target, mask, other) crops as the focus shows them; each worker draws its own.
 
     Scenes whose reference is not trusted are left out where a draft would stand in for it: nothing is learned there.
 
@@ -129,7 +130,8 @@ class SceneQuadruplets(IterableDataset[tuple[Tensor, ...]]):
                 if seen.match == "none" or not seen.mask.any():
                     continue
                 target = resize_crop(to_tensor(cut(scene.target, seen.box)), self.size).clamp(-1, 1)
-                yield seen.draft, seen.reference, target, seen.mask
+                other = torch.tensor(float(asks_exchange(scene.prompt)))
+                yield seen.draft, seen.reference, target, seen.mask, other
 
 
 def stream(dataset: SceneQuadruplets, workers: int) -> Callable[[int], Quadruplets]:

@@ -33,8 +33,8 @@ from refbench.omnirefiner.trainer import (
 )  # fmt: skip
 from refbench.omnirefiner.velocity import add_noise
 
-Prompts = Callable[[int], tuple[Tensor, Tensor]]
-"""Embedded instructions for so many samples: (states (B, T, D), pooled (B, P))."""
+Prompts = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Embedded instructions of samples (B,), to mend (0) or to replace (1): (states (B, T, D), pooled (B, P))."""
 
 
 def encode_batch(
@@ -206,7 +206,7 @@ def train_supervised(
             wild=config.wild * grown, light=config.light * grown,
             laying=reference and pipeline.config.laying == "blend", aligner=pipeline.aligner,
         )  # fmt: skip
-        return tuple(p.to(device) for p in (made.draft, made.reference, made.target, made.mask))
+        return tuple(p.to(device) for p in made.parts)
 
     reservoir = Reservoir(fresh, 64 * config.batch, config.reuse, first=2 * config.batch)
 
@@ -214,7 +214,7 @@ def train_supervised(
         average.swap(names)
         model.eval()
         for name, batch in held_out.items():
-            last[name] = validate(pipeline, batch, prompts(len(batch.mask)), reference=reference)
+            last[name] = validate(pipeline, batch, prompts(batch.replaced), reference=reference)
         model.train()
         average.swap(names)
         if accelerator.is_main_process:
@@ -231,7 +231,7 @@ def train_supervised(
         grown = curriculum(progress, config.misalignment)
         largest = config.largest * grown
         batch = mirrored(Quadruplets(*reservoir.draw(config.batch, generator)), generator)
-        conditions, clean = encode_batch(pipeline, batch, prompts(len(batch.mask)), reference=reference)
+        conditions, clean = encode_batch(pipeline, batch, prompts(batch.replaced), reference=reference)
         if reference and float(torch.rand((), generator=generator, device=device)) < config.drop_reference:
             conditions = conditions.without_reference()
         with accelerator.autocast():

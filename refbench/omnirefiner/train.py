@@ -10,16 +10,19 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.aligner import Aligner
 from refbench.omnirefiner.config import Config, Stage, SupervisedConfig, load_config
-from refbench.omnirefiner.data import Quadruplets, lay_references, open_sampler
+from refbench.omnirefiner.data import Quadruplets, exchanged, lay_references, open_sampler
+from refbench.omnirefiner.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.sft import Prompts, train_supervised
 from refbench.omnirefiner.trainer import load_state, trainable
@@ -34,7 +37,6 @@ from refbench.omnirefiner.weights import (
     take_up_adapter,
 )
 
-INSTRUCTION = "Restore the detail inside the mask from the reference."
 VALIDATION_SEED = 20_251_119
 VALIDATION_SAMPLES = 48
 
@@ -71,19 +73,24 @@ def held_out_batches(
         batch = sampler.batch(VALIDATION_SAMPLES, levels, details=True)
         draft, reference, target = (batch[k].to(device) * 2 - 1 for k in ("draft", "reference", "target"))
         mask = batch["mask"].to(device)
-        right, wrong = (Quadruplets(draft, shown, target, mask) for shown in (reference, reference.roll(1, 0)))
+        right = Quadruplets(draft, reference, target, mask, exchanged(batch).to(mask))
+        wrong = replace(right, reference=reference.roll(1, 0))
         if laying:
-            same, other = batch["kind"] == 3, (batch["fault"] > 0) & (batch["kind"] >= 0)
-            right, wrong = (lay_references(q, same, other, aligner) for q in (right, wrong))
-        out[name] = Quadruplets(draft, right.reference, target, mask, wrong.reference)
+            right, wrong = (lay_references(q, batch["kind"] == 3, aligner) for q in (right, wrong))
+        out[name] = replace(right, shuffled=wrong.reference)
     return out
 
 
 def prompts_of(pipeline: OmniRefinerPipeline) -> Prompts:
-    """The training instruction, embedded once."""
+    """The two training instructions, embedded once."""
     with torch.no_grad():
-        states, pooled = pipeline.embed_prompts([INSTRUCTION])
-    return lambda count: (states.expand(count, -1, -1), pooled.expand(count, -1))
+        states, pooled = pipeline.embed_prompts([RESTORE, REPLACE])
+
+    def chosen(other: Tensor) -> tuple[Tensor, Tensor]:
+        which = (other > 0.5).long().to(states.device)
+        return states[which], pooled[which]
+
+    return chosen
 
 
 def _pictures(assets: Path) -> tuple[list[Any], list[Any]]:
@@ -295,7 +302,7 @@ def train_all(
     return found
 
 
-def _adapter_state(pipeline: OmniRefinerPipeline) -> dict[str, torch.Tensor]:
+def _adapter_state(pipeline: OmniRefinerPipeline) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in trainable(pipeline.transformer).items()}
 
 

@@ -20,8 +20,9 @@ ADAPTER = "default"
 def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = ADAPTER) -> None:
     """Freeze the transformer and put a LoRA adapter (peft) on attention and feed-forward of all its blocks.
 
-    A transformer with more outputs than latent numbers (a blend's gate) gets one on its last layer as well: the base
-    never saw a reference, so there the gate's part is as it was at the start.
+    A transformer with more outputs than latent numbers (a blend's gate) gets one on its last layer as well, because
+    the base never saw a reference, so that there the gate's part is as it was at the start; and one on the layer that
+    reads the prompt's pooled state, which says whether the draft is to be mended or replaced.
     """
     from peft import LoraConfig
 
@@ -31,7 +32,7 @@ def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = 
         if isinstance(module, nn.Linear) and "transformer_blocks." in path and path.endswith(LORA_TARGETS)
     ]  # fmt: skip
     if transformer.config.out_channels and transformer.config.out_channels > transformer.config.in_channels:
-        targets.append("proj_out")
+        targets += ["proj_out", "time_text_embed.text_embedder.linear_1"]
     transformer.add_adapter(
         LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=targets, init_lora_weights="gaussian"), name
     )

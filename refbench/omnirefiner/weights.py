@@ -92,6 +92,8 @@ def save_adapter(
 def take_up_adapter(transformer: Any, folder: Path, rank: int, alpha: int | None = None) -> None:
     """Put a trainable adapter on a transformer that goes on from saved half-precision weights (:func:`save_adapter`).
 
+    Layers that the file has none for start anew.
+
     Raises:
         RefbenchError: the file holds another rank, or not this transformer's layers.
     """
@@ -106,7 +108,7 @@ def take_up_adapter(transformer: Any, folder: Path, rank: int, alpha: int | None
         k.replace(f".{ADAPTER}.", "."): tuple(p.shape) for k, p in transformer.named_parameters() if p.requires_grad
     }
     found = {k: tuple(v.shape) for k, v in state.items()}
-    if found != expected:
+    if not found or not found.items() <= expected.items():
         held = next((v[0] for k, v in found.items() if k.endswith("lora_A.weight")), 0)
         raise RefbenchError(
             f"Expected an adapter of rank {rank} for this transformer at {folder / LORA_FILE}, but it has rank {held} "

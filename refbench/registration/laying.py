@@ -46,6 +46,11 @@ with one of them a prompt asks for something else than what the draft shows, so 
 A prompt that asks for repair has none of them."""
 
 
+def asks_exchange(prompt: str) -> bool:
+    """Whether a prompt asks for something else than what the draft shows, by :data:`OTHER_CONTENT`."""
+    return OTHER_CONTENT.search(prompt) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where the reference lies."""
@@ -88,7 +93,7 @@ def place(
         prompt: words of exchange in it say that the draft shows something else.
         outlines: let the outline of what the box holds have the last word (:mod:`refbench.registration.outline`).
     """
-    other = OTHER_CONTENT.search(prompt) is not None
+    other = asks_exchange(prompt)
     small, factor = reduced(draft)
     known, shrink = reduced(reference)
     marked = mask if factor == 1 else light.shrink_mask(mask, (small.shape[0], small.shape[1]))

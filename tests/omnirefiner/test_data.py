@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from refbench.omnirefiner.data import Quadruplets, Reservoir, draw, lay_references, mirrored
+from refbench.omnirefiner.data import Quadruplets, Reservoir, draw, exchanged, lay_references, mirrored
 from refbench.omnirefiner.procedural import plate
 from tests.omnirefiner import toys
 
@@ -27,7 +29,7 @@ def _batch(dim: float = 1.0) -> Quadruplets:
 
 def test_a_laid_reference_has_the_drafts_pixels_outside_and_its_light_inside_the_mask() -> None:
     batch = _batch(dim=0.6)
-    laid = lay_references(batch, torch.tensor([True, True]), torch.tensor([False, False]), None)
+    laid = lay_references(batch, torch.tensor([True, True]), None)
     outside = (batch.mask == 0).expand(-1, 3, -1, -1)
     # rounded to eight bits on the way
     assert (laid.reference - batch.draft)[outside].abs().max() <= 1 / 127.5 + 1e-6
@@ -49,10 +51,22 @@ def test_no_flow_is_followed_where_the_draft_shows_another_print() -> None:
 
     batch, same = _batch(), torch.tensor([False, False])
     aligner: object = Far()
-    other, kept = (lay_references(batch, same, torch.tensor([v, v]), aligner) for v in (True, False))  # type: ignore[arg-type]
-    plain = lay_references(batch, same, torch.tensor([True, True]), None)
-    assert torch.equal(other.reference, plain.reference)
-    assert not torch.equal(kept.reference, lay_references(batch, same, torch.tensor([False, False]), None).reference)
+    told = replace(batch, other=torch.ones(2))
+    other, kept = (lay_references(q, same, aligner) for q in (told, batch))  # type: ignore[arg-type]
+    assert torch.equal(other.reference, lay_references(told, same, None).reference)
+    assert not torch.equal(kept.reference, lay_references(batch, same, None).reference)
+
+
+def test_what_is_replaced_stays_with_its_sample() -> None:
+    batch = _batch()
+    assert batch.replaced.tolist() == [0, 0]
+    told = Quadruplets(*batch.parts[:4], torch.tensor([0.0, 1.0]))
+    assert told.rows(torch.tensor([1, 1, 0])).replaced.tolist() == [1, 1, 0]
+    assert told.first(1).replaced.tolist() == [0]
+    assert mirrored(told, torch.Generator().manual_seed(0)).replaced.tolist() == [0, 1]
+    assert lay_references(told, torch.tensor([False, False]), None).replaced.tolist() == [0, 1]
+    kinds = {"fault": torch.tensor([0, 1, 1, 1]), "kind": torch.tensor([2, 2, -1, 0])}
+    assert exchanged(kinds).tolist() == [False, True, False, True]
 
 
 def test_drawing_with_laying_lays() -> None:

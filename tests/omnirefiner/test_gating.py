@@ -7,7 +7,17 @@ import torch
 
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
 from refbench.omnirefiner.data import Quadruplets
-from refbench.omnirefiner.gating import Opening, acted, explore, gate_loss, log_likelihood, opening, patch_advantages
+from refbench.omnirefiner.gating import (
+    Opening,
+    acted,
+    drift,
+    explore,
+    gate_loss,
+    log_likelihood,
+    opening,
+    patch_advantages,
+    unguided,
+)  # fmt: skip
 from refbench.omnirefiner.grpo import gate_iteration, rewards_of
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.sampling import rollout, window_steps
@@ -151,6 +161,36 @@ def test_a_reference_that_is_the_target_teaches_gates_to_open() -> None:
     assert all(p.grad is None for p in frozen)
 
 
+def test_what_is_held_stays_with_stage_1_and_what_is_explored_moves() -> None:
+    far = {}
+    for hold in (0.0, 10.0):
+        pipeline, batch = _blend(), _batch(2)
+        torch.manual_seed(0)
+        add_lora(pipeline.transformer, 4)
+        optimiser = torch.optim.AdamW(trainable(pipeline.transformer).values(), lr=1e-2, weight_decay=0.0)
+        config = GRPOConfig(explore="gate", group=8, patch=16, kl=0.0, anchor=0.0, clip_range=0.2, hold=hold)
+        generator = torch.Generator().manual_seed(0)
+        embedded = pipeline.embed_prompts(["Fix."] * 2)
+        for _ in range(12):
+            gate_iteration(pipeline, config, SupervisedConfig(), batch, embedded, _similar, optimiser, generator)
+        conditions, _ = encode_batch(pipeline, batch, embedded, reference=True)
+        noise = torch.zeros(conditions.draft.shape)
+        with torch.no_grad():
+            now, alone = opening(pipeline, conditions, noise, 16), unguided(pipeline, conditions, noise)
+            pipeline.transformer.disable_adapters()
+            first, before = opening(pipeline, conditions, noise, 16), unguided(pipeline, conditions, noise)
+        far[hold] = (float(drift(now.change, first.change)), float(drift(alone, before)))
+        assert float((now.mean - first.mean).abs().mean()) > 0.01
+    assert max(far[10.0]) < 0.3 * min(far[0.0])
+
+
+def test_drift_is_relative_to_what_is_held() -> None:
+    held = torch.randn(2, 3, 4)
+    assert float(drift(held, held)) == 0
+    assert float(drift(1.5 * held, held)) == pytest.approx(0.25)
+    assert float(drift(0 * held, 7 * held)) == pytest.approx(1.0)
+
+
 def test_exploring_is_seeded() -> None:
     pipeline, batch = _blend(), _batch()
     conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["Fix."] * 2), reference=True)
@@ -188,6 +228,39 @@ def test_a_reward_that_sees_the_reference_is_the_target_s_where_both_are_the_sam
     assert drawn[0.0][1].abs().max() > 0
     assert "reward/reference" not in drawn[0.0][2]
     assert drawn[1.0][2]["reward/reference"] == drawn[1.0][2]["reward/perceptual"]
+
+
+def test_the_reference_counts_by_whether_the_sample_is_mended_or_replaced() -> None:
+    config = GRPOConfig(pixel_weight=0.5, reference_weight=0.5, reference_weight_replaced=2.5)
+    shares = config.reward_weights(torch.tensor([0.0, 1.0]))
+    expected = {"perceptual": [0.5, 0.25], "pixel": [0.25, 0.125], "reference": [0.25, 0.625]}
+    assert {name: share.tolist() for name, share in shares.items()} == expected
+    assert list(GRPOConfig().reward_weights(torch.tensor([1.0]))) == ["perceptual", "pixel"]
+    alike = GRPOConfig(reference_weight=0.5).reward_weights(torch.tensor([0.0, 1.0]))["reference"]
+    assert alike.tolist() == pytest.approx([0.2, 0.2])
+
+
+def test_only_what_is_replaced_is_drawn_to_the_reference() -> None:
+    pipeline, batch = _blend(), _batch(4)
+    # the draft is the answer and the reference is not
+    other = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    batch = Quadruplets(batch.target, -batch.target, batch.target, batch.mask, other)
+    conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["Fix."] * 4), reference=True)
+    with torch.no_grad():
+        found = opening(pipeline, conditions, torch.zeros(conditions.draft.shape), 16)
+    # half open, and no change, so that either way is free
+    half = Opening(0 * found.change, 0 * found.gate + 0.5, 0 * found.mean + 0.5)
+    config = GRPOConfig(
+        explore="gate", group=16, patch=16, pixel_weight=0.0, reference_weight=0.0, reference_weight_replaced=20.0,
+    )  # fmt: skip
+    actions, advantages, _ = explore(
+        pipeline, config, batch, conditions, half, _similar, torch.Generator().manual_seed(5)
+    )
+    for k in range(4):
+        used = advantages[k].abs().amax(0) > 0
+        together = torch.stack([actions[k][:, used].flatten(), advantages[k][:, used].flatten()])
+        # to open pays for the replaced, to shut for the mended
+        assert float(torch.corrcoef(together)[0, 1]) * (1 if other[k] else -1) > 0.3
 
 
 def test_an_answer_that_is_the_reference_earns_all_of_its_reward_and_not_the_target_s() -> None:

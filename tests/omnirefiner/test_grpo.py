@@ -26,8 +26,8 @@ def _iteration(config: GRPOConfig) -> tuple[dict[str, float], list[tuple[str, bo
     before = {k: p.detach().clone() for k, p in pipeline.transformer.named_parameters()}
     optimiser = torch.optim.SGD(names.values(), lr=1.0)
     facts = grpo_iteration(
-        pipeline, config, SFT, toys.quadruplets(2), pipeline.embed_prompts(["a", "b"]), _similar,
-        {"perceptual": 1.0, "pixel": 1.0}, optimiser, torch.Generator().manual_seed(0),
+        pipeline, config, SFT, toys.quadruplets(2), pipeline.embed_prompts(["a", "b"]), _similar, optimiser,
+        torch.Generator().manual_seed(0),
     )  # fmt: skip
     moved = [(k, not torch.equal(before[k], p)) for k, p in pipeline.transformer.named_parameters()]
     return facts, moved

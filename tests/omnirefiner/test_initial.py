@@ -66,3 +66,36 @@ def test_a_blends_gate_starts_open_and_stage_1_can_move_it() -> None:
     assert gate is not None
     # the reference is the answer: the gate has opened further, at every place
     assert float(gate.min()) > OPEN + 0.1
+
+
+def test_a_prompt_says_nothing_until_an_adapter_has_learned_it() -> None:
+    from refbench.omnirefiner.instructions import REPLACE, RESTORE
+    from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+    from refbench.omnirefiner.sft import encode_batch
+    from refbench.omnirefiner.trainer import add_lora, trainable
+    from tests.omnirefiner import toys
+    from tests.omnirefiner.test_training import MODEL
+
+    model = MODEL.model_copy(update={"prediction": "blend", "transformer": MODEL.transformer | {"out_channels": 128}})
+    pipeline = OmniRefinerPipeline.fresh(model, seed=0)
+    torch.nn.init.normal_(pipeline.transformer.proj_out.weight, std=0.1)
+    batch = toys.quadruplets(1)
+    pipeline.vae.fit(torch.cat([batch.draft, batch.target]))
+
+    def answers() -> tuple[torch.Tensor, torch.Tensor]:
+        mend, replace = (
+            encode_batch(pipeline, batch, pipeline.embed_prompts([x]), reference=True)[0] for x in (RESTORE, REPLACE)
+        )
+        noise = torch.zeros_like(mend.draft)
+        return pipeline.denoise(noise, mend, 1), pipeline.denoise(noise, replace, 1)
+
+    mended, replaced = answers()
+    assert torch.equal(mended, replaced)
+    add_lora(pipeline.transformer, 4)
+    reads = {k: p for k, p in trainable(pipeline.transformer).items() if "text_embedder" in k and "lora_B" in k}
+    for parameter in reads.values():
+        torch.nn.init.normal_(parameter)
+    assert len(reads) == 1
+    again, replaced = answers()
+    assert torch.equal(mended, again)
+    assert not torch.allclose(again, replaced, atol=1e-3)

@@ -123,6 +123,7 @@ def test_a_stream_gives_crops_whose_draft_is_right_outside_the_mask(assets: Path
     batch = stream(SceneQuadruplets(opened, 32, "view", None, 7), 0)(6)
     assert batch.draft.shape == batch.reference.shape == batch.target.shape == (6, 3, 32, 32)
     assert batch.mask.shape == (6, 1, 32, 32)
+    assert set(batch.replaced.tolist()) == {0.0, 1.0}
     gap = (batch.draft - batch.target).abs().mean(1, keepdim=True)
     eroded = -torch.nn.functional.max_pool2d(batch.mask, 5, 1, 2) + 1  # reduction mixes pixels across the edge
     assert (gap * eroded).max() < 0.1

@@ -46,7 +46,7 @@ def _train(pipeline: OmniRefinerPipeline, out: Path, stage: str, **changes: obje
     sampler: Any = changes.pop("sampler", None) or toys.NoiseSampler(32)
     held_out = {"near": toys.quadruplets(4, 32, 77)}
     embedded = pipeline.embed_prompts(["x"])
-    prompts = lambda n: (embedded[0].expand(n, -1, -1), embedded[1].expand(n, -1))  # noqa: E731
+    prompts = lambda other: tuple(e.expand(len(other), *e.shape[1:]) for e in embedded)  # noqa: E731
     return train_supervised(
         pipeline, SETTINGS.model_copy(update=changes), sampler, held_out, prompts, out, stage=stage, resume=resume
     )
@@ -77,7 +77,7 @@ class Fixed(toys.NoiseSampler):
     def batch(
         self, count: int, misalignment: float | torch.Tensor = 1.0, details: bool = False
     ) -> dict[str, torch.Tensor]:
-        return toys.NoiseSampler(self.size, 77).batch(count, 0.5)
+        return toys.NoiseSampler(self.size, 77).batch(count, 0.5, details)
 
 
 def test_base_training_learns_four_samples_by_heart(tmp_path: Path) -> None:
@@ -126,6 +126,13 @@ def test_stage_one_goes_on_from_its_half_precision_file_alone(tmp_path: Path) ->
     moved = {k for k, p in again.transformer.named_parameters() if not torch.equal(p, before[k])}
     assert moved
     assert moved <= set(state)
+    # what the file has nothing for starts as a new adapter does: without effect
+    fewer = {k: p for k, p in state.items() if "transformer_blocks.0" in k}
+    save_adapter(fewer, pipeline.transformer, "default", tmp_path / "fewer", {"stage": "sft"})
+    partly = _fresh()
+    take_up_adapter(partly.transformer, tmp_path / "fewer", 4)
+    for name, p in trainable(partly.transformer).items():
+        assert torch.equal(p, state[name]) if name in fewer else ("lora_A" in name or not p.any())
     with pytest.raises(RefbenchError, match=r"of rank 5 .* it has rank 4"):
         take_up_adapter(_fresh().transformer, held, 5)
 
