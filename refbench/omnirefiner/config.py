@@ -155,7 +155,7 @@ class GRPOConfig(Record):
     kl: float = 0.02
     anchor: float = 0.5
     """Weight of the supervised loss on the ground truth."""
-    hold: float = 0.0
+    drift_weight: float = 0.0
     """Exploring gates: weight of how far the adapter moves what is not explored, the change, from stage 1's, see
     :func:`refbench.omnirefiner.gating.drift`."""
     updates: int = 1

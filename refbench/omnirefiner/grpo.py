@@ -338,7 +338,7 @@ def gate_iteration(
     found = now = opening(pipeline, conditions, noise, config.patch)
     old = found.mean.detach()
     held, alone = found, found.change
-    if config.kl > 0 or config.hold > 0:
+    if config.kl > 0 or config.drift_weight > 0:
         with torch.no_grad():
             transformer.disable_adapters()
             held = opening(pipeline, conditions, noise, config.patch)
@@ -354,10 +354,10 @@ def gate_iteration(
         if update:
             now = opening(pipeline, conditions, noise, config.patch)
         loss, logged = gate_loss(now.mean, actions, old, advantages, weights, held.mean.detach(), config)
-        if config.hold > 0:
+        if config.drift_weight > 0:
             moved = drift(now.change, held.change), drift(unguided(pipeline, conditions, noise), alone)
             facts |= {"drift": float(moved[0].detach()), "drift_unguided": float(moved[1].detach())}
-            loss = loss + config.hold * (moved[0] + moved[1])
+            loss = loss + config.drift_weight * (moved[0] + moved[1])
         torch.autograd.backward(loss)
         if config.anchor > 0:
             supervised = supervised_loss(pipeline, transformer, conditions, clean, sft, generator).mean()

@@ -163,12 +163,12 @@ def test_a_reference_that_is_the_target_teaches_gates_to_open() -> None:
 
 def test_what_is_held_stays_with_stage_1_and_what_is_explored_moves() -> None:
     far = {}
-    for hold in (0.0, 10.0):
+    for weight in (0.0, 10.0):
         pipeline, batch = _blend(), _batch(2)
         torch.manual_seed(0)
         add_lora(pipeline.transformer, 4)
         optimiser = torch.optim.AdamW(trainable(pipeline.transformer).values(), lr=1e-2, weight_decay=0.0)
-        config = GRPOConfig(explore="gate", group=8, patch=16, kl=0.0, anchor=0.0, clip_range=0.2, hold=hold)
+        config = GRPOConfig(explore="gate", group=8, patch=16, kl=0.0, anchor=0.0, clip_range=0.2, drift_weight=weight)
         generator = torch.Generator().manual_seed(0)
         embedded = pipeline.embed_prompts(["Fix."] * 2)
         for _ in range(12):
@@ -179,7 +179,7 @@ def test_what_is_held_stays_with_stage_1_and_what_is_explored_moves() -> None:
             now, alone = opening(pipeline, conditions, noise, 16), unguided(pipeline, conditions, noise)
             pipeline.transformer.disable_adapters()
             first, before = opening(pipeline, conditions, noise, 16), unguided(pipeline, conditions, noise)
-        far[hold] = (float(drift(now.change, first.change)), float(drift(alone, before)))
+        far[weight] = (float(drift(now.change, first.change)), float(drift(alone, before)))
         assert float((now.mean - first.mean).abs().mean()) > 0.01
     assert max(far[10.0]) < 0.3 * min(far[0.0])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from refbench.errors import RefbenchError
 from refbench.images import load_image, save_png
@@ -45,6 +46,27 @@ def test_the_base_sees_no_reference_and_stage_one_does(scene: tuple[np.ndarray, 
     other = plate(np.random.default_rng(9), 120)
     assert np.array_equal(*(refine(draft, r, mask, variant="omnirefiner-base") for r in (reference, other)))
     assert not np.array_equal(*(refine(draft, r, mask, variant="omnirefiner-sft") for r in (reference, other)))
+
+
+def test_the_shipped_second_stage_leaves_nothing_of_what_the_prompt_asks_to_replace() -> None:
+    rng = np.random.default_rng(11)
+    mask = box_mask((40, 40, 44, 36), (120, 120))
+    pipeline = load_refiner("omnirefiner")
+    opened: dict[str, list[float]] = {"Restore the label.": [], "Replace the label with the reference's.": []}
+    for _ in range(3):
+        draft, reference = plate(rng, 120), plate(rng, 120)
+        for prompt, least in opened.items():
+            seen = pipeline.focus(draft, reference, mask, 96, reference_box=(40, 40, 44, 36), prompt=prompt)
+            conditions = pipeline.conditions(seen.draft[None], seen.reference[None], seen.mask[None], [prompt])
+            noise = pipeline.noise(conditions, torch.Generator().manual_seed(0))
+            _, gate = pipeline.denoise_gated(noise, conditions)
+            assert gate is not None
+            inside = torch.nn.functional.adaptive_max_pool2d(seen.mask[None], gate.shape[-2:]) > 0
+            least.append(float(gate[inside].min()))
+    mended, replaced = opened.values()
+    # where a gate is half open the draft's own print shines through
+    assert min(replaced) > 0.75
+    assert sum(mended) < sum(replaced) - 0.1
 
 
 def test_the_shipped_files_are_small_and_each_has_its_card() -> None:
