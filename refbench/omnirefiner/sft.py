@@ -210,11 +210,15 @@ def train_supervised(
 
     reservoir = Reservoir(fresh, 64 * config.batch, config.reuse, first=2 * config.batch)
 
+    def asked(batch: Quadruplets) -> tuple[Tensor, Tensor]:
+        # without a reference there is nothing to replace a thing by
+        return prompts(batch.replaced if reference else torch.zeros_like(batch.replaced))
+
     def check(progress: float) -> None:
         average.swap(names)
         model.eval()
         for name, batch in held_out.items():
-            last[name] = validate(pipeline, batch, prompts(batch.replaced), reference=reference)
+            last[name] = validate(pipeline, batch, asked(batch), reference=reference)
         model.train()
         average.swap(names)
         if accelerator.is_main_process:
@@ -231,7 +235,7 @@ def train_supervised(
         grown = curriculum(progress, config.misalignment)
         largest = config.largest * grown
         batch = mirrored(Quadruplets(*reservoir.draw(config.batch, generator)), generator)
-        conditions, clean = encode_batch(pipeline, batch, prompts(batch.replaced), reference=reference)
+        conditions, clean = encode_batch(pipeline, batch, asked(batch), reference=reference)
         if reference and float(torch.rand((), generator=generator, device=device)) < config.drop_reference:
             conditions = conditions.without_reference()
         with accelerator.autocast():

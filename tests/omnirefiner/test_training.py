@@ -88,6 +88,35 @@ def test_base_training_learns_four_samples_by_heart(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [50, 60]
 
 
+class Exchanged(toys.NoiseSampler):
+    """Every draft shows another print than its reference."""
+
+    def batch(
+        self, count: int, misalignment: float | torch.Tensor = 1.0, details: bool = False
+    ) -> dict[str, torch.Tensor]:
+        found = super().batch(count, misalignment, details)
+        return found | {"kind": torch.ones(count, dtype=torch.int64), "fault": torch.ones(count, dtype=torch.int64)}
+
+
+def test_a_stage_with_a_reference_is_told_what_to_replace_and_the_base_is_not(tmp_path: Path) -> None:
+    told: dict[str, list[torch.Tensor]] = {}
+    for stage in ("base", "sft"):
+        pipeline = _fresh()
+        embedded = pipeline.embed_prompts(["x"])
+
+        def prompts(other: torch.Tensor, stage: str = stage, embedded: Any = embedded) -> Any:
+            told.setdefault(stage, []).append(other)
+            return tuple(e.expand(len(other), *e.shape[1:]) for e in embedded)
+
+        settings = SETTINGS.model_copy(update={"steps": 2})
+        held_out = {"near": toys.quadruplets(2)}
+        train_supervised(pipeline, settings, Exchanged(32), held_out, prompts, tmp_path / stage, stage=stage)
+    # the last of each is validation, whose samples are all to be mended
+    assert all(other.eq(0).all() for other in told["base"])
+    assert all(other.eq(1).all() for other in told["sft"][:-1])
+    assert len(told["sft"]) == 3
+
+
 def test_stage_one_changes_only_lora_and_its_file_reloads(tmp_path: Path) -> None:
     pipeline = _fresh()
     save_base(pipeline, tmp_path, {"stage": "base"})
