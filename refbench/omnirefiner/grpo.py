@@ -342,7 +342,8 @@ def gate_iteration(
         with torch.no_grad():
             transformer.disable_adapters()
             held = opening(pipeline, conditions, noise, config.patch)
-            alone = unguided(pipeline, conditions, noise)
+            if config.drift_weight > 0:
+                alone = unguided(pipeline, conditions, noise)
             transformer.enable_adapters()
     actions, advantages, facts = explore(pipeline, config, batch, conditions, found, similarity, generator)
     weights = patch_grid(batch.mask, config.patch) * used_patches(batch.mask, config.patch)
