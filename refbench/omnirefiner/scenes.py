@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from refbench.crops import Square, crop_box, cut
 from refbench.images import Image, Mask
 from refbench.omnirefiner.aligner import Aligner, crop_map
-from refbench.omnirefiner.data import Quadruplets
+from refbench.omnirefiner.data import Quadruplets, exchanged
 from refbench.omnirefiner.focus import Laying, focus
 from refbench.omnirefiner.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
@@ -81,14 +81,14 @@ def draw_scenes(sampler: Any, count: int, levels: tuple[float, float] = (0.3, 1.
         whole = (made[name] * 255).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(whole.permute(0, 2, 3, 1).numpy())
 
+    replaced = exchanged(made)
     drafts, references, targets = pictures("draft"), pictures("reference"), pictures("target")
     masks = made["mask"][:, 0].numpy() > 0.5
     for k in range(count):
         if not masks[k].any():
             continue
         printed = int(made["kind"][k]) != 3
-        other = printed and bool(made["fault"][k]) and int(made["kind"][k]) >= 0
-        prompt = REPLACE if other else RESTORE
+        prompt = REPLACE if replaced[k] else RESTORE
         x, y, w, h = (int(v) for v in made["box"][k])
         box: Box | None = (x, y, w, h) if w > 0 and h > 0 else None
         maps = (made["target_map"][k].numpy(), made["reference_map"][k].numpy()) if printed else None

@@ -48,7 +48,7 @@ def test_the_base_sees_no_reference_and_stage_one_does(scene: tuple[np.ndarray, 
     assert not np.array_equal(*(refine(draft, r, mask, variant="omnirefiner-sft") for r in (reference, other)))
 
 
-def test_the_shipped_second_stage_leaves_nothing_of_what_the_prompt_asks_to_replace() -> None:
+def test_the_shipped_second_stage_opens_further_for_what_the_prompt_asks_to_replace() -> None:
     rng = np.random.default_rng(11)
     mask = box_mask((40, 40, 44, 36), (120, 120))
     pipeline = load_refiner("omnirefiner")
