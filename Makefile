@@ -3,24 +3,29 @@ PYTHON ?= python3
 MODEL ?= omnirefiner
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := models,face,ocr,build,learned,web,dev
+EXTRAS := models,build,learned,web,dev
+# torch's build, as uv's --torch-backend names it: cpu (no CUDA libraries), cu126, auto, ...; empty is the index's own.
+TORCH ?= $(shell cat $(VENV)/.complete 2>/dev/null)
 export HF_HUB_OFFLINE ?= 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help env eval test test-slow test-gpu test-weights test-browser lint bench wheel clean
+.PHONY: help env same-torch eval test test-slow test-gpu test-weights test-browser lint bench wheel clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
-env: $(VENV)/.complete  ## the environment in .venv, every version pinned by constraints.txt
+env: same-torch $(VENV)/.complete  ## the environment in .venv, pinned by constraints.txt (TORCH=cpu: without CUDA)
 
-# One resolve for everything: torch and torchvision must be a matching pair (constraints.txt), and
-# overrides.txt keeps the second OpenCV that rapidocr asks for out of the environment.
-$(VENV)/.complete: pyproject.toml constraints.txt overrides.txt
+same-torch:
+	@made="$$(cat $(VENV)/.complete 2>/dev/null)"; test ! -e $(VENV)/.complete || test "$$made" = '$(TORCH)' || \
+	  { echo "Expected TORCH='$$made', as $(VENV) was made, but '$(TORCH)' came; run 'make clean' first." >&2; exit 2; }
+
+# One resolve for everything: torch and torchvision must be a matching pair (constraints.txt).
+$(VENV)/.complete: pyproject.toml constraints.txt | same-torch
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "refbench needs Python 3.11 or newer; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q 'uv>=0.5'
-	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt --overrides overrides.txt -e '.[$(EXTRAS)]'
-	touch $@
+	$(BIN)/python -m pip install -q 'uv>=0.7.14'
+	$(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH),--torch-backend $(TORCH)) -c constraints.txt -e '.[$(EXTRAS)]'
+	echo '$(TORCH)' > $@
 
 eval: env  ## evaluate a model on the embedded suite (MODEL=name, by default the package's own refiner)
 	$(BIN)/refbench eval --model $(MODEL)

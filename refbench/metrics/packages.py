@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,3 +45,20 @@ def checked_file(package: str, parts: tuple[str, ...], sha256: str, how: str) ->
             f"Expected SHA-256 {sha256[:12]}... at {path}, but it is {digest.hexdigest()[:12]}...: run `{how}`."
         )
     return path
+
+
+def missing_files(package: str, files: Mapping[tuple[str, ...], str], how: str) -> str | None:
+    """None where the package has all these files, with these SHA-256, else what is wrong and the command that mends it.
+
+    Args:
+        files: parts of the path inside the package -> SHA-256.
+        how: the command that installs the package.
+    """
+    for parts, sha256 in files.items():
+        if package_file(package, *parts) is None:
+            return f"needs the model files of {package.replace('_', '-')}, which is not installed: run `{how}`"
+        try:
+            checked_file(package, parts, sha256, how)
+        except UnavailableError:
+            return f"needs other model files than those of the installed {package.replace('_', '-')}: run `{how}`"
+    return None

@@ -22,12 +22,12 @@ class TestFaces:
     @pytest.fixture(autouse=True)
     def _file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A small network with one picture in and one vector out stands in for a face network (rapidocr's turner)."""
-        wanted = ("dlib", "onnxruntime", "face_recognition_models", "rapidocr_onnxruntime")
+        wanted = ("dlib", "onnxruntime", "face_recognition_models", "rapidocr")
         specs = {module: find_spec(module) for module in wanted}  # the packages' data is used, not their code
         lacking = [module for module, spec in specs.items() if spec is None]
         if lacking:
             pytest.skip(f"{', '.join(lacking)} not installed")
-        spec = specs["rapidocr_onnxruntime"]
+        spec = specs["rapidocr"]
         assert spec is not None
         assert spec.origin is not None
         self.path = next((Path(spec.origin).parent / "models").glob("*cls*.onnx"))

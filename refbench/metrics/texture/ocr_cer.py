@@ -68,8 +68,8 @@ class CharacterErrorRate(Metric):
             definition="edit distance between the text read in the output and the right text, over the length of the "
             "right text, at most 1; without case and spaces (NFKC); the right text is the sample's own where it is "
             "known, else what is read in the target; undefined where that is empty",
-            paper="Levenshtein 1966; PP-OCRv4 (PaddleOCR): DB, arXiv 1911.08947, and SVTR-LCNet with CTC, arXiv "
-            "2206.03001",
+            paper="Levenshtein 1966; PP-OCRv6 (PaddleOCR): DB, arXiv 1911.08947, and a recogniser with CTC after "
+            "SVTR, arXiv 2205.00159",
             axis="texture_fidelity",
             region="inside",
             higher_is_better=False,
@@ -81,7 +81,7 @@ class CharacterErrorRate(Metric):
             resize_rule="detector: long side 384 px; each line straightened by perspective, 48 px tall, padded to a "
             "multiple of 80 px and at least 320",
             backend=f"{library('onnxruntime')}, {opencv()}",
-            weights="PP-OCRv4 Chinese-English detector and recogniser, ONNX files of rapidocr-onnxruntime 1.4.4",
+            weights="PP-OCRv6 small detector and recogniser, ONNX files of rapidocr 3.10",
             weights_sha256=reader.SHA256[reader.RECOGNISER],
             licence="Apache-2.0",
             categories=("text",),

@@ -1,7 +1,7 @@
-"""PP-OCRv4 on onnxruntime: where text is (DB, Liao et al. 2020, arXiv 1911.08947) and what it says (SVTR-LCNet, CTC).
+"""PP-OCRv6 on onnxruntime: where text is (DB, Liao et al. 2020, arXiv 1911.08947) and what it says (CTC).
 
-The arithmetic before and after the networks follows rapidocr-onnxruntime 1.4.4, whose model files are used; the
-package itself is not imported, because it brings a second OpenCV. DB's outward offset of a rectangle is the same
+The arithmetic before and after the networks follows rapidocr 3.10, whose model files are used; the package itself is
+not imported, since it pads a line by the company it is read in. DB's outward offset of a rectangle is the same
 rectangle grown on all sides, so that no polygon library is needed.
 """
 
@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from refbench.errors import UnavailableError
 from refbench.images import Image
 from refbench.metrics.filters import Floats
-from refbench.metrics.packages import checked_file, package_file
+from refbench.metrics.packages import checked_file, missing_files
 
 if TYPE_CHECKING:
     import onnxruntime
 
-PACKAGE = "rapidocr_onnxruntime"
-DETECTOR = ("models", "ch_PP-OCRv4_det_infer.onnx")
-RECOGNISER = ("models", "ch_PP-OCRv4_rec_infer.onnx")
-SHA256 = {
-    DETECTOR: "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
-    RECOGNISER: "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+PACKAGE = "rapidocr"
+DETECTOR = ("models", "PP-OCRv6_det_small.onnx")
+RECOGNISER = ("models", "PP-OCRv6_rec_small.onnx")
+SHA256: dict[tuple[str, ...], str] = {
+    DETECTOR: "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+    RECOGNISER: "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
 }
-FETCH = "uv pip install onnxruntime && uv pip install --no-deps rapidocr-onnxruntime==1.4.4"
+FETCH = "uv pip install 'rapidocr==3.10.*' onnxruntime"
 
 LONG_SIDE = 384
 """The detector sees crops scaled to this long side."""
@@ -44,9 +44,7 @@ def missing() -> str | None:
 
     if find_spec("onnxruntime") is None:
         return f"needs onnxruntime, which is not installed: run `{FETCH}`"
-    if package_file(PACKAGE, *DETECTOR) is None or package_file(PACKAGE, *RECOGNISER) is None:
-        return f"needs the PP-OCRv4 model files of rapidocr-onnxruntime 1.4.4, which is not installed: run `{FETCH}`"
-    return None
+    return missing_files(PACKAGE, SHA256, FETCH)
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
@@ -69,7 +67,7 @@ def _recogniser() -> tuple[onnxruntime.InferenceSession, tuple[str, ...]]:
     session = _session(checked_file(PACKAGE, RECOGNISER, SHA256[RECOGNISER], FETCH))
     listed = session.get_modelmeta().custom_metadata_map.get("character")
     if listed is None:
-        raise UnavailableError(f"The PP-OCRv4 recogniser names no characters: run `{FETCH}`.")
+        raise UnavailableError(f"The PP-OCRv6 recogniser names no characters: run `{FETCH}`.")
     return session, ("", *listed.splitlines(), " ")
 
 
