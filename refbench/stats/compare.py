@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import Field
 
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, MetricCard, Record
@@ -111,6 +112,8 @@ class Comparison(Record):
     families: dict[str, int]
     """View -> number of tests that Holm's correction counts."""
     unscored: dict[str, str]
+    withheld: dict[str, str] = Field(default_factory=dict)
+    """Axis or "mean" -> which scoring metrics were not measured, and why, so that it is not compared."""
     samples: int
     clusters: int
     seed: int
@@ -124,14 +127,19 @@ class Comparison(Record):
 
 
 def tables(
-    runs: Mapping[str, pd.DataFrame], answers: pd.DataFrame, metas: pd.DataFrame, cards: Mapping[str, MetricCard]
+    runs: Mapping[str, pd.DataFrame],
+    answers: pd.DataFrame,
+    metas: pd.DataFrame,
+    cards: Mapping[str, MetricCard],
+    unavailable: Mapping[str, str] | None = None,
 ) -> dict[str, Gains]:
     """The gains of several runs on one plan, refused unless the same metrics were measured in all.
 
     Raises:
         RefbenchError: with the metrics that some runs lack.
     """
-    found = {name: gains(scores, answers, list(metas["sample"]), cards) for name, scores in runs.items()}
+    samples = list(metas["sample"])
+    found = {name: gains(scores, answers, samples, cards, unavailable) for name, scores in runs.items()}
     everything = set().union(*(table.metrics for table in found.values())) if found else set()
     lacking = {name: sorted(everything - set(table.metrics)) for name, table in found.items()}
     if any(lacking.values()):
@@ -153,6 +161,7 @@ def compare(
     permutations: int = PERMUTATIONS,
     most: int = 10,
     views: Sequence[View] = VIEWS,
+    unavailable: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Compare two or more runs, every pair of them.
 
@@ -164,13 +173,14 @@ def compare(
         seed: of resamples and permutations.
         most: how many samples where a pair differs most are listed.
         views: which to compute; "overall" and "metric" always come together.
+        unavailable: metric -> why it could not be measured in these runs.
 
     Raises:
         RefbenchError: fewer than two runs, other samples, other metrics or other metric cards.
     """
     if len(runs) < 2:
         raise RefbenchError(f"Expected at least two runs to compare, but {len(runs)} came; name another run folder.")
-    found = tables(runs, answers, metas, cards)
+    found = tables(runs, answers, metas, cards, unavailable)
     first = next(iter(found.values()))
     sets = [one for one in _sets(metas) if one[0] in views]
     pairs = list(itertools.combinations(found, 2))
@@ -199,6 +209,7 @@ def compare(
         pairs=tuple(_pair(a, b, rows[a, b], scores[a], scores[b], first.samples, most) for a, b in pairs),
         families=families,
         unscored=scored_metrics(first, cards, np.ones(len(metas), dtype=bool))[1],
+        withheld=first.withheld,
         samples=len(metas),
         clusters=int(metas["source_id"].nunique()),
         seed=seed,
@@ -233,7 +244,7 @@ def _set(
     codes, strata = clusters(list(sources), list(categories))
     top = sums_by(codes, len(strata), (a.gain - b.gain)[inside][:, columns])
     bottom = sums_by(codes, len(strata), a.gap[inside][:, columns])
-    measures, weights = combinations(scored, cards)
+    measures, weights = combinations(scored, cards, a.withheld)
     labels = [(view, name, measure) for measure in measures]
     if view == "overall":
         weights = np.vstack([weights, 100.0 * np.eye(len(scored))])
@@ -383,4 +394,4 @@ def _words(a: str, b: str, rows: Sequence[Difference], duels: Mapping[str, Duel]
         f"Sample by sample, {a} scores higher on {duel.wins} and {b} on {duel.losses}; {duel.ties} are ties (less than "
         f"{TIE:g} point apart)."
     )
-    return "\n".join([*better, *undecided, count])
+    return "\n".join([*better, *undecided, *([count] if duel.wins + duel.ties + duel.losses else [])])

@@ -9,13 +9,15 @@ sign that makes better positive. What a missing value counts as is decided here,
 - a value better than the truth's counts as the truth's: a pasted reference is nearer to the reference than the
   ground truth is, and that must not raise an alignment above 100 (nor, where a sample's truth is no better than its
   trivial answer, above 0);
-- a metric without any row in the run was not measured there and is left out, with that reason.
+- a metric without any row in the run was not measured there and is left out, with that reason;
+- a metric that scores and could not be measured at all (what computes it is not installed) leaves its axis, and with it
+  the mean, without a number, since fewer metrics would make another number under the same name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +60,8 @@ class Gains:
     """(S, M) measured sample that lacks this metric."""
     unmeasured: dict[str, str]
     """Metric -> why it is not among `metrics`."""
+    withheld: dict[str, str] = field(default_factory=dict)
+    """Axis or "mean" -> which of its scoring metrics could not be measured, and why, so that it has no number."""
 
     def columns(self, metrics: Sequence[str]) -> list[int]:
         """Positions of these metrics."""
@@ -118,7 +122,11 @@ def same_cards(scores: pd.DataFrame, answers: pd.DataFrame) -> None:
 
 
 def gains(
-    scores: pd.DataFrame, answers: pd.DataFrame, samples: Sequence[str], cards: Mapping[str, MetricCard]
+    scores: pd.DataFrame,
+    answers: pd.DataFrame,
+    samples: Sequence[str],
+    cards: Mapping[str, MetricCard],
+    unavailable: Mapping[str, str] | None = None,
 ) -> Gains:
     """Arrange one run's scores beside the answers.
 
@@ -127,6 +135,7 @@ def gains(
         answers: rows (sample, metric, answer, value, card), answer in draft, paste, stretch, target.
         samples: the plan; S ids in order.
         cards: definitions; metrics outside are ignored.
+        unavailable: metric -> why it could not be measured in this run, as it stands after "the metric".
 
     Raises:
         RefbenchError: rows of samples outside the plan, twice the same row, NaN, other metric cards.
@@ -145,6 +154,7 @@ def gains(
     unmeasured = {name: "its truth was not measured on this suite" for name in cards if name not in known}
     if present:
         unmeasured |= {name: "not measured in this run" for name in cards if name in known - present}
+    unmeasured |= {name: why for name, why in (unavailable or {}).items() if name in cards}
     names = tuple(name for name in cards if name not in unmeasured)
     kinds = {
         kind: _table(answers[answers["answer"] == kind], plan, names)
@@ -170,7 +180,22 @@ def gains(
         counted = np.where(failed, kinds["draft"][:, m], np.where(lacks, worse, value[:, m]))
         raw[:, m] = np.where(is_defined, counted, np.nan)
         defined[:, m], filled[:, m] = is_defined, lacks
-    return Gains(tuple(plan), names, gain, gap, defined, raw, failed, filled, unmeasured)
+    return Gains(
+        tuple(plan), names, gain, gap, defined, raw, failed, filled, unmeasured, withheld(cards, unavailable or {})
+    )
+
+
+def withheld(cards: Mapping[str, MetricCard], unavailable: Mapping[str, str]) -> dict[str, str]:
+    """Axis or "mean" -> which of its scoring metrics could not be measured, and why, so that it has no number.
+
+    Args:
+        unavailable: metric -> why, as it stands after the metric's name.
+    """
+    lacking = {name: why for name, why in unavailable.items() if name in cards and cards[name].scored}
+    found = {"mean": "; ".join(f"{name} {why}" for name, why in lacking.items())}
+    for axis in AXES:
+        found[axis] = "; ".join(f"{name} {why}" for name, why in lacking.items() if cards[name].axis == axis)
+    return {axis: found[axis] for axis in (*AXES, "mean") if found[axis]}
 
 
 def _table(frame: pd.DataFrame, samples: Sequence[str], metrics: Sequence[str]) -> Floats:
@@ -223,15 +248,17 @@ def clipped(table: Gains, cards: Mapping[str, MetricCard]) -> Floats:
 def sample_scores(table: Gains, cards: Mapping[str, MetricCard]) -> Floats:
     """(S, 4) each sample's three axes and their mean, from the clipped recoveries of its scored metrics.
 
-    NaN where a sample has nothing to score on an axis; the mean is over the axes it has.
+    NaN where a sample has nothing to score on an axis, or the axis is withheld; the mean is over the axes it has, and
+    withheld with any of them.
     """
     single = clipped(table, cards)
     parts = []
     for axis in AXES:
         mine = [m for m, name in enumerate(table.metrics) if cards[name].axis == axis and cards[name].scored]
-        parts.append(_nan_mean(single[:, mine]))
+        parts.append(_nan_mean(single[:, [] if axis in table.withheld else mine]))
     axes = np.stack(parts, axis=1)
-    return np.concatenate([axes, _nan_mean(axes)[:, None]], axis=1)
+    mean = _nan_mean(axes[:, :0] if table.withheld else axes)
+    return np.concatenate([axes, mean[:, None]], axis=1)
 
 
 def _nan_mean(values: Floats) -> Floats:

@@ -175,7 +175,7 @@ def places(
     names = list(found)
     first = found[names[0]]
     scored, _ = scored_metrics(first, cards, inside)
-    measures, weights = combinations(scored, cards)
+    measures, weights = combinations(scored, cards, first.withheld)
     if measure not in measures:
         return None
     columns, count = first.columns(scored), len(scored)

@@ -9,7 +9,7 @@ reason (:func:`refbench.stats.gains.too_small` states the rule).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,6 +84,7 @@ def summarise(
     seed: int = 0,
     resamples: int = RESAMPLES,
     views: Sequence[str] = ("category", "task", "mode"),
+    unavailable: Mapping[str, str] | None = None,
 ) -> Summary:
     """Recovery of one run with intervals.
 
@@ -95,6 +96,8 @@ def summarise(
         seed: of the bootstrap; equal seeds give equal intervals.
         resamples: bootstrap resamples of whole clusters (source_id), all metrics together.
         views: columns of `metas` to break the numbers down by.
+        unavailable: metric -> why it could not be measured in this run; what lacks a scoring one has no number, see
+            :func:`refbench.stats.gains.withheld`.
 
     Raises:
         RefbenchError: scores that do not belong to the plan or to these cards, twice the same row, NaN.
@@ -103,7 +106,7 @@ def summarise(
         raise RefbenchError(
             "Expected at least one planned sample to summarise, but there is none; choose a larger --limit."
         )
-    table = gains(scores, answers, list(metas["sample"]), cards)
+    table = gains(scores, answers, list(metas["sample"]), cards, unavailable)
     sources, categories = (metas[name].astype(str).to_numpy(object) for name in ("source_id", "category"))
     one = _Sets(table, cards, sources, categories, seed, resamples)
     everything = np.ones(len(table.samples), dtype=bool)
@@ -160,8 +163,13 @@ def scored_metrics(
     return tuple(scored), why
 
 
-def combinations(scored: Sequence[str], cards: Mapping[str, MetricCard]) -> tuple[tuple[str, ...], Floats]:
+def combinations(
+    scored: Sequence[str], cards: Mapping[str, MetricCard], withheld: Container[str] = ()
+) -> tuple[tuple[str, ...], Floats]:
     """Coefficients that turn metric recoveries into axes and their mean.
+
+    Args:
+        withheld: axes that have no number.
 
     Returns:
         Names of the statistics (axes that have a scored metric, then "mean" if all three have) and
@@ -170,7 +178,7 @@ def combinations(scored: Sequence[str], cards: Mapping[str, MetricCard]) -> tupl
     names, rows = [], []
     for axis in AXES:
         mine = np.array([cards[name].axis == axis for name in scored], dtype=np.float64)
-        if mine.any():
+        if mine.any() and axis not in withheld:
             names.append(str(axis))
             rows.append(100.0 * mine / mine.sum())
     if len(rows) == len(AXES):
@@ -199,7 +207,7 @@ class _Sets:
 
     def cells(self, inside: Bools, scored: Sequence[str], name: str) -> tuple[dict[str, Cell], dict[str, MetricCell]]:
         table, columns = self.table, self.table.columns(scored)
-        names, rows = combinations(scored, self.cards)
+        names, rows = combinations(scored, self.cards, table.withheld)
         codes, strata = clusters(list(self.sources[inside]), list(self.categories[inside]))
         tops = sums_by(codes, len(strata), table.gain[inside][:, columns])
         bottoms = sums_by(codes, len(strata), table.gap[inside][:, columns])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from refbench.errors import RefbenchError
 from refbench.schema import MetricCard
 from refbench.stats.coverage import made_up_cards, made_up_suite
+from refbench.stats.gains import gains, sample_scores, withheld
 from refbench.stats.recovery import per_sample, summarise
 
 
@@ -160,6 +161,47 @@ def test_a_metric_is_not_scored_where_its_gap_is_too_small_or_cancels_out() -> N
     assert found.axes["texture_fidelity"].value == pytest.approx(50.0)
     assert found.axes["reference_alignment"].value is None
     assert found.mean.value is None  # never the mean of fewer than three axes
+
+
+def test_an_axis_that_lacks_a_metric_has_no_score() -> None:
+    """Its other metrics keep their numbers, the other axes theirs; the axis and the mean have none in any view."""
+    made = made_up_suite(np.random.default_rng(2))
+    rest = [frame[frame["metric"] != "a_face"] for frame in (made.runs[0], made.answers)]
+    whole = summarise(made.runs[0], made.answers, made.metas, made.cards, resamples=50)
+    found = summarise(*rest, made.metas, made.cards, resamples=50, unavailable={"a_face": "needs dlib: run `x`"})
+    reasons = withheld(made.cards, {"a_face": "needs dlib: run `x`"})
+    assert reasons == dict.fromkeys(("reference_alignment", "mean"), "a_face needs dlib: run `x`")
+    assert found.unscored["a_face"] == "needs dlib: run `x`"
+    for cells in ({**found.axes, "mean": found.mean}, *found.categories.values(), *found.tasks.values()):
+        assert {name for name, cell in cells.items() if cell.value is None} == {"reference_alignment", "mean"}
+    assert found.axes["texture_fidelity"] == whole.axes["texture_fidelity"]
+
+
+def test_what_is_undefined_everywhere_withholds_nothing() -> None:
+    """A suite without faces lacks no metric of faces: only what could not be measured leaves an axis unscored."""
+    made = made_up_suite(np.random.default_rng(2))
+    rest = [frame[frame["metric"] != "a_face"] for frame in (made.runs[0], made.answers)]
+    found = summarise(*rest, made.metas, made.cards, resamples=50)
+    assert found.mean.value is not None
+
+
+def test_a_metric_beside_the_score_withholds_nothing() -> None:
+    made = made_up_suite(np.random.default_rng(2))
+    cards = made.cards | {"beside": card("beside", scored=False, note="beside the score")}
+    found = summarise(
+        made.runs[0], made.answers, made.metas, cards, resamples=50, unavailable={"beside": "needs weights"}
+    )
+    assert found.mean.value is not None
+    assert withheld(cards, {"beside": "needs weights"}) == {}
+
+
+def test_samples_have_no_mean_where_an_axis_is_withheld() -> None:
+    made = made_up_suite(np.random.default_rng(2))
+    ids = list(made.metas["sample"])
+    table = gains(made.runs[0], made.answers, ids, made.cards, {"a_face": "needs dlib"})
+    found = sample_scores(table, made.cards)
+    assert np.isnan(found[:, [1, 3]]).all()
+    assert np.isfinite(found[:, 0]).any()
 
 
 def test_a_partial_metric_counts_only_where_it_is_defined() -> None:
