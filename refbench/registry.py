@@ -45,6 +45,10 @@ class Registry(Mapping[str, str]):
     def __contains__(self, name: object) -> bool:
         return name in self._all()
 
+    def is_plugin(self, name: str) -> bool:
+        """Whether another package adds this name."""
+        return name not in self._builtin and name in self._all()
+
     def __iter__(self) -> Iterator[str]:
         builtin = list(self._builtin)
         return iter(builtin + sorted(set(self._all()) - set(builtin)))

@@ -72,3 +72,5 @@ def compare(
                 right=numbers,
             )
         print(pair.words + "\n")
+    for measure, why in found.withheld.items():
+        print(f"not compared: {measure.replace('_', ' ')}: {why}")

@@ -146,10 +146,12 @@ def result(found: Result) -> None:
     data = found.to_json()
     columns = [*AXES, "mean"]
     whole = {**data["axes"], "mean": data["mean"]}
-    rows = [["all", *(interval(whole[column]) for column in columns)]]
-    rows += [
-        [name, *(interval(cells.get(column, {})) for column in columns)] for name, cells in data["categories"].items()
-    ]
+    withheld = data["withheld"]
+
+    def line(name: str, cells: Mapping[str, Any]) -> list[str]:
+        return [name, *("not scored" if column in withheld else interval(cells.get(column, {})) for column in columns)]
+
+    rows = [line("all", whole), *(line(name, cells) for name, cells in data["categories"].items())]
     failed = f", {data['failed']} failed" if data["failed"] else ""
     failed += f" ({data['refused']} of them refused)" if data["refused"] else ""
     failed += f", ${data['cost_usd']:.2f}" if data["cost_usd"] is not None else ""
@@ -157,6 +159,8 @@ def result(found: Result) -> None:
     table(title, ["", *(TITLES[column] for column in columns)], rows, right=[TITLES[column] for column in columns])
     out = console()
     out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; [95 % interval].", markup=False)
+    for axis, why in withheld.items():
+        out.print(f"no score here for {TITLES[axis]}: {why}", markup=False, soft_wrap=True)
     numbers = found.summary.numbers
     beside = _beside(found)
     for name, why in {**numbers.get("unscored", {}), **found.unavailable}.items():

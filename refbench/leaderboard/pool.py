@@ -18,6 +18,7 @@ from refbench.leaderboard.safety import list_folder
 from refbench.leaderboard.sheet import Sheet, metas_of
 from refbench.leaderboard.textsafe import SLUG, check_tree, printable
 from refbench.leaderboard.verdict import Verdict
+from refbench.runs.aggregate import scoring
 from refbench.runs.folder import RunFolder, first_fault
 from refbench.schema import MetricCard
 from refbench.stats.compare import Comparison, compare
@@ -155,6 +156,8 @@ class RunPool:
     answers: pd.DataFrame
     metas: pd.DataFrame
     cards: dict[str, MetricCard]
+    lacking: dict[str, str]
+    """Scoring metric that was not measured -> why."""
     suite: Suite
 
 
@@ -205,13 +208,15 @@ def read_runs(runs: Iterable[str | os.PathLike[str]], suite: str | os.PathLike[s
             "differ or cannot run here; "
             "run 'refbench measure' on each run."
         )
+    cards, lacking = scoring(first)
     metas = metas_of(whole)
     metas = metas[metas["sample"].isin(list(first.samples))].reset_index(drop=True)
     return RunPool(
         {name: pq.read_table(folder.scores).to_pandas() for name, folder in zip(names, folders, strict=True)},
         pq.read_table(folders[0].answers).to_pandas(),
         metas,
-        {name: here[name] for name in first.metric_cards},
+        cards,
+        lacking,
         whole,
     )
 
@@ -240,4 +245,13 @@ def compare_runs(
     if len(runs) < 2:
         raise RefbenchError(f"Expected at least two run folders to compare, but {len(runs)} came; name another.")
     pool = read_runs(runs, suite)
-    return compare(pool.scores, pool.answers, pool.metas, pool.cards, seed=seed, resamples=resamples, most=most)
+    return compare(
+        pool.scores,
+        pool.answers,
+        pool.metas,
+        pool.cards,
+        seed=seed,
+        resamples=resamples,
+        most=most,
+        unavailable=pool.lacking,
+    )

@@ -175,6 +175,11 @@ def _finished(folder: RunFolder, manifest: RunManifest) -> tuple[dict[str, Sampl
             f"Expected a summary of this version at {folder.summary}, but its fields differ; "
             "run 'refbench measure' again."
         ) from None
+    if summary.withheld:
+        raise RefbenchError(
+            f"Expected a scored run at {folder.path}, but it has no score, since {summary.withheld['mean']}; then run "
+            "'refbench measure' on it."
+        )
     return {sample: records[sample] for sample in manifest.samples}, numbers
 
 

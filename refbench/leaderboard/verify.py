@@ -73,7 +73,7 @@ def verify(
         samples: how many samples the model answers again, where it can run here.
         adapter: file, file:Class or name of the model, where the entry's is not registered. It is foreign code:
             it runs without network and cannot see the suite, but run it only if you would run it anyway.
-        metrics: the metrics an entry must have; None means all that score and can run here.
+        metrics: the metrics an entry must have; None means all that make the score.
         device: where learned metrics run.
         workers: processes that measure; needs a suite given by name or folder.
         timeout_s: longest time for one regenerated sample.
@@ -150,16 +150,18 @@ def verify(
 def _cards(entry: e.Entry, metrics: Sequence[str] | None) -> dict[str, MetricCard]:
     """The cards to recompute by: what an entry must have, compared with what it names."""
     from refbench.metrics.contract import card_hash
+    from refbench.metrics.registry import score_metrics
     from refbench.runs.api import metric_state
 
     here, unavailable = metric_state(metrics)
+    needed = score_metrics() if metrics is None else [name for name, card in here.items() if card.scored]
     for name in entry.metric_cards:
         if name in unavailable or (name not in here and metrics is None):
             raise RefusedError(
                 "unknown-metric",
                 f"Expected metrics that can run here, but '{printable(name, 40)}' cannot; verify elsewhere.",
             )
-    lacking = sorted(name for name, card in here.items() if name not in entry.metric_cards and card.scored)
+    lacking = sorted(set(needed) - set(entry.metric_cards))
     if lacking:
         raise RefusedError(
             "missing-metric",

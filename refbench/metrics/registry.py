@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from refbench.errors import RefbenchError
 from refbench.registry import Registry
 from refbench.schema import MetricCard
 
@@ -87,6 +88,18 @@ def default_metrics() -> list[str]:
     return [name for name in METRICS if not is_learned(name)]
 
 
+def score_metrics() -> list[str]:
+    """The metrics that make the score, on every installation the same, whether they can run here or not."""
+    return [name for name, card in cards_of(default_metrics()).items() if card.scored]
+
+
+def cards_of(names: Iterable[str]) -> dict[str, MetricCard]:
+    """The cards of these metrics as this installation defines them, in the registry's order, without unknown names."""
+    wanted = set(names)
+    known = [name for name in METRICS if name in wanted]
+    return {name: metric.card_once for name, metric in make_metrics(known).items()} if known else {}
+
+
 def expanded(names: Sequence[str]) -> list[str]:
     """Names with the groups "default", "learned" and "all" spelt out, each name once.
 
@@ -108,9 +121,18 @@ def make_metrics(names: Sequence[str] | None = None, device: str = "cpu") -> dic
     """Instances by name, in the order asked for (all of them when `names` is None).
 
     Raises:
-        RefbenchError: an unknown name, with the nearest known ones.
+        RefbenchError: an unknown name, with the nearest known ones, or a metric of another package that would score.
     """
-    return {name: METRICS.load(name)(device) for name in (METRICS if names is None else expanded(names))}
+    made: dict[str, Metric] = {}
+    for name in METRICS if names is None else expanded(names):
+        made[name] = METRICS.load(name)(device)
+        if METRICS.is_plugin(name) and made[name].card_once.scored:
+            raise RefbenchError(
+                f"Expected the metric '{name}' of another package to stand beside the score, which is made of the same "
+                "metrics on every installation, but its card says scored; set scored=False there and say why in its "
+                "note."
+            )
+    return made
 
 
 def list_cards() -> list[tuple[MetricCard, str | None]]:

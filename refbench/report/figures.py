@@ -70,7 +70,7 @@ def make_figures(
         audit: audit.csv of `refbench audit --out`.
 
     Raises:
-        RefbenchError: wrong input; or a kind that was asked for by name cannot be drawn.
+        RefbenchError: wrong input; a run without a score; or a kind that was asked for by name cannot be drawn.
     """
     look = style_named(style)
     unknown = [kind for kind in only or () if kind not in KINDS]
@@ -82,6 +82,7 @@ def make_figures(
     # Wrong input is told before the first figure is drawn, not after a minute of drawing.
     for name in [*([focus] if focus else []), *(contestants or ()), *(stages or {}).values()]:
         study.run(name)
+    _refuse_unscored(study)
     folder = Path(out)
     makers = _makers(study, style, focus, samples, contestants, stages, logs, curves, audit)
     files: list[Path] = []
@@ -103,6 +104,15 @@ def make_figures(
                 raise RefbenchError(str(reason)) from None
             skipped[kind] = str(reason)
     return Written(folder, tuple(files), skipped)
+
+
+def _refuse_unscored(study: Study) -> None:
+    for run in study.runs:
+        if run.withheld:
+            raise RefbenchError(
+                f"Expected scored runs to draw, but {run.name} has no score, since {run.withheld['mean']}; "
+                f"then run 'refbench measure {run.folder.path}'."
+            )
 
 
 class Skip(RefbenchError):

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.runs.aggregate import read_summary
+from refbench.runs.aggregate import read_summary, scoring
 from refbench.runs.folder import RunFolder
 from refbench.schema import AXES, MetricCard, RunManifest, SampleMeta, SampleRecord
-from refbench.stats.gains import clipped, gains, sample_scores
+from refbench.stats.gains import clipped, gains, sample_scores, withheld
 from refbench.stats.recovery import Summary, summarise
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Run:
     scores: pd.DataFrame
     """Long form: sample, task, metric, axis, region, value, higher_is_better, card."""
     summary: Summary
+    withheld: Mapping[str, str]
+    """Axis or "mean" -> why it has no number for want of a scoring metric."""
     recoveries: pd.DataFrame
     """Sample id (index) x metric: recovery clipped to [-100, 100], NaN where a sample has no gap; failed ones
     as the draft."""
@@ -126,7 +128,7 @@ def open_study(
     Args:
         folders: run folders, at least one.
         suite: the suite of the runs; None loads the one that the first manifest names.
-        cards: metric definitions; None takes those of this installation.
+        cards: metric definitions; None takes those of this installation, and withholds what lacks a scoring metric.
         resamples: of the bootstrap behind the intervals of runs whose summary is missing or outdated.
 
     Raises:
@@ -155,24 +157,18 @@ def open_study(
             f"Expected samples of suite '{suite.name}' in {opened[0].path}, but '{unknown[0]}' is not in it."
         )
     planned = {sample: metas[sample] for sample in first.samples}
+    lacking: list[dict[str, str]] = [{} for _ in manifests]
     if cards is None:
-        cards = metric_cards(first.metric_cards)
-    answers = _table(opened[0].answers, opened[0].path)
+        found = [scoring(manifest) for manifest in manifests]
+        cards = {name: card for its_cards, _ in found for name, card in its_cards.items()}
+        lacking = [why for _, why in found]
+    answers = _answers(opened)
     names = _names([m.card.name for m in manifests], [f.path for f in opened])
     runs = tuple(
-        _run(name, folder, manifest, planned, answers, cards, resamples)
-        for name, folder, manifest in zip(names, opened, manifests, strict=True)
+        _run(name, folder, manifest, planned, answers, cards, why, resamples)
+        for name, folder, manifest, why in zip(names, opened, manifests, lacking, strict=True)
     )
     return Study(suite, planned, runs, answers, cards)
-
-
-def metric_cards(names: Iterable[str]) -> dict[str, MetricCard]:
-    """The cards of these metrics as this installation defines them, in the registry's order."""
-    from refbench.metrics.registry import METRICS, make_metrics
-
-    wanted = set(names)
-    known = [name for name in METRICS if name in wanted]
-    return {name: metric.card_once for name, metric in make_metrics(known).items()} if known else {}
 
 
 def _names(cards: Sequence[str], paths: Sequence[Path]) -> list[str]:
@@ -221,6 +217,14 @@ def _table(path: Path, run: Path) -> pd.DataFrame:
         ) from None
 
 
+def _answers(folders: Sequence[RunFolder]) -> pd.DataFrame:
+    """The answers of all runs, each metric's once: runs may have been measured with different metrics."""
+    import pandas as pd
+
+    found = pd.concat([_table(folder.answers, folder.path) for folder in folders], ignore_index=True)
+    return found.drop_duplicates(["sample", "metric", "answer"], ignore_index=True)
+
+
 def _run(
     name: str,
     folder: RunFolder,
@@ -228,21 +232,24 @@ def _run(
     planned: Mapping[str, SampleMeta],
     answers: pd.DataFrame,
     cards: Mapping[str, MetricCard],
+    unavailable: Mapping[str, str],
     resamples: int,
 ) -> Run:
     import pandas as pd
 
     scores = _table(folder.scores, folder.path)
     scores = scores[scores["sample"].isin(list(planned)) & scores["metric"].isin(list(cards))]
-    table = gains(scores, answers, list(planned), cards)
+    table = gains(scores, answers, list(planned), cards, unavailable)
     stored = read_summary(folder)
     if stored is not None:
         summary = Summary.model_validate(stored.numbers)
     else:
-        summary = summarise(scores, answers, meta_table(planned.values()), cards, resamples=resamples)
+        metas = meta_table(planned.values())
+        summary = summarise(scores, answers, metas, cards, resamples=resamples, unavailable=unavailable)
     samples = pd.DataFrame(sample_scores(table, cards), index=list(planned), columns=[*AXES, "mean"])
     recoveries = pd.DataFrame(clipped(table, cards), index=list(planned), columns=list(table.metrics))
-    return Run(name, folder, manifest, folder.read_records(manifest.samples), scores, summary, recoveries, samples)
+    records, lacking = folder.read_records(manifest.samples), withheld(cards, unavailable)
+    return Run(name, folder, manifest, records, scores, summary, lacking, recoveries, samples)
 
 
 def meta_table(metas: Iterable[SampleMeta]) -> pd.DataFrame:

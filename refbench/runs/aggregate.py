@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from refbench import __version__
 from refbench.errors import RefbenchError
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
 
 
+NOT_MEASURED = "was not measured in this run: run `refbench measure` on it without --metrics"
+"""Why a scoring metric has no values that nothing kept from being measured."""
+
+
 class RunSummary(Record):
     """Content of ``summary.json``."""
 
@@ -34,13 +37,16 @@ class RunSummary(Record):
     """SHA-256 of the tables that the numbers come from, and refbench's version; others make the summary outdated."""
     numbers: dict[str, Any]
     """A refbench.stats.recovery.Summary."""
+    withheld: dict[str, str] = Field(default_factory=dict)
+    """Axis or "mean" -> which scoring metrics could not be measured, and why, so that it has no number."""
     refused: int = 0
     """How many of the failed samples a safety filter declined."""
     cost_usd: float | None = None
     """Sum of the prices that the samples' records name; None where none does."""
 
     def to_json(self, run: str) -> dict[str, Any]:
-        """The result as ``refbench eval --json`` prints it. Values are recovery points, null where nothing is scored.
+        """The result as ``refbench eval --json`` prints it. Values are recovery points, null where nothing is scored;
+        `withheld` says why an axis or the mean is null for want of a scoring metric.
 
         Args:
             run: where the run folder is.
@@ -52,6 +58,7 @@ class RunSummary(Record):
             "model": self.model,
             "axes": self.numbers["axes"],
             "mean": self.numbers["mean"],
+            "withheld": self.withheld,
             "categories": self.numbers["categories"],
             "samples": self.numbers["samples"],
             "failed": self.numbers["failed"],
@@ -72,15 +79,27 @@ def read_summary(folder: RunFolder) -> RunSummary | None:
     return summary if summary.inputs == _inputs(folder) else None
 
 
-def aggregate(
-    folder: RunFolder, suite: Suite, manifest: RunManifest, cards: Mapping[str, MetricCard], *, resamples: int = 2000
-) -> RunSummary:
+def scoring(manifest: RunManifest) -> tuple[dict[str, MetricCard], dict[str, str]]:
+    """What a run's numbers are made of, the same on every installation.
+
+    Returns:
+        The cards of the metrics that make the score and of the others that were measured, and for each of the former
+        that was not measured, why: the axis it belongs to, and the mean, have no number without it.
+    """
+    from refbench.metrics.registry import cards_of, score_metrics
+
+    needed = score_metrics()
+    lacking = {name: NOT_MEASURED for name in needed if name not in manifest.metric_cards}
+    return cards_of([*needed, *manifest.metric_cards, *manifest.unavailable]), {**lacking, **manifest.unavailable}
+
+
+def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resamples: int = 2000) -> RunSummary:
     """Compute and write the summary of a measured run; one that is up to date is returned as it is.
 
     Args:
         folder: with ``scores.parquet`` and ``answers.parquet``.
         suite: for the metadata of the samples; no pixel is decoded.
-        cards: of the metrics in the tables.
+        manifest: names the metrics that were measured, and those that could not be.
         resamples: of the bootstrap, seeded with the run's seed.
 
     Raises:
@@ -88,6 +107,7 @@ def aggregate(
     """
     import pandas as pd
 
+    from refbench.stats.gains import withheld
     from refbench.stats.recovery import summarise
 
     found = read_summary(folder)
@@ -101,7 +121,8 @@ def aggregate(
         [[getattr(meta, name) for name in fields] for meta in suite.metas if meta.id in planned],
         columns=["sample", *fields[1:]],
     )
-    numbers: Summary = summarise(scores, answers, metas, dict(cards), seed=0, resamples=resamples)
+    cards, lacking = scoring(manifest)
+    numbers: Summary = summarise(scores, answers, metas, cards, seed=0, resamples=resamples, unavailable=lacking)
     summary = RunSummary(
         suite=manifest.suite,
         suite_version=manifest.suite_version,
@@ -109,6 +130,7 @@ def aggregate(
         model=manifest.card.name,
         inputs=_inputs(folder),
         numbers=numbers.model_dump(mode="json"),
+        withheld=withheld(cards, lacking),
         refused=refused,
         cost_usd=cost,
     )

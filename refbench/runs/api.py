@@ -459,5 +459,5 @@ def _score(
         folder.write_manifest(manifest)
     fresh |= read_summary(folder) is None
     rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=environment.cache_folder())
-    summary = aggregate(folder, suite, manifest, cards)
+    summary = aggregate(folder, suite, manifest)
     return _result(folder, manifest, summary, fresh=fresh or new, suite_level=rows)

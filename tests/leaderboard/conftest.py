@@ -27,6 +27,12 @@ class World:
     archive: Path
 
 
+def few_metrics(patch: pytest.MonkeyPatch) -> None:
+    """Let the tests' few metrics make the score."""
+    scored = [name for name in METRICS if name != "psnr"]
+    patch.setattr("refbench.metrics.registry.score_metrics", lambda: scored)
+
+
 def make_run(folder: Path, model: str, spec: str) -> Path:
     """Generate and measure a run with the tests' few metrics."""
     from refbench.runs.api import generate_only, score
@@ -45,9 +51,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("refbench.runs.health.doctor_result", lambda *_: {})
+        few_metrics(patch)
         spec = str(write_tiny(root / "tiny"))
         run = make_run(root / "run", "sharpen", spec)
-    entry = submit(run, root / "entries", submitter="The testers", archive=True)
+        entry = submit(run, root / "entries", submitter="The testers", archive=True)
     return World(load_suite(spec), spec, run, entry, root / "entries" / "sharpen-outputs.zip")
 
 
@@ -77,6 +84,7 @@ def _nothing_escapes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     here = home / "work" / "deep"
     here.mkdir(parents=True)
     monkeypatch.chdir(here)
+    few_metrics(monkeypatch)
     yield
     assert (home / "precious.txt").read_text() == "mine"
     left = [path for path in home.rglob("*") if path.is_file() and path.name != "precious.txt"]
@@ -93,6 +101,7 @@ def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("board")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("refbench.runs.health.doctor_result", lambda *_: {})
+        few_metrics(patch)
         for model in ("sharpen", "identity", "reference-paste"):
             run = world.run if model == "sharpen" else make_run(root / "runs" / model, model, world.spec)
             verdict = add(root / "board", run, submitter="tests", samples=0, metrics=METRICS)

@@ -10,7 +10,7 @@ import pytest
 
 from refbench.cli.main import main
 
-from .conftest import World
+from .conftest import METRICS, World
 
 
 @pytest.fixture
@@ -55,9 +55,11 @@ def test_submit_packs_and_says_what_is_next(
 
 
 def test_verify_ends_with_two_and_the_findings_name(
-    entry: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    entry: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tests' entry has five metrics only, and the command asks for all that score."""
+    """The tests' entry lacks a metric that scores, and is refused also where that metric cannot run."""
+    monkeypatch.setattr("refbench.metrics.registry.score_metrics", lambda: [*METRICS, "ocr_cer"])
+    monkeypatch.setattr("refbench.metrics.texture.reader.PACKAGE", "no_such_package")
     comment = tmp_path / "comment.md"
     arguments = ["verify", str(entry), "--suite", world.spec, "--sample", "0"]
     assert main([*arguments, "--comment", str(comment), "--out", str(tmp_path)]) == 2

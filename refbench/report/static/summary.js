@@ -9,8 +9,9 @@ function bar(cell, colour) {
     el("b", { style: { left: at(low) + "%", width: Math.max(at(high) - at(low), 0.8) + "%", "--ink": colour } }),
     el("u", { style: { left: at(cell[0]) + "%", "--ink": colour } }));
 }
-function resultCell(cell, colour, best) {
-  return el("td", { class: "number" + (best ? " best" : ""), title: cell ? "95 % interval " + interval(cell) : "not scored" },
+function resultCell(cell, colour, best, why) {
+  const title = cell ? "95 % interval " + interval(cell) : "not scored" + (why ? ": " + why : "");
+  return el("td", { class: "number" + (best ? " best" : ""), title },
     el("span", {}, cell ? points(cell[0], 1) : "–"),
     el("small", {}, cell && cell[1] !== null ? `[${points(cell[1], 1)}, ${points(cell[2], 1)}]` : ""),
     bar(cell, colour));
@@ -26,7 +27,7 @@ function drawSummary() {
     const run = DATA.runs[index];
     return el("tr", {},
       el("th", { scope: "row", title: run.about }, dot(index), run.name),
-      [3, 0, 1, 2].map((k) => resultCell(run.axes[k], run.colour, DATA.runs.length > 1 && run.axes[k] && run.axes[k][0] === best[k])),
+      [3, 0, 1, 2].map((k) => resultCell(run.axes[k], run.colour, DATA.runs.length > 1 && run.axes[k] && run.axes[k][0] === best[k], run.withheld[k])),
       el("td", { class: "number" + (run.failed ? " bad" : "") }, `${run.failed} / ${run.samples}`),
       el("td", { class: "number" }, run.seconds === null ? "–" : Number(run.seconds.toPrecision(2)).toString()));
   });
@@ -40,6 +41,7 @@ function drawSummary() {
     el("div", { class: "scroll" }, el("table", { class: "results" },
       el("thead", {}, head), el("tbody", {}, rows))),
     el("p", { class: "caption" }, "Recovery: 0 is the trivial answer, 100 the ground truth; 95 % intervals in brackets."),
+    ...DATA.runs.filter((run) => run.withheld[3]).map((run) => el("p", { class: "caption" }, `${run.name} has no score: ${run.withheld[3]}`)),
     byCategory);
   $("about").textContent = `Suite ${DATA.suite.name} ${DATA.suite.version} (${DATA.suite.hash.slice(0, 12)}), ` +
     `${DATA.samples.length} samples, ${DATA.runs.length} run${DATA.runs.length === 1 ? "" : "s"}.`;
