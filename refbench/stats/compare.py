@@ -243,7 +243,7 @@ def _set(
     sources, categories = (metas[key].astype(str).to_numpy(object)[inside] for key in ("source_id", "category"))
     codes, strata = clusters(list(sources), list(categories))
     top = sums_by(codes, len(strata), (a.gain - b.gain)[inside][:, columns])
-    bottom = sums_by(codes, len(strata), a.gap[inside][:, columns])
+    bottom = sums_by(codes, len(strata), a.room[inside][:, columns])
     measures, weights = combinations(scored, cards, a.withheld)
     labels = [(view, name, measure) for measure in measures]
     if view == "overall":

@@ -1,14 +1,15 @@
-"""Long-form scores to arrays: how far each sample got (gain) and how far it could get (gap), by metric.
+"""Long-form scores to arrays: how far each sample got (gain) and how far it could get (room), by metric.
 
-A recovery is ``100 * sum(gain) / sum(gap)``: gain = value - trivial, gap = truth - trivial, both with the
-sign that makes better positive. What a missing value counts as is decided here, once:
+A recovery is ``100 * sum(gain) / sum(room)``: gain = value - trivial, room = gap = truth - trivial, with the
+sign that makes better positive. What does not count as it was measured is decided here, once:
 
 - a sample with no row at all *failed*: every metric takes the draft's value;
 - a sample that was measured but lacks a metric that its truth has (say, no face was found in the output)
   takes the draft's value or the trivial answer's, whichever is worse, so that nothing missing raises a score;
 - a value better than the truth's counts as the truth's: a pasted reference is nearer to the reference than the
-  ground truth is, and that must not raise an alignment above 100 (nor, where a sample's truth is no better than its
-  trivial answer, above 0);
+  ground truth is, and that must not raise an alignment above 100;
+- a sample whose truth is no better than its trivial answer (gap <= 0) has no room: nothing can be gained there, and
+  what is lost counts from the truth. So no gain exceeds its room, and no set of samples scores above 100;
 - a metric without any row in the run was not measured there and is left out, with that reason;
 - a metric that scores and could not be measured at all (what computes it is not installed) leaves its axis, and with it
   the mean, without a number, since fewer metrics would make another number under the same name.
@@ -47,7 +48,7 @@ class Gains:
     samples: tuple[str, ...]
     metrics: tuple[str, ...]
     gain: Floats
-    """(S, M) value - trivial, better is positive."""
+    """(S, M) value - trivial, better is positive; at most `room`."""
     gap: Floats
     """(S, M) truth - trivial, better is positive."""
     defined: Bools
@@ -62,6 +63,11 @@ class Gains:
     """Metric -> why it is not among `metrics`."""
     withheld: dict[str, str] = field(default_factory=dict)
     """Axis or "mean" -> which of its scoring metrics could not be measured, and why, so that it has no number."""
+
+    @property
+    def room(self) -> Floats:
+        """(S, M) what the gains are divided by: the gap, 0 where the truth is no better than the trivial answer."""
+        return np.maximum(self.gap, 0.0)
 
     def columns(self, metrics: Sequence[str]) -> list[int]:
         """Positions of these metrics."""
@@ -175,7 +181,7 @@ def gains(
         of_draft = sign * (draft - trivial)
         got = np.where(failed, of_draft, np.where(lacks, np.minimum(of_draft, 0.0), sign * (own - trivial)))
         gap[:, m] = np.where(is_defined, sign * (truth - trivial), 0.0)
-        gain[:, m] = np.where(is_defined, np.minimum(got, np.maximum(gap[:, m], 0.0)), 0.0)
+        gain[:, m] = np.where(is_defined, np.minimum(got - np.minimum(gap[:, m], 0.0), np.maximum(gap[:, m], 0.0)), 0.0)
         worse = np.where(of_draft <= 0, kinds["draft"][:, m], kinds[card.trivial][:, m])
         counted = np.where(failed, kinds["draft"][:, m], np.where(lacks, worse, value[:, m]))
         raw[:, m] = np.where(is_defined, counted, np.nan)

@@ -182,7 +182,7 @@ def places(
     sources, categories = (metas[key].astype(str).to_numpy(object)[inside] for key in ("source_id", "category"))
     codes, strata = clusters(list(sources), list(categories))
     tops = [sums_by(codes, len(strata), found[name].gain[inside][:, columns]) for name in names]
-    bottom = sums_by(codes, len(strata), first.gap[inside][:, columns])
+    bottom = sums_by(codes, len(strata), first.room[inside][:, columns])
     pairs = list(itertools.combinations(range(len(names)), 2))
     rows = np.zeros((len(names) + len(pairs), count * len(names)))
     for i in range(len(names)):

@@ -1,6 +1,6 @@
 """Recovery scores: 0 is a trivial answer, 100 the ground truth, with clustered 95 % intervals.
 
-Per metric and set of samples, recovery is a ratio of sums, improvement over gap, never a mean of
+Per metric and set of samples, recovery is a ratio of sums, gain over room, never a mean of
 ratios, so that samples with a tiny gap cannot blow it up. An axis is the mean of the recoveries of its
 scored metrics, the score the mean of the three axes. Which answer is trivial stands on the metric's
 card; where a set's gap is too small to divide by, the metric is not scored there and listed with the
@@ -210,7 +210,7 @@ class _Sets:
         names, rows = combinations(scored, self.cards, table.withheld)
         codes, strata = clusters(list(self.sources[inside]), list(self.categories[inside]))
         tops = sums_by(codes, len(strata), table.gain[inside][:, columns])
-        bottoms = sums_by(codes, len(strata), table.gap[inside][:, columns])
+        bottoms = sums_by(codes, len(strata), table.room[inside][:, columns])
         single = 100.0 * np.eye(len(scored)) if name == "all" else np.zeros((0, len(scored)))
         found = estimate(
             tops,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refbench.errors import RefbenchError
-from refbench.schema import MetricCard
+from refbench.schema import AXES, MetricCard
 from refbench.stats.coverage import made_up_cards, made_up_suite
 from refbench.stats.gains import gains, sample_scores, withheld
 from refbench.stats.recovery import per_sample, summarise
@@ -83,12 +83,35 @@ def test_nothing_scores_above_the_truth_so_a_pasted_reference_cannot_buy_alignme
     pasted = summarise(
         frame({(s, "m"): 1.0 for s in samples}), answers(draft=draft, target=truth), metas(samples), cards
     )
-    # gains 0.4, 0.2 and 0 over gaps 0.4 + 0.2 - 0.1; without the rule it would be 100 * 2.1 / 0.5 = 420
-    assert pasted.metrics["m"].value == pytest.approx(100 * 0.6 / 0.5)
+    # gains 0.4, 0.2 and 0 over room 0.4, 0.2 and 0; without the rule it would be 100 * 2.1 / 0.6 = 350
+    assert pasted.metrics["m"].value == pytest.approx(100.0)
     same = summarise(frame(draft), answers(draft=draft, target=truth), metas(samples), cards)
     assert same.metrics["m"].value == pytest.approx(0.0)
     exact = summarise(frame(truth), answers(draft=draft, target=truth), metas(samples), cards)
     assert exact.metrics["m"].value == pytest.approx(100.0)
+
+
+def test_no_set_exceeds_what_its_samples_may() -> None:
+    """The best of all answers on samples of which some have a truth that is worse than the draft."""
+    rng = np.random.default_rng(0)
+    cards = {f"m{i}": card(f"m{i}", axis=axis) for i, axis in enumerate(AXES)}
+    plan = pd.concat([metas([f"{c}{i}" for i in range(12)], c) for c in ("text", "face")], ignore_index=True)
+    grid = [(s, m) for s in plan["sample"] for m in cards]
+    draft, truth = dict.fromkeys(grid, 0.0), {key: float(rng.normal(0.5, 0.4)) for key in grid}
+    assert min(truth.values()) < 0
+    given_answers = answers(draft=draft, paste=draft, stretch=draft, target=truth)
+    for value, expected in ((9.0, 100.0), (0.0, 0.0)):
+        found = summarise(frame(dict.fromkeys(grid, value)), given_answers, plan, cards, resamples=20)
+        views = (found.axes, found.tasks["text-refine"], *found.categories.values(), *found.modes.values())
+        for cells in (*views, {"mean": found.mean}):
+            assert [cell.value for cell in cells.values()] == pytest.approx([expected] * len(cells))
+    exact = summarise(frame(truth), given_answers, plan, cards, resamples=20)
+    assert exact.mean.value == exact.categories["face"]["mean"].value == pytest.approx(100.0)
+    run = frame({key: float(rng.normal(0.5, 0.6)) for key in grid})
+    mixed = summarise(run, given_answers, plan, cards, resamples=20)
+    for axis in AXES:
+        parts = [cells[axis].value for cells in mixed.categories.values()]
+        assert min(parts) <= mixed.axes[axis].value <= max(parts) <= 100.0
 
 
 def test_psnr_enters_as_root_mean_squared_error_and_may_be_infinite() -> None:
