@@ -17,10 +17,18 @@ from refbench.images import Image, Mask
 Box: TypeAlias = tuple[int, int, int, int]
 Category: TypeAlias = Literal["text", "logo", "pattern", "face", "object"]
 Mode: TypeAlias = Literal["refine", "replace"]
-Axis: TypeAlias = Literal["texture_fidelity", "reference_alignment", "local_consistency"]
+Axis: TypeAlias = Literal[
+    "texture_fidelity", "reference_alignment", "local_consistency", "pixel_fidelity", "diagnostics"
+]
 Region: TypeAlias = Literal["inside", "outside", "seam", "full"]
 
 AXES: tuple[Axis, ...] = ("texture_fidelity", "reference_alignment", "local_consistency")
+"""The axes of the score."""
+PIXEL: Axis = "pixel_fidelity"
+"""The column beside the score, for comparison with tables that count every pixel at its place."""
+SCORE_VERSION = 2
+"""Version of the score: which metrics make an axis, their zeros, and how samples, axes and sets are put together.
+Numbers of two versions never meet in one table."""
 
 
 class Record(BaseModel):
@@ -190,8 +198,12 @@ class MetricCard(Record):
     licence: str = "Apache-2.0"
     categories: tuple[Category, ...] | None = None
     """Sample categories it is defined for; None means all."""
-    trivial: Literal["draft", "paste", "stretch"] = "draft"
-    """The trivial answer, 0 in its recovery: the draft, the reference pasted into the mask or stretched over all."""
+    trivial: Literal["draft", "paste", "stretch", "blend"] = "draft"
+    """The trivial answer, 0 in its recovery: the draft, the reference pasted into the mask or stretched over all, or
+    the mean of draft and paste."""
+    unit: float | None = None
+    """A typical gap between trivial answer and truth, in the metric's own (recovery's) values: the mean over the varied
+    validation suite. A sample's gain is divided by its own gap or by this, whichever is larger; None has its own gap."""
     recovery_of: Literal["value", "root_mse"] = "value"
     """What the recovery is computed from: the value, or for PSNR the root mean squared error 10^(-PSNR/20)."""
     scored: bool = True

@@ -4,6 +4,7 @@
 - ``paste``: the reference (its box, where one is drawn) resized to the mask's box and pasted hard into the mask, which
   is also what the contestant `reference-paste` gives;
 - ``stretch``: the whole reference resized over the whole frame;
+- ``blend``: the mean of draft and paste, a double exposure;
 - ``target``: the truth.
 """
 
@@ -16,8 +17,8 @@ import numpy as np
 from refbench.images import Image, Mask, mask_box, resize
 from refbench.schema import Box, Truth
 
-Answer: TypeAlias = Literal["draft", "paste", "stretch", "target"]
-ANSWERS: tuple[Answer, ...] = ("draft", "paste", "stretch", "target")
+Answer: TypeAlias = Literal["draft", "paste", "stretch", "blend", "target"]
+ANSWERS: tuple[Answer, ...] = ("draft", "paste", "stretch", "blend", "target")
 
 
 def reference_content(reference: Image, reference_box: Box | None) -> Image:
@@ -67,6 +68,7 @@ def has_answer(truth: Truth, answer: Answer) -> bool:
         "draft": (truth.draft,),
         "stretch": (truth.reference,),
         "paste": (truth.reference, truth.mask),
+        "blend": (truth.draft, truth.reference, truth.mask),
     }
     return all(part is not None for part in needed[answer])
 
@@ -82,7 +84,11 @@ def answer_image(truth: Truth, answer: Answer) -> Image:
     if answer == "stretch":
         return stretch_reference(base, truth.reference)
     assert truth.mask is not None
-    return paste_reference(base, truth.reference, truth.mask, truth.reference_box)
+    paste = paste_reference(base, truth.reference, truth.mask, truth.reference_box)
+    if answer == "paste":
+        return paste
+    mixed: Image = ((base.astype(np.uint16) + paste + 1) // 2).astype(np.uint8)
+    return mixed
 
 
 def trivial_answers(truth: Truth) -> dict[Answer, Image]:

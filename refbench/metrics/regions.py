@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench.images import Image, Mask, mask_box
-from refbench.schema import Box
+from refbench.schema import Box, Truth
 
 Kind = TypeVar("Kind", bound=np.generic)
 
@@ -73,6 +73,18 @@ def cut(image: NDArray[Kind], box: Box) -> NDArray[Kind]:
     """The part of an image or a mask in a box, a view without copy."""
     x, y, width, height = box
     return image[y : y + height, x : x + width]
+
+
+def reference_crop(truth: Truth) -> Image:
+    """The reference where the detail is: its box with 16 px margin, squared in the frame; all of it without a box."""
+    reference = truth.reference
+    assert reference is not None
+    if truth.reference_box is None:
+        return reference
+    x, y, width, height = truth.reference_box
+    left, top = max(x - MARGIN, 0), max(y - MARGIN, 0)
+    right, bottom = min(x + width + MARGIN, reference.shape[1]), min(y + height + MARGIN, reference.shape[0])
+    return cut(reference, square_box((left, top, right - left, bottom - top), reference.shape[:2]))
 
 
 def composite(inside: Image, outside: Image, mask: Mask) -> Image:

@@ -13,6 +13,29 @@ if TYPE_CHECKING:
     from refbench.metrics.contract import Metric
 
 _TEXTURE = {
+    "squeeze_pooled": "squeeze_pooled:SqueezePooled",
+    "squeeze_match": "squeeze_match:SqueezeMatch",
+    "ocr_cer": "ocr_cer:CharacterErrorRate",
+    "squeeze": "squeeze:Squeeze",
+    "spectrum": "spectrum:Spectrum",
+}
+_ALIGNMENT = {
+    "contextual": "contextual:Contextual",
+    "keypoint_gain": "keypoint_gain:KeypointGain",
+    "face_id": "face_id:FaceIdentity",
+    "embed": "embed:Embedding",
+    "palette": "palette:Palette",
+}
+_CONSISTENCY = {
+    "seam": "seam:Seam",
+    "illumination": "illumination:Illumination",
+    "sharpness": "sharpness:Sharpness",
+    "ghosting": "ghosting:Ghosting",
+    "background_ssim": "background:BackgroundSSIM",
+    "background_exact": "background:BackgroundExact",
+    "background_mse": "background:BackgroundMSE",
+}
+_PIXEL = {
     "psnr": "error:PSNR",
     "mse": "error:MSE",
     "ssim": "ssim:SSIM",
@@ -23,23 +46,13 @@ _TEXTURE = {
     "fsimc": "fsimc:FSIMc",
     "haarpsi": "haarpsi:HaarPSI",
     "mdsi": "mdsi:MDSI",
-    "spectrum": "spectrum:Spectrum",
-    "squeeze": "squeeze:Squeeze",
-    "ocr_cer": "ocr_cer:CharacterErrorRate",
 }
-_ALIGNMENT = {
-    "embed": "embed:Embedding",
-    "keypoint_gain": "keypoint_gain:KeypointGain",
-    "palette": "palette:Palette",
-    "face_id": "face_id:FaceIdentity",
-}
-_CONSISTENCY = {
-    "background_mse": "background:BackgroundMSE",
-    "background_ssim": "background:BackgroundSSIM",
-    "background_exact": "background:BackgroundExact",
-    "seam": "seam:Seam",
-    "illumination": "illumination:Illumination",
-    "shape": "shape:Shape",
+_DIAGNOSTICS = {
+    "outside_shift": "outside:OutsideShift",
+    "outside_zoom": "outside:OutsideZoom",
+    "outside_drift": "outside:OutsideDrift",
+    "copied": "inside:Copied",
+    "sharpness_change": "inside:SharpnessChange",
 }
 
 _LEARNED = {
@@ -65,7 +78,14 @@ _LEARNED = {
     "fid": "suitewide:FID",
     "kid": "suitewide:KID",
 }
-_ROOMS = (("texture", _TEXTURE), ("alignment", _ALIGNMENT), ("consistency", _CONSISTENCY), ("learned", _LEARNED))
+_ROOMS = (
+    ("texture", _TEXTURE),
+    ("alignment", _ALIGNMENT),
+    ("consistency", _CONSISTENCY),
+    ("pixel", _PIXEL),
+    ("diagnostics", _DIAGNOSTICS),
+    ("learned", _LEARNED),
+)
 
 METRICS = Registry(
     "metric",

@@ -89,9 +89,8 @@ class Judge:
 
 def crops(truth: Truth, output: Image) -> tuple[Image, Image, Image]:
     """(reference, draft, output) as the judge sees them: the region with half its side around it, at most 768 px."""
-    from refbench.metrics.alignment.embed import reference_crop
     from refbench.metrics.alignment.face_id import widened
-    from refbench.metrics.regions import cut, region_box
+    from refbench.metrics.regions import cut, reference_crop, region_box
 
     assert truth.draft is not None
     frame = (truth.target.shape[0], truth.target.shape[1])

@@ -1,7 +1,17 @@
-"""Long-form scores to arrays: how far each sample got (gain) and how far it could get (room), by metric.
+"""Long-form scores to arrays: what each sample won and what it could win, by metric, by axis and in the score.
 
-A recovery is ``100 * sum(gain) / sum(room)``: gain = value - trivial, room = gap = truth - trivial, with the
-sign that makes better positive. What does not count as it was measured is decided here, once:
+By metric, with the sign that makes better positive: gap = truth - trivial answer, gain = value - trivial answer.
+
+- *No tiny gap decides.* Where the card has a `unit` (a typical gap), gain and gap of a sample are divided by its own gap
+  or by the unit, whichever is larger, and the gain counts no less than -1. A metric of local consistency asks how far a
+  result stays behind the truth, so that its gain is 1 - (truth - value) / that, and its gap 1.
+- An axis of a sample is the mean of its scoring metrics' gains over the mean of their gaps, the latter at least
+  :data:`LEAST`: where little was to win on the whole axis, little is won.
+- The score of a sample is the mean of texture fidelity and reference alignment, weighted by local consistency: what is
+  put right counts as far as it sits in the picture, what is made worse counts in full. The untouched draft has 0.
+- Of a set, each is the ratio of the samples' sums to what the truth itself would have: 0 = trivial, 100 = the truth.
+
+What does not count as it was measured is decided here, once:
 
 - a sample with no row at all *failed*: every metric takes the draft's value;
 - a sample that was measured but lacks a metric that its truth has (say, no face was found in the output)
@@ -25,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench.errors import RefbenchError
-from refbench.schema import AXES, MetricCard
+from refbench.schema import AXES, PIXEL, MetricCard
 from refbench.stats.bootstrap import Floats
 
 if TYPE_CHECKING:
@@ -33,12 +43,16 @@ if TYPE_CHECKING:
 
 Bools = NDArray[np.bool_]
 
-ANSWERS = ("draft", "paste", "stretch", "target")
+ANSWERS = ("draft", "paste", "stretch", "blend", "target")
 """The trivial answers and the truth, measured like any run."""
-MIN_AGREEMENT = 0.5
-"""A set is scored by a metric only if its gaps agree: |sum of gaps| / sum of |gaps| at least this."""
+MEASURES = (*AXES, "mean", PIXEL)
+"""What a sample has a number for beside its metrics: the axes, the score ("mean"), and pixel fidelity beside it."""
+PEGGED = "local_consistency"
+"""The axis whose metrics count from the truth."""
+LEAST = 0.5
+"""Mean gap, in units, that an axis of a sample is divided by at least."""
 MIN_GAP_TOLERANCES = 10.0
-"""... and only if the mean gap is at least this many times the metric's own tolerance."""
+"""A metric without a unit recovers a sample whose gap is at least this many times its own tolerance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +62,9 @@ class Gains:
     samples: tuple[str, ...]
     metrics: tuple[str, ...]
     gain: Floats
-    """(S, M) value - trivial, better is positive; at most `room`."""
-    gap: Floats
-    """(S, M) truth - trivial, better is positive."""
+    """(S, M) what was won; at most `room`. In units where the metric's card has one."""
+    room: Floats
+    """(S, M) what the truth wins, 0 where it is no better than the trivial answer."""
     defined: Bools
     """(S, M) where the answers have the metric."""
     raw: Floats
@@ -61,17 +75,23 @@ class Gains:
     """(S, M) measured sample that lacks this metric."""
     unmeasured: dict[str, str]
     """Metric -> why it is not among `metrics`."""
+    won: Floats
+    """(S, 5) the same by :data:`MEASURES`, 1 = 100 points; 0 where a sample has no such number."""
+    could: Floats
+    """(S, 5) what the truth has; 0 where a sample has no such number."""
     withheld: dict[str, str] = field(default_factory=dict)
     """Axis or "mean" -> which of its scoring metrics could not be measured, and why, so that it has no number."""
 
-    @property
-    def room(self) -> Floats:
-        """(S, M) what the gains are divided by: the gap, 0 where the truth is no better than the trivial answer."""
-        return np.maximum(self.gap, 0.0)
+    def parts(self, names: Sequence[str]) -> tuple[Floats, Floats]:
+        """What was won and what could be, (S, P) each, by these measures or metrics."""
+        at = [MEASURES.index(n) if n in MEASURES else len(MEASURES) + self.metrics.index(n) for n in names]
+        won, could = np.hstack([self.won, self.gain]), np.hstack([self.could, self.room])
+        return won[:, at], could[:, at]
 
-    def columns(self, metrics: Sequence[str]) -> list[int]:
-        """Positions of these metrics."""
-        return [self.metrics.index(name) for name in metrics]
+    def measured(self, inside: Bools) -> tuple[str, ...]:
+        """The measures and metrics that have something to win on a set of samples (S,), in order."""
+        won = [*(self.could[inside].sum(axis=0) > 0), *(self.room[inside].sum(axis=0) > 0)]
+        return tuple(name for name, has in zip((*MEASURES, *self.metrics), won, strict=True) if has)
 
 
 def effective(values: Any, card: MetricCard) -> Floats:
@@ -138,7 +158,7 @@ def gains(
 
     Args:
         scores: rows (sample, metric, value, card) of one run; failed samples have none.
-        answers: rows (sample, metric, answer, value, card), answer in draft, paste, stretch, target.
+        answers: rows (sample, metric, answer, value, card), answer in :data:`ANSWERS`.
         samples: the plan; S ids in order.
         cards: definitions; metrics outside are ignored.
         unavailable: metric -> why it could not be measured in this run, as it stands after "the metric".
@@ -162,14 +182,11 @@ def gains(
         unmeasured |= {name: "not measured in this run" for name in cards if name in known - present}
     unmeasured |= {name: why for name, why in (unavailable or {}).items() if name in cards}
     names = tuple(name for name in cards if name not in unmeasured)
-    kinds = {
-        kind: _table(answers[answers["answer"] == kind], plan, names)
-        for kind in ("draft", "paste", "stretch", "target")
-    }
+    kinds = {kind: _table(answers[answers["answer"] == kind], plan, names) for kind in ANSWERS}
     value = _table(scores, plan, names)
     shape = (len(plan), len(names))
     failed = ~np.isin(np.array(plan, dtype=object), scores["sample"].unique()) if plan else np.zeros(0, dtype=bool)
-    gain, gap, raw = np.zeros(shape), np.zeros(shape), np.full(shape, np.nan)
+    gain, room, raw = np.zeros(shape), np.zeros(shape), np.full(shape, np.nan)
     defined, filled = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     for m, name in enumerate(names):
         card = cards[name]
@@ -178,17 +195,58 @@ def gains(
         own = effective(value[:, m], card)
         is_defined = np.isfinite(trivial) & np.isfinite(draft) & np.isfinite(truth)
         lacks = is_defined & ~failed & np.isnan(own)
-        of_draft = sign * (draft - trivial)
+        of_draft, gap = sign * (draft - trivial), sign * (truth - trivial)
         got = np.where(failed, of_draft, np.where(lacks, np.minimum(of_draft, 0.0), sign * (own - trivial)))
-        gap[:, m] = np.where(is_defined, sign * (truth - trivial), 0.0)
-        gain[:, m] = np.where(is_defined, np.minimum(got - np.minimum(gap[:, m], 0.0), np.maximum(gap[:, m], 0.0)), 0.0)
+        won, could = _in_units(got, gap, card)
+        gain[:, m], room[:, m] = np.where(is_defined, won, 0.0), np.where(is_defined, could, 0.0)
         worse = np.where(of_draft <= 0, kinds["draft"][:, m], kinds[card.trivial][:, m])
         counted = np.where(failed, kinds["draft"][:, m], np.where(lacks, worse, value[:, m]))
         raw[:, m] = np.where(is_defined, counted, np.nan)
         defined[:, m], filled[:, m] = is_defined, lacks
-    return Gains(
-        tuple(plan), names, gain, gap, defined, raw, failed, filled, unmeasured, withheld(cards, unavailable or {})
-    )
+    without = withheld(cards, unavailable or {})
+    of_axes = {
+        axis: _axis(gain, room, defined, [m for m, name in enumerate(names) if _scores(cards[name], axis)])
+        for axis in (*AXES, PIXEL)
+    }
+    for axis in (axis for axis in AXES if axis in without):
+        of_axes[axis] = np.zeros(len(plan)), np.zeros(len(plan))
+    of_axes["mean"] = _mean(of_axes) if not without else (np.zeros(len(plan)), np.zeros(len(plan)))
+    won, could = (np.stack([of_axes[name][part] for name in MEASURES], axis=1) for part in (0, 1))
+    return Gains(tuple(plan), names, gain, room, defined, raw, failed, filled, unmeasured, won, could, without)
+
+
+def _scores(card: MetricCard, axis: str) -> bool:
+    return card.axis == axis and card.scored
+
+
+def _in_units(got: Floats, gap: Floats, card: MetricCard) -> tuple[Floats, Floats]:
+    """Gain and room (S,) of a metric from value - trivial and truth - trivial."""
+    capped = np.minimum(got - np.minimum(gap, 0.0), np.maximum(gap, 0.0))
+    if card.unit is None:
+        enough = gap >= max(MIN_GAP_TOLERANCES * card.tolerance, 1e-300)
+        return np.where(enough, capped, 0.0), np.where(enough, gap, 0.0)
+    size = np.maximum(gap, card.unit)
+    if card.axis == PEGGED:
+        return np.clip(1.0 - np.maximum(gap - got, 0.0) / size, -1.0, 1.0), np.ones_like(gap)
+    return np.maximum(capped / size, -1.0), np.maximum(gap, 0.0) / size
+
+
+def _axis(gain: Floats, room: Floats, defined: Bools, mine: list[int]) -> tuple[Floats, Floats]:
+    """What a sample won on an axis and what its truth has (S,), of the metrics in columns `mine`."""
+    count = np.maximum(defined[:, mine].sum(axis=1), 1)
+    top, bottom = gain[:, mine].sum(axis=1) / count, room[:, mine].sum(axis=1) / count
+    size = np.maximum(bottom, LEAST)
+    has = bottom > 0
+    return np.where(has, np.clip(top / size, -1.0, 1.0), 0.0), np.where(has, bottom / size, 0.0)
+
+
+def _mean(of_axes: Mapping[str, tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """The score (S,) and the truth's: mean of texture and alignment (of the one that a sample has), by consistency."""
+    first, second, sits = (of_axes[axis] for axis in AXES)
+    count = np.maximum((first[1] > 0).astype(float) + (second[1] > 0), 1.0)
+    right, could = (first[0] + second[0]) / count, (first[1] + second[1]) / count
+    could = np.where(sits[1] > 0, could, 0.0)
+    return np.where(could > 0, np.where(right > 0, right * np.maximum(sits[0], 0.0), right), 0.0), could
 
 
 def withheld(cards: Mapping[str, MetricCard], unavailable: Mapping[str, str]) -> dict[str, str]:
@@ -214,62 +272,20 @@ def _table(frame: pd.DataFrame, samples: Sequence[str], metrics: Sequence[str]) 
     return out
 
 
-def too_small(gap: Floats, defined: Bools, card: MetricCard) -> str | None:
-    """Why a set of samples cannot be scored by a metric, or None if it can.
-
-    Args:
-        gap: (n,) gaps of the set's samples, better is positive.
-        defined: (n,) where the metric is defined.
-    """
-    gaps = gap[defined]
-    if not len(gaps):
-        return "not defined on any sample here"
-    floor = MIN_GAP_TOLERANCES * card.tolerance
-    mean = float(gaps.mean())
-    if mean < floor:
-        return (
-            f"the truth is on average only {mean:.3g} better than the trivial answer ({card.trivial}) over "
-            f"{len(gaps)} samples, under the floor of {floor:.3g}"
-        )
-    agreement = float(gaps.sum() / np.abs(gaps).sum())
-    if agreement < MIN_AGREEMENT:
-        return (
-            f"the gaps between truth and trivial answer ({card.trivial}) cancel out over {len(gaps)} samples: "
-            f"agreement {agreement:.2f}, under {MIN_AGREEMENT}"
-        )
-    return None
-
-
 def clipped(table: Gains, cards: Mapping[str, MetricCard]) -> Floats:
-    """(S, M) recoveries of single samples, clipped to [-100, 100]; NaN where the sample's gap is too small."""
+    """(S, M) recoveries of single samples by metric, in [-100, 100]; NaN where there is nothing to recover.
+
+    In units where the metric's card has one: a sample whose own gap is small has a small number even for the truth.
+    """
     out = np.full(table.gain.shape, np.nan)
     for m, name in enumerate(table.metrics):
-        # A card without tolerance has no floor, but a truth that is no better than the trivial answer scores nothing.
-        floor = MIN_GAP_TOLERANCES * cards[name].tolerance
-        usable = table.defined[:, m] & (table.gap[:, m] >= floor) & (table.gap[:, m] > 0)
-        out[usable, m] = np.clip(100.0 * table.gain[usable, m] / table.gap[usable, m], -100.0, 100.0)
+        usable = table.defined[:, m] & (table.room[:, m] > 0)
+        size = table.room[usable, m] if cards[name].unit is None else 1.0
+        out[usable, m] = np.clip(100.0 * table.gain[usable, m] / size, -100.0, 100.0)
     return out
 
 
-def sample_scores(table: Gains, cards: Mapping[str, MetricCard]) -> Floats:
-    """(S, 4) each sample's three axes and their mean, from the clipped recoveries of its scored metrics.
-
-    NaN where a sample has nothing to score on an axis, or the axis is withheld; the mean is over the axes it has, and
-    withheld with any of them.
-    """
-    single = clipped(table, cards)
-    parts = []
-    for axis in AXES:
-        mine = [m for m, name in enumerate(table.metrics) if cards[name].axis == axis and cards[name].scored]
-        parts.append(_nan_mean(single[:, [] if axis in table.withheld else mine]))
-    axes = np.stack(parts, axis=1)
-    mean = _nan_mean(axes[:, :0] if table.withheld else axes)
-    return np.concatenate([axes, mean[:, None]], axis=1)
-
-
-def _nan_mean(values: Floats) -> Floats:
-    known = np.isfinite(values)
-    count = known.sum(1)
-    total = np.where(known, values, 0.0).sum(1)
-    mean: Floats = np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
-    return mean
+def sample_scores(table: Gains) -> Floats:
+    """(S, 4) each sample's three axes and its score, in [-100, 100]; NaN where a sample has no such number."""
+    scores = np.where(table.could > 0, 100.0 * table.won, np.nan)
+    return scores[:, : len(AXES) + 1]

@@ -1,15 +1,13 @@
 """Recovery scores: 0 is a trivial answer, 100 the ground truth, with clustered 95 % intervals.
 
-Per metric and set of samples, recovery is a ratio of sums, gain over room, never a mean of
-ratios, so that samples with a tiny gap cannot blow it up. An axis is the mean of the recoveries of its
-scored metrics, the score the mean of the three axes. Which answer is trivial stands on the metric's
-card; where a set's gap is too small to divide by, the metric is not scored there and listed with the
-reason (:func:`refbench.stats.gains.too_small` states the rule).
+How a sample's metrics become its axes and its score stands in :mod:`refbench.stats.gains`. Of a set of samples each is a
+ratio of sums, what the model won over what the truth wins, never a mean of ratios, so that samples with little to win
+cannot blow it up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from refbench.errors import RefbenchError
-from refbench.schema import AXES, MetricCard, Record
-from refbench.stats.bootstrap import RESAMPLES, Floats, clusters, estimate, generator, sums_by
-from refbench.stats.gains import Bools, Gains, clipped, gains, too_small
+from refbench.schema import AXES, PIXEL, SCORE_VERSION, MetricCard, Record
+from refbench.stats.bootstrap import RESAMPLES, clusters, estimate, generator, sums_by
+from refbench.stats.gains import MEASURES, Bools, Gains, clipped, gains
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +48,16 @@ class MetricCell(Cell):
 
 
 class Summary(Record):
-    """What a run is worth: axes, their mean, and the same by category, task and mode."""
+    """What a run is worth: axes, score, and the same by category, task and mode."""
 
+    score_version: int = SCORE_VERSION
     axes: dict[str, Cell]
     mean: Cell
+    """The score: mean of texture fidelity and reference alignment, weighted by local consistency."""
+    pixel_fidelity: Cell
+    """Beside the score: every pixel at its place, as published tables have it."""
     categories: dict[str, dict[str, Cell]]
-    """Category -> axis or "mean" -> cell."""
+    """Category -> axis, "mean" or "pixel_fidelity" -> cell."""
     tasks: dict[str, dict[str, Cell]]
     modes: dict[str, dict[str, Cell]]
     others: dict[str, dict[str, dict[str, Cell]]] = Field(default_factory=dict)
@@ -110,8 +112,8 @@ def summarise(
     sources, categories = (metas[name].astype(str).to_numpy(object) for name in ("source_id", "category"))
     one = _Sets(table, cards, sources, categories, seed, resamples)
     everything = np.ones(len(table.samples), dtype=bool)
-    scored, unscored = one.scored(everything)
-    cells, by_metric = one.cells(everything, scored, "all")
+    unscored = one.unscored(everything)
+    cells, by_metric = one.cells(everything, "all")
     groups: dict[str, dict[str, dict[str, Cell]]] = {}
     unscored_in: dict[str, dict[str, str]] = {}
     for kind in dict.fromkeys(("category", "task", "mode", *views)):
@@ -119,15 +121,15 @@ def summarise(
         groups[kind] = {}
         for name in dict.fromkeys(column) if kind in views else ():
             inside = column == name
-            here, why = one.scored(inside)
-            groups[kind][name] = one.cells(inside, here, f"{kind} {name}")[0]
-            only_here = {metric: reason for metric, reason in why.items() if metric not in unscored}
+            groups[kind][name] = one.cells(inside, f"{kind} {name}")[0]
+            only_here = {metric: why for metric, why in one.unscored(inside).items() if metric not in unscored}
             if only_here:
                 unscored_in[f"{kind} {name}"] = only_here
     filled = {name: int(table.filled[:, m].sum()) for m, name in enumerate(table.metrics) if table.filled[:, m].any()}
     return Summary(
         axes={axis: cells[axis] for axis in AXES},
         mean=cells["mean"],
+        pixel_fidelity=cells[PIXEL],
         categories=groups["category"],
         tasks=groups["task"],
         modes=groups["mode"],
@@ -144,47 +146,22 @@ def summarise(
     )
 
 
-def scored_metrics(
-    table: Gains, cards: Mapping[str, MetricCard], inside: Bools
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The metrics that score a set of samples, and why the others do not.
+def unscored(table: Gains, cards: Mapping[str, MetricCard], inside: Bools) -> dict[str, str]:
+    """Metric -> why it enters no axis on a set of samples.
 
     Args:
         inside: (S,) true for the samples of the set.
     """
-    scored, why = [], dict(table.unmeasured)
+    why = dict(table.unmeasured)
+    has = table.measured(inside)
     for m, name in enumerate(table.metrics):
-        reason = None if cards[name].scored else cards[name].note or "its card says it is not scored"
-        reason = reason or too_small(table.gap[inside, m], table.defined[inside, m], cards[name])
-        if reason:
-            why[name] = reason
-        else:
-            scored.append(name)
-    return tuple(scored), why
-
-
-def combinations(
-    scored: Sequence[str], cards: Mapping[str, MetricCard], withheld: Container[str] = ()
-) -> tuple[tuple[str, ...], Floats]:
-    """Coefficients that turn metric recoveries into axes and their mean.
-
-    Args:
-        withheld: axes that have no number.
-
-    Returns:
-        Names of the statistics (axes that have a scored metric, then "mean" if all three have) and
-        their (Q, P) coefficients over `scored`, times 100.
-    """
-    names, rows = [], []
-    for axis in AXES:
-        mine = np.array([cards[name].axis == axis for name in scored], dtype=np.float64)
-        if mine.any() and axis not in withheld:
-            names.append(str(axis))
-            rows.append(100.0 * mine / mine.sum())
-    if len(rows) == len(AXES):
-        names.append("mean")
-        rows.append(np.mean(rows, axis=0))
-    return tuple(names), np.array(rows).reshape(len(rows), len(scored))
+        if not cards[name].scored:
+            why[name] = cards[name].note or "its card says it is not scored"
+        elif not table.defined[inside, m].any():
+            why[name] = "not defined on any sample here"
+        elif name not in has:
+            why[name] = f"the truth is nowhere better than the trivial answer ({cards[name].trivial})"
+    return why
 
 
 class _Sets:
@@ -202,34 +179,32 @@ class _Sets:
         self.table, self.cards, self.sources, self.categories = table, cards, sources, categories
         self.seed, self.resamples = seed, resamples
 
-    def scored(self, inside: Bools) -> tuple[tuple[str, ...], dict[str, str]]:
-        return scored_metrics(self.table, self.cards, inside)
+    def unscored(self, inside: Bools) -> dict[str, str]:
+        return unscored(self.table, self.cards, inside)
 
-    def cells(self, inside: Bools, scored: Sequence[str], name: str) -> tuple[dict[str, Cell], dict[str, MetricCell]]:
-        table, columns = self.table, self.table.columns(scored)
-        names, rows = combinations(scored, self.cards, table.withheld)
+    def cells(self, inside: Bools, name: str) -> tuple[dict[str, Cell], dict[str, MetricCell]]:
+        table = self.table
+        names = [n for n in table.measured(inside) if name == "all" or n in MEASURES]
         codes, strata = clusters(list(self.sources[inside]), list(self.categories[inside]))
-        tops = sums_by(codes, len(strata), table.gain[inside][:, columns])
-        bottoms = sums_by(codes, len(strata), table.room[inside][:, columns])
-        single = 100.0 * np.eye(len(scored)) if name == "all" else np.zeros((0, len(scored)))
+        won, could = (sums_by(codes, len(strata), part[inside]) for part in table.parts(names))
         found = estimate(
-            tops,
-            bottoms,
-            np.vstack([rows, single]),
+            won,
+            could,
+            100.0 * np.eye(len(names)),
             strata,
             rng=generator(self.seed, name),
             resamples=self.resamples,
         )
         numbers = list(zip(found.value.tolist(), found.low.tolist(), found.high.tolist(), strict=True))
-        cells = {key: Cell(value=None, low=None, high=None) for key in (*AXES, "mean")}
-        cells |= {key: Cell(**_cell(*numbers[i])) for i, key in enumerate(names)}
+        of = dict(zip(names, numbers, strict=True))
+        nothing: dict[str, float | None] = {"value": None, "low": None, "high": None}
+        cells = {key: Cell(**(_cell(*of[key]) if key in of else nothing)) for key in MEASURES}
         by_metric = {}
         for m, metric in enumerate(table.metrics if name == "all" else ()):
             raw = table.raw[table.defined[:, m], m]
             mean = float(raw.mean()) if len(raw) else float("nan")
-            at = len(names) + list(scored).index(metric) if metric in scored else None
             by_metric[metric] = MetricCell(
-                **(_cell(*numbers[at]) if at is not None else {"value": None, "low": None, "high": None}),
+                **(_cell(*of[metric]) if metric in of else nothing),
                 axis=self.cards[metric].axis,
                 raw_mean=mean if np.isfinite(mean) else None,
                 samples=len(raw),
@@ -242,10 +217,9 @@ def _cell(value: float, low: float, high: float) -> dict[str, float | None]:
 
 
 def per_sample(scores: pd.DataFrame, answers: pd.DataFrame, cards: Mapping[str, MetricCard]) -> pd.DataFrame:
-    """Recovery of each measured sample by each metric, clipped to [-100, 100].
+    """Recovery of each measured sample by each metric, in [-100, 100] (:func:`refbench.stats.gains.clipped`).
 
-    Samples whose own gap is under the metric's floor (as for sets) have no row: there is nothing to
-    divide by. Failed samples have none either.
+    Samples where a metric has nothing to recover have no row, nor have failed samples.
 
     Returns:
         DataFrame[sample, metric, axis, recovery].

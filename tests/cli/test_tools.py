@@ -94,7 +94,7 @@ class TestDoctor:
         assert f"{data['passed']} passed, 0 failed" in cli("doctor", "--metrics", "psnr,mse,seam").out
 
     def test_a_metric_that_is_off_is_exit_code_1(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-        import refbench.metrics.texture.error as module
+        import refbench.metrics.pixel.error as module
 
         real = module.MSE.value
         monkeypatch.setattr(module.MSE, "value", lambda self, view: real(self, view) * 1.01)

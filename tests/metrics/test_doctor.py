@@ -7,7 +7,7 @@ import pytest
 from refbench.errors import RefbenchError
 from refbench.metrics import METRICS, run_doctor
 from refbench.metrics.plain import PLAIN
-from refbench.metrics.texture import ssim
+from refbench.metrics.pixel import ssim
 
 NAMES = [name for name in METRICS if name in PLAIN]
 

@@ -116,7 +116,7 @@ def test_a_changed_card_costs_that_metric_only(
 ) -> None:
     run = generated(tmp_path / "run")
     go(run, cards, tmp_path / "cache")
-    import refbench.metrics.texture.error as module
+    import refbench.metrics.pixel.error as module
 
     real = module.MSE.card
     monkeypatch.setattr(module.MSE, "card", lambda self: real(self).model_copy(update={"note": "defined anew"}))

@@ -9,24 +9,12 @@ import numpy as np
 from refbench.images import Image, resize
 from refbench.metrics.backbones import SHA256
 from refbench.metrics.contract import Metric, library
-from refbench.metrics.regions import MARGIN, cut, square_box
+from refbench.metrics.regions import reference_crop
 from refbench.metrics.texture.squeeze import to_batch
 from refbench.metrics.view import View
-from refbench.schema import MetricCard, Truth
+from refbench.schema import MetricCard
 
 SIDE = 160
-
-
-def reference_crop(truth: Truth) -> Image:
-    """The reference where the detail is: its box with 16 px margin, squared in the frame; all of it without a box."""
-    reference = truth.reference
-    assert reference is not None
-    if truth.reference_box is None:
-        return reference
-    x, y, width, height = truth.reference_box
-    left, top = max(x - MARGIN, 0), max(y - MARGIN, 0)
-    right, bottom = min(x + width + MARGIN, reference.shape[1]), min(y + height + MARGIN, reference.shape[0])
-    return cut(reference, square_box((left, top, right - left, bottom - top), reference.shape[:2]))
 
 
 class Embedding(Metric):
@@ -54,7 +42,8 @@ class Embedding(Metric):
             weights="EfficientNet-Lite0, ImageNet, half precision, "
             "refbench/metrics/weights/efficientnet_lite0.safetensors",
             weights_sha256=SHA256["efficientnet_lite0"],
-            note="sees the kind of thing rather than its detail; small gap between draft and target",
+            scored=False,
+            note="not scored: sees the kind of thing rather than its detail, with a small gap between draft and target",
         )
 
     def values(self, views: Sequence[View]) -> list[float | None]:

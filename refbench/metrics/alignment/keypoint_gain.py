@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench.images import Image, Mask
-from refbench.metrics.alignment.embed import reference_crop
 from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.regions import composite, cut
+from refbench.metrics.regions import composite, cut, reference_crop
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 

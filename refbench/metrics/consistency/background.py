@@ -11,8 +11,8 @@ import numpy as np
 from refbench.images import Mask, mask_box
 from refbench.metrics.contract import Metric, library, opencv
 from refbench.metrics.filters import single
+from refbench.metrics.pixel.ssim import REACH, ssim_maps
 from refbench.metrics.regions import composite, cut
-from refbench.metrics.texture.ssim import REACH, ssim_maps
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 

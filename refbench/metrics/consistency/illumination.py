@@ -1,40 +1,48 @@
-"""Illumination: is the light inside the mask that of the scene?"""
+"""Illumination: does the light inside the mask's edge go on from that of the scene?"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from refbench.images import Mask
-from refbench.metrics.contract import Metric, library
-from refbench.metrics.filters import Floats, wide_blur
+from refbench.metrics.contract import Metric, opencv
+from refbench.metrics.filters import Floats, blur
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
-SHARE = 0.25
-"""Sigma of the low pass, as a share of the square root of the masked area: prints and textures have structure almost as
-large as the region, and what is left above that scale is its light and overall colour."""
-LEAST = 4.0
+RIM = 8.0
+"""px inside the mask's edge where the surroundings show what the light should be."""
+SIGMA = 4.0
+TAPS = 33
 
 
-def low_pass_difference(output: Floats, target: Floats, mask: Mask) -> float:
-    """Mean over masked pixels of the CIELAB distance between the low-passed images.
+def rim(mask: Mask) -> Mask:
+    """(h, w) masked pixels at most RIM px from an unmasked pixel of the box; all of the mask where there is none."""
+    import cv2
 
-    The low pass is a Gaussian normalised over masked pixels only, so that nothing outside is mixed in.
+    if mask.all():
+        return mask
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    out: Mask = mask & (np.asarray(depth) <= RIM + 0.5)
+    return out
+
+
+def low_pass_difference(output: Floats, target: Floats, where: Mask) -> float:
+    """Mean over `where` of the CIELAB distance between the images, low-passed over these pixels alone.
 
     Args:
         output, target: CIELAB (h, w, 3).
-        mask: (h, w).
+        where: (h, w).
     """
-    sigma = max(SHARE * float(np.sqrt(mask.sum())), LEAST)
-    weight = mask.astype(np.float64)
+    weight = where.astype(np.float64)
     # The low pass is linear: one pass over the difference is enough.
-    planes = np.concatenate([(output - target) * weight[..., None], weight[..., None]], axis=2).astype(np.float32)
-    smooth = wide_blur(planes, 2 * int(3.0 * sigma + 0.5) + 1, sigma)[mask]
-    return float(np.linalg.norm(smooth[:, :3] / smooth[:, 3:], axis=1).mean(dtype=np.float64))
+    planes = np.concatenate([(output - target) * weight[..., None], weight[..., None]], axis=2)
+    smooth = blur(planes, TAPS, SIGMA)[where]
+    return float(np.linalg.norm(smooth[:, :3] / smooth[:, 3:], axis=1).mean())
 
 
 class Illumination(Metric):
-    """Low-frequency Lab difference to the target."""
+    """Low-frequency Lab difference to the target along the mask's edge."""
 
     smallest = 8
 
@@ -42,8 +50,8 @@ class Illumination(Metric):
         """The whole definition."""
         return MetricCard(
             name="illumination",
-            definition="mean CIELAB distance between output and target after a Gaussian low pass over the masked "
-            "pixels alone, sigma a quarter of the square root of the masked area, at least 4 px, cut at 3 sigma",
+            definition="mean CIELAB distance between output and target, after a Gaussian low pass (sigma 4 px) over "
+            "the masked pixels within 8 px of the mask's edge alone, at these pixels",
             paper="this project; the low pass as an estimate of illumination follows Jobson, Rahman, Woodell 1997, "
             "doi 10.1109/83.557356",
             axis="local_consistency",
@@ -51,13 +59,16 @@ class Illumination(Metric):
             higher_is_better=False,
             range=(0.0, None),
             colour="CIELAB, D65, of 8-bit sRGB",
-            region_rule="local map averaged over the masked pixels",
-            border_rule="the Gaussian is normalised over masked pixels",
-            backend=library("numpy"),
+            region_rule="local map averaged over the masked pixels within 8 px of the mask's edge (over all where the "
+            "mask has no edge)",
+            border_rule="the Gaussian is normalised over the pixels it is taken over",
+            backend=opencv(),
             trivial="paste",
-            note="blind to detail; a thing of another colour counts as another light",
+            note="blind to detail and to what lies deeper than 8 px in the mask; a thing of another colour at the edge "
+            "counts as another light",
+            unit=20.0,
         )
 
     def value(self, view: View) -> float:
         """The number for one output."""
-        return low_pass_difference(view.lab, view.known.lab, view.mask)
+        return low_pass_difference(view.lab, view.known.lab, rim(view.mask))

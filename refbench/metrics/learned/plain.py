@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refbench.images import Image
-from refbench.metrics.alignment.embed import reference_crop
 from refbench.metrics.learned import distances, embedders, suitewide, trunks
-from refbench.metrics.regions import composite
+from refbench.metrics.regions import composite, reference_crop
 from refbench.metrics.view import View
 from refbench.schema import Truth
 

@@ -14,10 +14,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from refbench.images import Image
-from refbench.metrics.alignment.embed import reference_crop
 from refbench.metrics.learned.base import Learned, Vectors, precision, weights_hash
 from refbench.metrics.learned.embedders import EMBEDDERS, Embedder
-from refbench.metrics.regions import composite, cut
+from refbench.metrics.regions import composite, cut, reference_crop
 from refbench.metrics.view import Known, View
 from refbench.schema import MetricCard
 

@@ -142,7 +142,7 @@ class FSIMc(Metric):
             definition="FSIMc: phase congruency, gradient (Scharr) and chroma (YIQ) similarity, weighted by the "
             "larger phase congruency; 4 scales x 4 orientations of log-Gabor filters",
             paper="Zhang et al. 2011, doi 10.1109/TIP.2011.2109730",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=True,
             range=(0.0, 1.0),

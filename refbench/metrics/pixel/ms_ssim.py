@@ -6,8 +6,8 @@ import numpy as np
 
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, Singles, single
+from refbench.metrics.pixel.ssim import channel_means, ssim_maps
 from refbench.metrics.regions import composite, cut, region_box
-from refbench.metrics.texture.ssim import channel_means, ssim_maps
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
@@ -56,7 +56,7 @@ class MultiScaleSSIM(Metric):
             "powers 0.0448 0.2856 0.3001 0.2363 0.1333, negative factors as 0; each channel by itself, channels "
             "averaged",
             paper="Wang, Simoncelli, Bovik 2003, doi 10.1109/ACSSC.2003.1292216",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=True,
             range=(0.0, 1.0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Singles, blur
-from refbench.metrics.texture.ssim import mean_ssim, ssim_maps
+from refbench.metrics.pixel.ssim import mean_ssim, ssim_maps
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
@@ -25,7 +25,7 @@ class HighPassSSIM(Metric):
             name="ssim_hf",
             definition="SSIM (as the metric ssim) of high-pass images, image minus its Gaussian blur of sigma 2 px",
             paper="after HiFi-Inpaint, arXiv 2603.02210; the paper leaves the filter open, this card fixes it",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=True,
             range=(-1.0, 1.0),

@@ -60,7 +60,7 @@ class SSIM(Metric):
             definition="SSIM map with an 11x11 Gaussian window of sigma 1.5, K1 0.01, K2 0.03, population covariance, "
             "each channel by itself, channels averaged; mean over the masked pixels",
             paper="Wang et al. 2004, doi 10.1109/TIP.2003.819861",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=True,
             range=(-1.0, 1.0),

@@ -8,7 +8,7 @@ import numpy as np
 
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, halve, similarity
-from refbench.metrics.texture.fsimc import YIQ
+from refbench.metrics.pixel.fsimc import YIQ
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
 
@@ -71,7 +71,7 @@ class HaarPSI(Metric):
             definition="HaarPSI with colour: similarity of Haar coefficients at two fine scales, weighted by the "
             "coarsest; C = 30, alpha = 4.2",
             paper="Reisenhofer et al. 2018, arXiv 1607.06140",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=True,
             range=(0.0, 1.0),

@@ -41,7 +41,7 @@ class GMSD(Metric):
             definition="standard deviation of the gradient magnitude similarity map (Prewitt, c = 170/255^2) at half "
             "resolution",
             paper="Xue et al. 2014, doi 10.1109/TIP.2013.2293423",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=False,
             range=(0.0, 0.5),

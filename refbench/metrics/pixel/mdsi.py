@@ -51,7 +51,7 @@ class MDSI(Metric):
             definition="mean deviation of the combined gradient and chroma similarity, summation variant, alpha 0.6, "
             "q = o = 1/4",
             paper="Nafchi et al. 2016, arXiv 1608.07433",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=False,
             range=(0.0, 1.0),

@@ -30,7 +30,7 @@ class MSE(Metric):
             name="mse",
             definition="mean over masked pixels and the three channels of (output - target)^2",
             paper="Gonzalez & Woods, Digital Image Processing, 4th ed., eq. 8-10",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=False,
             range=(0.0, 1.0),
@@ -60,7 +60,7 @@ class PSNR(Metric):
             definition="10 log10(1 / MSE) in dB, MSE over masked pixels and the three channels; per image, then "
             "averaged; +inf where the output equals the target",
             paper="Gonzalez & Woods, Digital Image Processing, 4th ed., section 8.1",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=True,
             range=(0.0, None),

@@ -59,7 +59,7 @@ class VIFp(Metric):
             name="vifp",
             definition="pixel-domain VIF over four scales with Gaussian windows 17, 9, 5, 3 and visual noise 2.0",
             paper="Sheikh & Bovik 2006, doi 10.1109/TIP.2005.859378; the authors' pixel-domain approximation",
-            axis="texture_fidelity",
+            axis="pixel_fidelity",
             region="inside",
             higher_is_better=True,
             range=(0.0, None),

@@ -1,0 +1,74 @@
+"""Contextual similarity: is everything that the reference shows found in the refined region, wherever it lies?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refbench.metrics import deep
+from refbench.metrics.backbones import SHA256
+from refbench.metrics.contract import Metric, library
+from refbench.metrics.view import View
+from refbench.schema import MetricCard
+
+BANDWIDTH = 0.5
+EPS = 1e-5
+"""Both as in the paper (h and epsilon of its equations 2 and 3)."""
+
+
+def contextual_similarity(x: deep.Features, y: deep.Features) -> float:
+    """CX(X, Y) of Mechrez et al. 2018, equations 1 to 4, in (0, 1].
+
+    Args:
+        x: (n, C) features of the output.
+        y: (m, C) features of the reference.
+    """
+    mean = y.mean(axis=0, keepdims=True)
+    x, y = deep.unit(x - mean), deep.unit(y - mean)
+    distance = np.maximum(1.0 - x @ y.T, 0.0).astype(np.float64)
+    relative = distance / (distance.min(axis=1, keepdims=True) + EPS)
+    affinity = np.exp((1.0 - relative) / BANDWIDTH)
+    affinity /= affinity.sum(axis=1, keepdims=True)
+    return float(affinity.max(axis=0).mean())
+
+
+class Contextual(Metric):
+    """Contextual similarity of the refined region and the reference."""
+
+    needs = frozenset({"reference"})
+    smallest = 32
+
+    def card(self) -> MetricCard:
+        """The whole definition."""
+        return MetricCard(
+            name="contextual",
+            definition="contextual similarity CX(output, reference) of the activations of SqueezeNet 1.1 at its third "
+            "depth (384 channels, stride 16), h = 0.5, epsilon = 1e-5, centred on the reference's mean",
+            paper="Mechrez, Talmi, Zelnik-Manor 2018, arXiv 1803.02077 (there on VGG19)",
+            axis="reference_alignment",
+            region="inside",
+            higher_is_better=True,
+            range=(0.0, 1.0),
+            colour="sRGB, x 255 minus (123, 117, 104)",
+            region_rule="positions of the output (composited over the target outside the mask) whose cell is masked to "
+            "at least half of the most masked one's share; all positions of the reference's box with 16 px margin made "
+            "square (of the whole reference without a box)",
+            resize_rule=f"{deep.RESIZE_RULE}; the reference to the region's longer side, at least {deep.SHORTEST} px",
+            border_rule="as the network pads",
+            backend=library("torch"),
+            weights=deep.WEIGHTS,
+            weights_sha256=SHA256["squeezenet1_1"],
+            licence="BSD-2-Clause (weights)",
+            note="blind to where things are; the reference's ground counts where its box holds some; a pasted reference "
+            "is nearer than the truth, which is why the recovery credits nothing beyond the truth",
+            unit=0.05,
+            tolerance=1e-4,
+        )
+
+    def value(self, view: View) -> float:
+        """The number for one output."""
+        output = deep.of_output(view, self.device)[0]
+        weight = deep.coverage(view.known, output.shape)
+        reference = deep.of_reference(view.known, self.device)[0]
+        return contextual_similarity(
+            deep.unit(output[weight >= weight.max() / 2.0]), deep.unit(reference.reshape(-1, reference.shape[-1]))
+        )

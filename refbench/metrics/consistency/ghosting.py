@@ -1,0 +1,99 @@
+"""Ghosting: does the draft's own detail shine through what was put in its place (a double exposure)?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refbench.metrics.contract import Metric, opencv
+from refbench.metrics.filters import Floats, blur, unit
+from refbench.metrics.regions import composite, cut
+from refbench.metrics.view import View
+from refbench.schema import MetricCard
+
+DETAIL = 1.5
+"""Sigma in px: detail is the image minus its Gaussian blur."""
+WINDOW = 12.0
+"""Sigma in px of the windows in which the draft's share is estimated."""
+FLOOR = 1e-5
+"""Energy of detail (summed over channels of [0, 1]) below which there is nothing to see."""
+RISE, FALL = (0.2, 0.5), (0.8, 1.0)
+"""Shares between which a remnant of the draft becomes visible, and between which it is simply the draft."""
+
+
+def _taps(sigma: float) -> int:
+    return 2 * int(4.0 * sigma + 0.5) + 1
+
+
+def _windowed(a: Floats, b: Floats) -> Floats:
+    out: Floats = blur((a * b).sum(axis=2), _taps(WINDOW), WINDOW)
+    return out
+
+
+def draft_share(output: Floats, target: Floats, draft: Floats, mask: Floats) -> tuple[Floats, Floats]:
+    """How strongly the draft's own detail shows in the output, and how much of it there is.
+
+    In each window the output's detail is regressed on the target's and the draft's; the share is the draft's
+    coefficient, clipped to [0, 1].
+
+    Args:
+        output, target, draft: (h, w, 3) RGB in [0, 1].
+        mask: (h, w) 1 inside, 0 outside.
+
+    Returns:
+        (h, w) share, and (h, w) energy of the draft's detail that the target's does not explain.
+    """
+    o, t, d = ((image - blur(image, _taps(DETAIL), DETAIL)) * mask[..., None] for image in (output, target, draft))
+    tt, td = _windowed(t, t) + FLOOR, _windowed(t, d)
+    own = np.maximum(_windowed(d, d) - td * td / tt, 0.0)
+    share = (_windowed(o, d) - _windowed(o, t) * td / tt) / (own + FLOOR)
+    return np.clip(share, 0.0, 1.0), own
+
+
+def doubled(share: Floats) -> Floats:
+    """1 where two exposures are visible, 0 where the draft is gone or untouched, ramps between (RISE, FALL)."""
+    rise = np.clip((share - RISE[0]) / (RISE[1] - RISE[0]), 0.0, 1.0)
+    fall = np.clip((FALL[1] - share) / (FALL[1] - FALL[0]), 0.0, 1.0)
+    out: Floats = rise * fall
+    return out
+
+
+class Ghosting(Metric):
+    """Share of the draft's own detail that is left at part strength."""
+
+    needs = frozenset({"mask", "draft", "reference"})
+    smallest = 8
+
+    def card(self) -> MetricCard:
+        """The whole definition."""
+        return MetricCard(
+            name="ghosting",
+            definition="detail is RGB minus its Gaussian blur (sigma 1.5 px), masked; in Gaussian windows (sigma 12 px) "
+            "the output's detail is regressed on the target's and the draft's, and s is the draft's coefficient in "
+            "[0, 1]; mean over masked pixels of min(1, (s - 0.2) / 0.3) x min(1, (1 - s) / 0.2), negative as 0, "
+            "weighted by the energy of the draft's detail that the target's does not explain",
+            paper="this project; a partial regression (Frisch & Waugh 1933, doi 10.2307/1907330) in local windows",
+            axis="local_consistency",
+            region="inside",
+            higher_is_better=False,
+            range=(0.0, 1.0),
+            colour="sRGB in [0,1]",
+            region_rule="on the mask's box with 16 px margin, detail outside the mask set to 0",
+            border_rule="reflected",
+            backend=opencv(),
+            trivial="blend",
+            note="0 for the untouched draft, which is not double; a draft softened by about a pixel counts as double "
+            "too; blind to ghosts of anything but the draft",
+            unit=0.9,
+            tolerance=1e-4,
+        )
+
+    def value(self, view: View) -> float:
+        """The number for one output."""
+        draft = view.truth.draft
+        assert draft is not None
+        inside = composite(np.ascontiguousarray(cut(draft, view.box)), view.known.target, view.mask)
+        share, own = draft_share(view.rgb, view.known.rgb, unit(inside), view.mask.astype(np.float64))
+        weight = own[view.mask]
+        if weight.mean() < FLOOR:
+            return 0.0
+        return float((doubled(share[view.mask]) * weight).sum() / weight.sum())
