@@ -34,10 +34,13 @@ def card_hash(card: MetricCard) -> str:
 
 @lru_cache
 def library(name: str, *packages: str) -> str:
-    """Name and installed version for a card's backend, e.g. "OpenCV 5.0.0"; `packages` are tried in order."""
+    """Name and installed version for a card's backend, e.g. "OpenCV 5.0.0"; `packages` are tried in order.
+
+    The local part of a version names a build (torch 2.13.0+cpu), which is no other definition, so it is left out.
+    """
     for package in packages or (name,):
         try:
-            return f"{name} {version(package)}"
+            return f"{name} {version(package).partition('+')[0]}"
         except PackageNotFoundError:
             continue
     return f"{name} (not installed)"

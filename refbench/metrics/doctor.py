@@ -260,8 +260,11 @@ def run_doctor(names: Sequence[str] | None = None, device: str = "cpu") -> list[
                     checks.append(Check(name, what, expected, found, tolerance, passed))
                 if name in PLAIN:
                     checks.append(second_library(metric))
-            except (RefbenchError, ImportError) as error:
-                checks.append(Check(name, "runs", math.nan, math.nan, 0.0, False, str(error)))
+            except Exception as error:  # whatever a broken library raises is what the doctor is asked for
+                note = (
+                    str(error) if isinstance(error, RefbenchError | ImportError) else f"{type(error).__name__}: {error}"
+                )
+                checks.append(Check(name, "runs", math.nan, math.nan, 0.0, False, note))
     return checks
 
 

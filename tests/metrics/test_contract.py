@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refbench.metrics import METRICS, Measurer, card_hash, list_cards
+from refbench.metrics import METRICS, Measurer, card_hash, contract, list_cards
 from refbench.metrics.contract import Metric
 from refbench.metrics.registry import make_metrics
 from refbench.metrics.view import View
@@ -132,6 +132,12 @@ def test_card_hash_of_a_known_card_does_not_move() -> None:
         range=(0.0, None), colour="c", region_rule="r", backend="b",
     )  # fmt: skip
     assert card_hash(card) == "066f0fedc338"
+
+
+def test_a_build_is_no_other_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's builds for processors and for CUDA carry the same version and give the same card."""
+    monkeypatch.setattr(contract, "version", lambda package: "2.13.0+cpu")
+    assert contract.library.__wrapped__("torch") == "torch 2.13.0"
 
 
 def test_listing_cards_needs_neither_torch_nor_opencv() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refbench.errors import RefbenchError
-from refbench.metrics import METRICS, run_doctor
+from refbench.metrics import METRICS, plain, run_doctor
 from refbench.metrics.plain import PLAIN
 from refbench.metrics.pixel import ssim
 
@@ -27,6 +27,15 @@ def test_a_metric_that_moved_is_found_out(monkeypatch: pytest.MonkeyPatch) -> No
     failed = [check for check in run_doctor(["ssim"]) if check.passed is False]
     assert len(failed) == 2
     assert all(check.difference > check.tolerance for check in failed)
+
+
+def test_a_broken_library_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> float:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setitem(plain.PRECISE, "squeeze", broken)
+    (failed,) = [check for check in run_doctor(["squeeze"]) if check.passed is False]
+    assert failed.note == "RuntimeError: operator torchvision::nms does not exist"
 
 
 def test_an_unknown_metric_is_told() -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny import write_tiny
 
 from refbench.cli.main import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_metrics() -> Iterator[None]:
+    """Two metrics make the score here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("refbench.metrics.registry.score_metrics", lambda: ["palette", "seam"])
+        yield
 
 
 @pytest.fixture(scope="module")
