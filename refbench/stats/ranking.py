@@ -3,8 +3,10 @@
 *Places* are ranges: from the joint bootstrap of all pairwise differences comes one critical value q, the
 95 % quantile of the largest |t*| over all pairs, so that all claims "i is better than j" hold together
 with 95 % confidence (Mogstad, Romano, Shaikh, Wilhelm 2024, "Inference for ranks", Review of Economic
-Studies 91). A model's best place is 1 + the number of models that are better than it in this sense, its
-worst place is the number of models it is not better than; it shares a place with those in between.
+Studies 91). The draws are those of :mod:`refbench.stats.compare`, and what is claimed here is claimed there
+where the pair is looked at alone. A model's best place is 1 + the number of models that are better than it
+in this sense, its worst place is the number of models it is not better than; it shares a place with those
+in between.
 
 *Ratings* (:mod:`refbench.stats.rating`) depend on who takes part, so they are computed for each pool
 anew and never filtered from a larger one.
@@ -33,7 +35,7 @@ from refbench.stats.bootstrap import (
     resample,
     sums_by,
 )
-from refbench.stats.compare import TIE, tables
+from refbench.stats.compare import PAIRED, TIE, tables
 from refbench.stats.gains import Bools, Gains, sample_scores
 from refbench.stats.rating import bradley_terry
 from refbench.stats.recovery import combinations, scored_metrics
@@ -194,7 +196,7 @@ def places(
         np.tile(bottom, (1, len(names))),
         rows,
         strata,
-        rng=generator(seed, "rank"),
+        rng=generator(seed, PAIRED),
         resamples=resamples,
     )
     better, quantile = _better(joint, pairs, len(names))
@@ -215,11 +217,12 @@ def _better(joint: Estimates, pairs: Sequence[tuple[int, int]], count: int) -> t
     largest = np.where(spread, t, 0.0)[usable].max(1) if usable.any() else np.array([np.nan])
     q = float(np.quantile(largest, LEVEL, method="higher"))
     single = joint.quantile[count:]
-    limit = MOST * float(np.nanmax(single)) if np.isfinite(single).any() else float("nan")
+    if not np.isfinite(single).any():
+        return better, float("nan")
+    limit = MOST * float(np.nanmax(single))
     q = min(q, limit) if np.isfinite(q) else limit
     for k, (i, j) in enumerate(pairs):
-        clear = abs(value[k]) > q * se[k] if np.isfinite(q) else False
-        if clear and abs(value[k]) > 1e-9:
+        if abs(value[k]) > max(q, single[k]) * se[k]:  # never where the pair has no interval: NaN is not exceeded
             better[(i, j) if value[k] > 0 else (j, i)] = True
     return better, q
 
