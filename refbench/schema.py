@@ -26,6 +26,8 @@ AXES: tuple[Axis, ...] = ("texture_fidelity", "reference_alignment", "local_cons
 """The axes of the score."""
 PIXEL: Axis = "pixel_fidelity"
 """The column beside the score, for comparison with tables that count every pixel at its place."""
+ORDER: tuple[Axis, ...] = (*AXES, PIXEL, "diagnostics")
+"""Every axis, as tables list them."""
 SCORE_VERSION = 2
 """Version of the score: which metrics make an axis, their zeros, and how samples, axes and sets are put together.
 Numbers of two versions never meet in one table."""
@@ -202,8 +204,9 @@ class MetricCard(Record):
     """The trivial answer, 0 in its recovery: the draft, the reference pasted into the mask or stretched over all, or
     the mean of draft and paste."""
     unit: float | None = None
-    """A typical gap between trivial answer and truth, in the metric's own (recovery's) values: the mean over the varied
-    validation suite. A sample's gain is divided by its own gap or by this, whichever is larger; None has its own gap."""
+    """A typical gap between trivial answer and truth, in the metric's own (recovery's) values: the mean over the
+    varied validation suite. A sample's gain is divided by its own gap or by this, whichever is larger; None: by its own
+    gap."""
     recovery_of: Literal["value", "root_mse"] = "value"
     """What the recovery is computed from: the value, or for PSNR the root mean squared error 10^(-PSNR/20)."""
     scored: bool = True

@@ -85,7 +85,7 @@ def _leads(
         inside = np.ones(len(sheet.metas), dtype=bool)
         if kind:
             inside = np.asarray(sheet.metas[kind].astype(str).to_numpy(object) == name)
-        place = places(found, sheet.metas, cards, inside, measure) if inside.any() else None
+        place = places(found, sheet.metas, inside, measure) if inside.any() else None
         if place is not None:
             out[one.key] = dict(zip(found, place.leaders.tolist(), strict=True))
     return out

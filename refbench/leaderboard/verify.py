@@ -213,7 +213,8 @@ def _recompute(
     worst = 0.0
     for name in (name for name in table.metrics if name not in summary.unscored):
         m = table.metrics.index(name)
-        worst = max(worst, c.slack(float(table.room[table.defined[:, m], m].mean()), cards[name]))
+        gap = cards[name].unit or float(table.room[table.defined[:, m], m].mean())
+        worst = max(worst, c.slack(gap, cards[name]))
     values = {(row.sample, row.metric): float(row.value) for row in scores.itertuples()}
     return _Recomputed(values, summary, worst)
 

@@ -93,7 +93,7 @@ def measure_failures(
             done = [damage(original, strength, np.random.default_rng([number, 7])) for strength in strengths]
             truth = done[0][0]
             answers = trivial_answers(truth)
-            wanted = {name: answers[name] for name in ("draft", "paste", "stretch") if name in answers}
+            wanted = {name: image for name, image in answers.items() if name != "target"}
             outputs = [truth.target, *(output for _, output in done), *wanted.values()]
             scores = [
                 {score.metric: score.value for score in found}

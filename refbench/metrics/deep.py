@@ -88,7 +88,7 @@ def coverage(known: Known, shape: tuple[int, ...]) -> Features:
 
     mask: Mask = known.mask
     grid = torch.from_numpy(mask.astype(np.float32))[None, None]
-    out: Features = adaptive_avg_pool2d(grid, shape[:2])[0, 0].numpy()
+    out: Features = adaptive_avg_pool2d(grid, (shape[0], shape[1]))[0, 0].numpy()
     return out
 
 

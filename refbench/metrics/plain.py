@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from refbench.images import Image, resize
 from refbench.metrics.alignment import face_id, keypoint_gain, palette
-from refbench.metrics.alignment.embed import SIDE, reference_crop
+from refbench.metrics.alignment.embed import SIDE
 from refbench.metrics.filters import Floats
-from refbench.metrics.regions import composite, cut, region_box
+from refbench.metrics.regions import composite, cut, reference_crop, region_box
 from refbench.metrics.texture import ocr_cer, reader
 from refbench.schema import Truth
 

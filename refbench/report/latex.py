@@ -50,7 +50,7 @@ def leaders(
         if best in (pair.a, pair.b):
             other = pair.b if best == pair.a else pair.a
             try:
-                if other in known and pair.difference(view, name, measure).better == "undecided":
+                if other in known and not pair.difference(view, name, measure).holds:
                     alike.add(other)
             except KeyError:
                 continue

@@ -11,13 +11,18 @@ from refbench.errors import RefbenchError
 from refbench.report.drawn import Drawn
 from refbench.report.study import Study
 from refbench.report.style import INK, MUTED, Style, rc, text_width
-from refbench.schema import AXES
+from refbench.schema import AXES, PIXEL
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-AXIS_INK = {"texture_fidelity": "#0072B2", "reference_alignment": "#882255", "local_consistency": "#009E73"}
+AXIS_INK = {
+    "texture_fidelity": "#0072B2",
+    "reference_alignment": "#882255",
+    "local_consistency": "#009E73",
+    "pixel_fidelity": "#767676",
+}
 LEAST = 8
 """Answers that two metrics must both have scored for a correlation to be told."""
 
@@ -30,7 +35,7 @@ def correlation(study: Study) -> pd.DataFrame:
     import pandas as pd
 
     stacked = pd.concat([run.recoveries for run in study.runs], ignore_index=True)
-    order = [name for axis in AXES for name in stacked.columns if study.cards[name].axis == axis]
+    order = [name for axis in (*AXES, PIXEL) for name in stacked.columns if study.cards[name].axis == axis]
     stacked = stacked[[n for n in order if stacked[n].notna().sum() >= LEAST and stacked[n].nunique() > 1]]
     return stacked.corr(method="spearman", min_periods=LEAST)
 
@@ -79,7 +84,7 @@ def correlation_chart(study: Study, style: Style) -> Drawn:
         )
         bar.outline.set_visible(False)
         bar.set_label("Spearman's \u03c1", fontsize=style.small)
-        for place, axis in enumerate(AXES):
+        for place, axis in enumerate((*AXES, PIXEL)):
             if any(study.cards[n].axis == axis for n in names):
                 ax.text(
                     0.99,
@@ -168,7 +173,7 @@ def audit_chart(table: pd.DataFrame, style: Style) -> Drawn:
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
-    names = [n for axis in AXES for n in dict.fromkeys(table.loc[table["axis"] == axis, "metric"])]
+    names = [n for axis in (*AXES, PIXEL) for n in dict.fromkeys(table.loc[table["axis"] == axis, "metric"])]
     failures = list(dict.fromkeys(table["failure"]))
     by = {(row.metric, row.failure): row for row in table.itertuples()}
     about: dict[str, Any] = table.drop_duplicates("metric").set_index("metric")[["axis", "scored"]].to_dict("index")

@@ -246,7 +246,7 @@ def _run(
     else:
         metas = meta_table(planned.values())
         summary = summarise(scores, answers, metas, cards, resamples=resamples, unavailable=unavailable)
-    samples = pd.DataFrame(sample_scores(table, cards), index=list(planned), columns=[*AXES, "mean"])
+    samples = pd.DataFrame(sample_scores(table), index=list(planned), columns=[*AXES, "mean"])
     recoveries = pd.DataFrame(clipped(table, cards), index=list(planned), columns=list(table.metrics))
     records, lacking = folder.read_records(manifest.samples), withheld(cards, unavailable)
     return Run(name, folder, manifest, records, scores, summary, lacking, recoveries, samples)

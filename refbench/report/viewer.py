@@ -27,7 +27,7 @@ from refbench.report.grid import window
 from refbench.report.study import Run, Study, open_study
 from refbench.report.style import colours
 from refbench.runs.progress import Progress
-from refbench.schema import AXES, Sample
+from refbench.schema import AXES, ORDER, Sample
 
 QUALITY, THUMB_QUALITY, SINGLE_QUALITY = 90, 72, 80
 """WebP qualities of pictures, of thumbnails, and of pictures inside a single file."""
@@ -185,7 +185,7 @@ def _number(value: Any, digits: int = 6) -> float | None:
 
 def _metrics(study: Study) -> list[str]:
     seen = dict.fromkeys(name for run in study.runs for name in run.recoveries.columns)
-    return sorted(seen, key=lambda name: AXES.index(study.cards[name].axis))
+    return sorted(seen, key=lambda name: ORDER.index(study.cards[name].axis))
 
 
 def _metric(study: Study, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Intervals for ratios of sums: a seeded bootstrap over clusters, studentised and symmetric.
+"""Intervals and p values for ratios of sums: a seeded bootstrap over clusters, studentised and symmetric.
 
 A recovery is a ratio of two sums over samples, an axis is a mean of such ratios, a difference of two
 models is a difference of such means. All of them are linear combinations of *ratios of column sums*,
@@ -9,10 +9,13 @@ The interval is the symmetric studentised one (Hall 1988, "On symmetric bootstra
 intervals", JRSS B 50): value ± q·SE, with q the 95 % quantile of |t*| = |value* - value| / SE* over the
 resamples and SE the clustered linearisation (infinitesimal jackknife) error. It was chosen by the
 simulation in :mod:`refbench.stats.coverage`: with 20 clusters and skewed values the percentile and BCa
-intervals hold the truth in 85-90 % of suites, this one in about 95 %. With fewer than four clusters the
-resamples cannot be studentised and q is Student's t with clusters - strata degrees of freedom; with one
-cluster there is no interval. q is at most twice Student's: where all clusters but one are alike, resamples
-without that one have next to no spread and |t*| no meaning.
+intervals hold the truth in 85-90 % of suites, this one in about 95 %. With fewer than ``MIN_CLUSTERS`` clusters
+there is no interval. q is at most twice Student's quantile (clusters - strata degrees of freedom): where all clusters
+but one are alike, resamples without that one have next to no spread and |t*| no meaning.
+
+The p value is that interval turned round. At any level it is value ± s·T·SE, with T Student's quantile of that level
+and s = q / T at 95 %; p is the level at which its end is 0. So p < 0.05 says what the 95 % interval says, never else,
+and p has no floor from the number of resamples, as a correction for many comparisons needs.
 """
 
 from __future__ import annotations
@@ -32,14 +35,15 @@ RESAMPLES = 2000
 MIN_STRATUM = 4
 """Strata with fewer clusters are put together, so that each can tell its own spread."""
 MIN_CLUSTERS = 4
-"""With fewer clusters, more than 5 % of the resamples would consist of one cluster only."""
+"""With fewer clusters there is no interval: over made-up categories (docs/statistics.md) it would hold the truth too
+seldom, and more than 5 % of the resamples would consist of one cluster only."""
 MOST = 2.0
 """The bootstrap's quantile counts up to this many times Student's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """Q statistics with their errors; ``low`` and ``high`` are NaN where one cluster is all there is."""
+    """Q statistics with their errors; ``low``, ``high`` and ``p`` are NaN where the clusters are too few."""
 
     value: Floats
     """(Q,)"""
@@ -47,6 +51,10 @@ class Estimates:
     """(Q,) clustered standard errors."""
     quantile: Floats
     """(Q,) the q in value ± q·SE."""
+    p: Floats
+    """(Q,) p values of 0: below 0.05 just where the interval excludes 0."""
+    clusters: Ints
+    """(Q,) how many clusters have a part in each."""
     draws: Floats
     """(B, Q) the statistics in each resample, NaN where a ratio had nothing to divide by."""
     draws_se: Floats
@@ -153,34 +161,46 @@ def estimate(
     ratio = _ratios(top, bottom)
     total, whole = _ratios(numerators.sum(0), denominators.sum(0)), denominators.sum(0)
     q_count = len(combinations)
-    value, se, quantile = np.zeros(q_count), np.zeros(q_count), np.full(q_count, np.nan)
+    value, se, quantile, p = np.zeros(q_count), np.zeros(q_count), np.full(q_count, np.nan), np.full(q_count, np.nan)
+    taking_part = np.zeros(q_count, dtype=np.int64)
     draws, draws_se = np.zeros((resamples, q_count)), np.zeros((resamples, q_count))
     ones = np.ones((1, len(strata)))
     for q, row in enumerate(combinations):
         used = np.flatnonzero(row)
         c, n, d = row[used], numerators[:, used], denominators[:, used]
         value[q] = c @ total[used]
+        if abs(value[q]) <= 1e-12 * np.abs(c * (np.abs(n).sum(0) / whole[used])).sum():
+            value[q] = 0.0  # what rounding leaves of sums that cancel out
         draws[:, q] = ratio[:, used] @ c
         se[q] = clustered_errors(ones, ((n - total[used] * d) @ (c / whole[used]))[None], strata)[0]
         slope = _ratios(np.broadcast_to(c, bottom[:, used].shape).copy(), bottom[:, used])
         influence = slope @ n.T - (slope * ratio[:, used]) @ d.T
         draws_se[:, q] = clustered_errors(weights, influence, strata)
-        quantile[q] = _quantile(value[q], draws[:, q], draws_se[:, q], se[q], n, d, strata)
-    return Estimates(value, se, quantile, draws, draws_se)
+        active = (n != 0).any(1) | (d != 0).any(1)
+        taking_part[q] = active.sum()
+        if taking_part[q] >= MIN_CLUSTERS:
+            freedom = max(int(taking_part[q]) - len(np.unique(strata[active])), 1)
+            quantile[q] = _quantile(value[q], draws[:, q], draws_se[:, q], se[q], freedom)
+            p[q] = _p_value(value[q], se[q], quantile[q], freedom)
+    return Estimates(value, se, quantile, p, taking_part, draws, draws_se)
 
 
-def _quantile(value: float, draws: Floats, errors: Floats, se: float, n: Floats, d: Floats, strata: Ints) -> float:
-    active = (n != 0).any(1) | (d != 0).any(1)
-    count = int(active.sum())
-    if count < 2:
-        return float("nan")
+def _quantile(value: float, draws: Floats, errors: Floats, se: float, freedom: int) -> float:
     if se <= 1e-12 * max(1.0, abs(value)):
         return 0.0
-    limit = student_quantile(max(count - len(np.unique(strata[active])), 1))
+    limit = student_quantile(freedom)
     usable = np.isfinite(draws) & np.isfinite(errors)
-    if count < MIN_CLUSTERS or usable.mean() < 0.9:
+    if usable.mean() < 0.9:
         return limit
     return min(absolute_quantile(np.abs(draws - value)[usable], errors[usable], se), MOST * limit)
+
+
+def _p_value(value: float, se: float, quantile: float, freedom: int) -> float:
+    from scipy.stats import t as student
+
+    if quantile == 0.0:
+        return 0.0 if value else 1.0
+    return float(2 * student.sf(abs(value) / se * student_quantile(freedom) / quantile, freedom))
 
 
 def student_quantile(freedom: int) -> float:

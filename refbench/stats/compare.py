@@ -1,35 +1,34 @@
 """Two models on the same samples: paired differences, what they are worth, and what may be concluded.
 
-A difference of two recoveries has the same denominators on both sides, so it is a plain sum of one
-contribution a cluster. Its interval is the studentised bootstrap of :mod:`refbench.stats.bootstrap`;
-its p value comes from a permutation: if the two models were interchangeable, each cluster's
-contribution could as well have had the other sign (all 2^K sign patterns up to K = 13 clusters, else
-10,000 drawn ones); the statistic is studentised within categories, as the interval is.
+A difference of two recoveries has the same denominators on both sides, so it is a plain sum of one contribution a
+cluster. Its interval and its p value are of one procedure, the studentised bootstrap of
+:mod:`refbench.stats.bootstrap`, and the words follow them: the interval excludes 0, p < 0.05 and "better" are one.
 
-Holm's step-down correction holds the chance of any false claim at 5 % within a family: all pairs of the
-comparison times all rows of one view (overall, category, task, mode, metric).
+That is one comparison looked at alone. Beside it stands p after Holm's step-down correction, which holds the chance of
+any false claim at 5 % within a family: all pairs of the comparison times all rows of one view (overall, category, task,
+mode, metric). What holds after it is marked so.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, MetricCard, Record
-from refbench.stats.bootstrap import RESAMPLES, Floats, Ints, clustered_errors, clusters, estimate, generator, sums_by
+from refbench.stats.bootstrap import RESAMPLES, Estimates, Floats, clusters, estimate, generator, sums_by
 from refbench.stats.gains import Bools, Gains, gains, sample_scores
-from refbench.stats.recovery import combinations, scored_metrics
+from refbench.stats.recovery import Cell, said, unscored, whole_cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PERMUTATIONS = 10_000
-EXACT_CLUSTERS = 13
+PAIRED = "paired"
+"""Name of the random numbers of paired differences: a comparison and the places of a pool draw the same."""
 ALPHA = 0.05
 TIE = 1.0
 """Two answers to one sample tie if their scores are less than this many recovery points apart."""
@@ -47,18 +46,25 @@ class Difference(Record):
     """Which category, task, mode or metric; "all" for the overall view."""
     measure: str
     """An axis, "mean", or "recovery" for a single metric."""
-    value: float
+    value: float | None
+    """None, with the reason, where its interval says nothing."""
     low: float | None
     high: float | None
+    reason: str | None
+    """Why there is no interval, or no value."""
     effect: float | None
     """Difference over the standard deviation of the clusters' contributions (paired Cohen's d)."""
-    p: float
-    p_holm: float
+    p: float | None
+    """Below 0.05 just where the interval excludes 0; None where there is no interval."""
+    p_holm: float | None
     """After Holm's correction over the family of this view."""
     detectable: float | None
     """Smallest true difference that this set of samples would show (5 % level, 80 % power)."""
     clusters: int
     better: Literal["a", "b", "undecided"]
+    """Decided by interval and p, this comparison looked at alone."""
+    holds: bool
+    """Whether that still holds among all comparisons of the view: p_holm below 0.05."""
 
 
 class Duel(Record):
@@ -67,6 +73,12 @@ class Duel(Record):
     wins: int
     ties: int
     losses: int
+
+    @classmethod
+    def count(cls, apart: Floats) -> Duel:
+        """From (S,) score differences `a` minus `b`; NaN, where a sample cannot be scored, does not count."""
+        wins, losses = int((apart >= TIE).sum()), int((apart <= -TIE).sum())
+        return cls(wins=wins, ties=int(np.isfinite(apart).sum()) - wins - losses, losses=losses)
 
     @property
     def superiority(self) -> float:
@@ -108,6 +120,10 @@ class Comparison(Record):
     """All pairs of two or more models on the same samples."""
 
     models: tuple[str, ...]
+    scores: dict[str, dict[str, Cell]]
+    """Model -> axis or "mean" -> recovery on all samples, as :func:`refbench.stats.recovery.summarise` gives it."""
+    against_all: dict[str, Duel]
+    """Model -> samples won, tied and lost against all others, by the mean."""
     pairs: tuple[Pair, ...]
     families: dict[str, int]
     """View -> number of tests that Holm's correction counts."""
@@ -118,11 +134,10 @@ class Comparison(Record):
     clusters: int
     seed: int
     resamples: int
-    permutations: int
     tie: float = TIE
     method: str = (
-        "paired; intervals: symmetric studentised bootstrap over source_id, stratified by category; "
-        "p: sign-flip permutation over source_id, Holm-corrected within each view"
+        "paired; interval and p: symmetric studentised bootstrap over source_id, stratified by category; "
+        "p_holm: the same p, Holm-corrected within each view"
     )
 
 
@@ -158,7 +173,6 @@ def compare(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-    permutations: int = PERMUTATIONS,
     most: int = 10,
     views: Sequence[View] = VIEWS,
     unavailable: Mapping[str, str] | None = None,
@@ -170,7 +184,8 @@ def compare(
         answers: scores of the trivial answers and the truth.
         metas: rows (sample, task, category, mode, source_id) of the plan that the runs share.
         cards: metric definitions.
-        seed: of resamples and permutations.
+        seed: of the resamples.
+        resamples: of whole clusters, for every interval and p value.
         most: how many samples where a pair differs most are listed.
         views: which to compute; "overall" and "metric" always come together.
         unavailable: metric -> why it could not be measured in these runs.
@@ -184,37 +199,30 @@ def compare(
     first = next(iter(found.values()))
     sets = [one for one in _sets(metas) if one[0] in views]
     pairs = list(itertools.combinations(found, 2))
-    rows: dict[tuple[str, str], list[dict[str, object]]] = {pair: [] for pair in pairs}
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {pair: [] for pair in pairs}
     for view, name, inside in sets:
-        scored, _ = scored_metrics(first, cards, inside)
-        if scored:
+        labels = _labels(view, name, first.measured(inside), cards)
+        if labels:
             for pair in pairs:
-                rows[pair] += _set(
-                    found[pair[0]],
-                    found[pair[1]],
-                    view,
-                    name,
-                    inside,
-                    scored,
-                    cards,
-                    metas,
-                    seed,
-                    resamples,
-                    permutations,
-                )
-    families = _correct([row for of_pair in rows.values() for row in of_pair])
-    scores = {name: sample_scores(table, cards) for name, table in found.items()}
+                rows[pair] += _set(found[pair[0]], found[pair[1]], labels, inside, metas, seed, resamples)
+    families = _decide([row for of_pair in rows.values() for row in of_pair])
+    scores = {name: sample_scores(table) for name, table in found.items()}
+    mean = {name: of_model[:, -1] for name, of_model in scores.items()}
     return Comparison(
         models=tuple(found),
-        pairs=tuple(_pair(a, b, rows[a, b], scores[a], scores[b], first.samples, most) for a, b in pairs),
+        scores={name: whole_cells(one, metas, cards, seed=seed, resamples=resamples) for name, one in found.items()},
+        against_all={
+            name: Duel.count(np.concatenate([mean[name] - mean[other] for other in found if other != name]))
+            for name in found
+        },
+        pairs=tuple(_pair(a, b, rows[a, b], scores[a], scores[b], first.samples, most, families) for a, b in pairs),
         families=families,
-        unscored=scored_metrics(first, cards, np.ones(len(metas), dtype=bool))[1],
+        unscored=unscored(first, cards, np.ones(len(metas), dtype=bool)),
         withheld=first.withheld,
         samples=len(metas),
         clusters=int(metas["source_id"].nunique()),
         seed=seed,
         resamples=resamples,
-        permutations=permutations,
     )
 
 
@@ -226,100 +234,50 @@ def _sets(metas: pd.DataFrame) -> list[tuple[View, str, Bools]]:
     return sets
 
 
-def _set(
-    a: Gains,
-    b: Gains,
-    view: View,
-    name: str,
-    inside: Bools,
-    scored: Sequence[str],
-    cards: Mapping[str, MetricCard],
-    metas: pd.DataFrame,
-    seed: int,
-    resamples: int,
-    permutations: int,
-) -> list[dict[str, object]]:
-    columns = a.columns(scored)
-    sources, categories = (metas[key].astype(str).to_numpy(object)[inside] for key in ("source_id", "category"))
-    codes, strata = clusters(list(sources), list(categories))
-    top = sums_by(codes, len(strata), (a.gain - b.gain)[inside][:, columns])
-    bottom = sums_by(codes, len(strata), a.room[inside][:, columns])
-    measures, weights = combinations(scored, cards, a.withheld)
-    labels = [(view, name, measure) for measure in measures]
+def _labels(
+    view: View, name: str, measured: Sequence[str], cards: Mapping[str, MetricCard]
+) -> dict[str, tuple[View, str, str]]:
+    """Measure or metric -> (view, name, measure) of its row: axes and score, and overall each scoring metric."""
+    rows = {one: (view, name, one) for one in measured if one in (*AXES, "mean")}
     if view == "overall":
-        weights = np.vstack([weights, 100.0 * np.eye(len(scored))])
-        labels += [("metric", metric, "recovery") for metric in scored]
-    found = estimate(top, bottom, weights, strata, rng=generator(seed, view, name), resamples=resamples)
-    flips = generator(seed, "flip", view, name)
-    p = sign_flip(top, bottom, weights, strata, rng=flips, permutations=permutations)
-    active = ((bottom != 0).astype(float) @ (weights != 0).T.astype(float) > 0).sum(0)
-    rows = []
-    for q, (its_view, its_name, measure) in enumerate(labels):
-        se, quantile, k = float(found.se[q]), float(found.quantile[q]), int(active[q])
-        known = bool(np.isfinite(quantile))
-        rows.append(
-            {
-                "view": its_view,
-                "name": its_name,
-                "measure": measure,
-                "value": float(found.value[q]),
-                "low": float(found.low[q]) if known else None,
-                "high": float(found.high[q]) if known else None,
-                "effect": float(found.value[q] / (se * np.sqrt(k))) if known and se > 0 else None,
-                "p": float(p[q]),
-                "detectable": (quantile + POWER_Z) * se if known else None,
-                "clusters": k,
-            }
-        )
+        scoring = [one for one in measured if one in cards and cards[one].scored and cards[one].axis in AXES]
+        rows |= {one: ("metric", one, "recovery") for one in scoring}
     return rows
 
 
-def sign_flip(
-    numerators: Floats,
-    denominators: Floats,
-    combinations: Floats,
-    strata: Ints,
-    *,
-    rng: np.random.Generator,
-    permutations: int = PERMUTATIONS,
-) -> Floats:
-    """Two-sided p values of combinations of ratios being 0, by flipping the signs of whole clusters' numerators.
+def _set(
+    a: Gains,
+    b: Gains,
+    labels: Mapping[str, tuple[View, str, str]],
+    inside: Bools,
+    metas: pd.DataFrame,
+    seed: int,
+    resamples: int,
+) -> list[dict[str, Any]]:
+    sources, categories = (metas[key].astype(str).to_numpy(object)[inside] for key in ("source_id", "category"))
+    codes, strata = clusters(list(sources), list(categories))
+    (mine, could), (theirs, _) = a.parts(list(labels)), b.parts(list(labels))
+    top, bottom = (sums_by(codes, len(strata), part[inside]) for part in (mine - theirs, could))
+    weights = 100.0 * np.eye(len(labels))
+    found = estimate(top, bottom, weights, strata, rng=generator(seed, PAIRED), resamples=resamples)
+    return [_row(label, found, q) for q, label in enumerate(labels.values())]
 
-    The statistic is the combination over its clustered, stratified linearisation error (see
-    :func:`refbench.stats.bootstrap.estimate`), both taken anew for each sign pattern; any statistic gives a valid
-    permutation test, and this one looks at what the interval looks at. For one mean of equally weighted values it is
-    the plain sign-flip test of their sum.
 
-    Args:
-        numerators: (K, P) differences of the two models' sums in each cluster.
-        denominators: (K, P) as for both models.
-        combinations: (Q, P) coefficients.
-        strata: (K,) numbers 0..H-1.
-        permutations: sign patterns to draw where K exceeds ``EXACT_CLUSTERS``; below, all 2^K are used.
-
-    Returns:
-        (Q,) share of sign patterns whose statistic is at least as far from 0, the observed one counted.
-    """
-    count = len(numerators)
-    if count <= EXACT_CLUSTERS:
-        signs = 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
-    else:
-        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(permutations + 1, count))
-        signs[0] = 1.0
-    whole = denominators.sum(0)
-    share, weight = numerators / whole, denominators / whole
-    ratios = signs @ share
-    ones = np.ones((1, count))
-    p = np.ones(len(combinations))
-    for q, row in enumerate(combinations):
-        contribution = share @ row
-        size = float(np.abs(contribution).sum())
-        if size == 0.0:
-            continue
-        influence = signs * contribution - (ratios * row) @ weight.T
-        t = np.abs(ratios @ row) / np.maximum(clustered_errors(ones, influence, strata), 1e-9 * size)
-        p[q] = float((t >= t[0] * (1 - 1e-9)).mean())
-    return p
+def _row(label: tuple[View, str, str], found: Estimates, q: int) -> dict[str, Any]:
+    value, se, quantile, clusters = (float(part[q]) for part in (found.value, found.se, found.quantile, found.clusters))
+    cell = said(value, float(found.low[q]), float(found.high[q]), int(clusters))
+    known = cell["low"] is not None
+    row: dict[str, Any] = dict(zip(("view", "name", "measure"), label, strict=True))
+    return (
+        row
+        | cell
+        | {
+            "effect": value / (se * np.sqrt(clusters)) if known and se > 0 else None,
+            "p": float(found.p[q]) if known else None,
+            "detectable": (quantile + POWER_Z) * se if known else None,
+            "clusters": int(clusters),
+        }
+    )
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -332,29 +290,34 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _correct(rows: list[dict[str, object]]) -> dict[str, int]:
-    """Write p_holm and better into the rows; returns the family sizes."""
+def _decide(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Write p_holm, better and holds into the rows; returns the family sizes."""
     families: dict[str, int] = {}
+    for row in rows:
+        clear = row["p"] is not None and row["p"] < ALPHA
+        row |= {"better": "undecided", "p_holm": None, "holds": False}
+        if clear:
+            row["better"] = "a" if row["value"] > 0 else "b"
     for view in VIEWS:
-        family = [row for row in rows if row["view"] == view]
+        family = [row for row in rows if row["view"] == view and row["p"] is not None]
         families[view] = len(family)
-        for row, adjusted in zip(family, holm([float(row["p"]) for row in family]), strict=True):  # type: ignore[arg-type]
-            row["p_holm"] = adjusted
-            row["better"] = "undecided" if adjusted >= ALPHA else "a" if float(row["value"]) > 0 else "b"  # type: ignore[arg-type]
+        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
+            row |= {"p_holm": adjusted, "holds": adjusted < ALPHA}
     return families
 
 
 def _pair(
-    a: str, b: str, rows: list[dict[str, object]], one: Floats, two: Floats, samples: Sequence[str], most: int
+    a: str,
+    b: str,
+    rows: list[dict[str, Any]],
+    one: Floats,
+    two: Floats,
+    samples: Sequence[str],
+    most: int,
+    families: Mapping[str, int],
 ) -> Pair:
     differences = tuple(Difference.model_validate(row) for row in rows)
-    duels = {}
-    for i, measure in enumerate((*AXES, "mean")):
-        apart = (one - two)[:, i]
-        apart = apart[np.isfinite(apart)]
-        duels[measure] = Duel(
-            wins=int((apart >= TIE).sum()), ties=int((np.abs(apart) < TIE).sum()), losses=int((apart <= -TIE).sum())
-        )
+    duels = {measure: Duel.count((one - two)[:, i]) for i, measure in enumerate((*AXES, "mean"))}
     gap = np.nan_to_num(one[:, -1] - two[:, -1])
     largest = np.argsort(-np.abs(gap), kind="stable")[:most]
     listed = tuple(
@@ -362,36 +325,54 @@ def _pair(
         for s in largest
         if gap[s] != 0
     )
-    return Pair(a=a, b=b, differences=differences, duels=duels, apart=listed, words=_words(a, b, differences, duels))
-
-
-def _words(a: str, b: str, rows: Sequence[Difference], duels: Mapping[str, Duel]) -> str:
-    better, undecided = [], []
-    overall = [row for row in rows if row.view == "overall"]
-    for row in sorted(overall, key=lambda row: row.measure != "mean"):
-        where = "On the whole" if row.measure == "mean" else f"In {row.measure.replace('_', ' ')}"
-        chance = f"p = {row.p_holm:.2g}, Holm-corrected"
-        if row.better != "undecided":
-            sign = 1.0 if row.better == "a" else -1.0
-            first, second = (a, b) if row.better == "a" else (b, a)
-            than = f" than {second}" if row.measure == "mean" else ""
-            ends = sorted(sign * end for end in (row.low, row.high) if end is not None)
-            inside = f"95 % interval {ends[0]:.1f} to {ends[1]:.1f}; " if ends else ""
-            better.append(f"{where}, {first} is better{than}, by {sign * row.value:.1f} points ({inside}{chance}).")
-        elif row.value == 0.0 and row.low == row.high == 0.0:
-            undecided.append(f"{where}, the two are equal on every source.")
-        else:
-            inside = f"; 95 % interval {row.low:.1f} to {row.high:.1f}" if row.low is not None else ""
-            least = (
-                f" A true difference of {row.detectable or 0.0:.1f} points would be found in four of five such suites."
-            )
-            undecided.append(
-                f"{where}, it is undecided which is better ({a} minus {b}: {row.value:.1f} points{inside}; {chance})."
-                + (least if row.detectable is not None else "")
-            )
+    overall = sorted((row for row in differences if row.view == "overall"), key=lambda row: row.measure != "mean")
+    told = [_words(a, b, row, families["overall"]) for row in overall]
+    clear = [text for row, text in zip(overall, told, strict=True) if row.better != "undecided"]
     duel = duels["mean"]
     count = (
         f"Sample by sample, {a} scores higher on {duel.wins} and {b} on {duel.losses}; {duel.ties} are ties (less than "
         f"{TIE:g} point apart)."
     )
-    return "\n".join([*better, *undecided, *([count] if duel.wins + duel.ties + duel.losses else [])])
+    words = "\n".join([*clear, *(text for text in told if text not in clear), count])
+    return Pair(a=a, b=b, differences=differences, duels=duels, apart=listed, words=words)
+
+
+def p_text(p: float | None) -> str:
+    """A p value to read, on the right side of 0.05; a dash for none."""
+    if p is None:
+        return "–"
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.2f}" if p >= 0.1 else f"{p:.3f}" if round(p, 3) != ALPHA else f"{p:.4f}"
+
+
+def _end(value: float) -> str:
+    """An end of an interval with one decimal, or with as many as show on which side of 0 it is."""
+    return f"{value:.1f}" if abs(value) >= 0.05 or value == 0.0 else f"{value:.1g}"
+
+
+def _words(a: str, b: str, row: Difference, tests: int) -> str:
+    """What one row of the overall view says: better just where the interval excludes 0, then the correction."""
+    where = "On the whole" if row.measure == "mean" else f"In {row.measure.replace('_', ' ')}"
+    if row.value is None or row.low is None or row.high is None or row.p is None:
+        return f"{where}, nothing can be said of which is better ({row.reason})."
+    if row.value == 0.0 and row.low == row.high == 0.0:
+        return f"{where}, the two are equal on every source."
+    sign = -1.0 if row.better == "b" else 1.0
+    low, high = sorted((sign * row.low, sign * row.high))
+    chance = f"95 % interval {_end(low)} to {_end(high)}; p {_equals(row.p)}"
+    if row.better == "undecided":
+        return (
+            f"{where}, it is undecided which is better ({a} minus {b}: {row.value:.1f} points; {chance}). A true "
+            f"difference of {row.detectable or 0.0:.1f} points would be found in four of five such suites."
+        )
+    first, second = (a, b) if row.better == "a" else (b, a)
+    than = f" than {second}" if row.measure == "mean" else ""
+    corrected = f"corrected over {tests} comparisons p {_equals(row.p_holm or 0.0)}"
+    verdict = "" if row.holds else ": one such among so many may be chance"
+    return f"{where}, {first} is better{than}, by {sign * row.value:.1f} points ({chance}; {corrected}{verdict})."
+
+
+def _equals(p: float) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"

@@ -2,9 +2,9 @@
 
 By metric, with the sign that makes better positive: gap = truth - trivial answer, gain = value - trivial answer.
 
-- *No tiny gap decides.* Where the card has a `unit` (a typical gap), gain and gap of a sample are divided by its own gap
-  or by the unit, whichever is larger, and the gain counts no less than -1. A metric of local consistency asks how far a
-  result stays behind the truth, so that its gain is 1 - (truth - value) / that, and its gap 1.
+- *No tiny gap decides.* Where the card has a `unit` (a typical gap), gain and gap of a sample are divided by its own
+  gap or by the unit, whichever is larger, and the gain counts no less than -1. A metric of local consistency asks how
+  far a result stays behind the truth, so that its gain is 1 - (truth - value) / that, and its gap 1.
 - An axis of a sample is the mean of its scoring metrics' gains over the mean of their gaps, the latter at least
   :data:`LEAST`: where little was to win on the whole axis, little is won.
 - The score of a sample is the mean of texture fidelity and reference alignment, weighted by local consistency: what is
@@ -204,7 +204,7 @@ def gains(
         raw[:, m] = np.where(is_defined, counted, np.nan)
         defined[:, m], filled[:, m] = is_defined, lacks
     without = withheld(cards, unavailable or {})
-    of_axes = {
+    of_axes: dict[str, tuple[Floats, Floats]] = {
         axis: _axis(gain, room, defined, [m for m, name in enumerate(names) if _scores(cards[name], axis)])
         for axis in (*AXES, PIXEL)
     }

@@ -3,8 +3,10 @@
 *Places* are ranges: from the joint bootstrap of all pairwise differences comes one critical value q, the
 95 % quantile of the largest |t*| over all pairs, so that all claims "i is better than j" hold together
 with 95 % confidence (Mogstad, Romano, Shaikh, Wilhelm 2024, "Inference for ranks", Review of Economic
-Studies 91). A model's best place is 1 + the number of models that are better than it in this sense, its
-worst place is the number of models it is not better than; it shares a place with those in between.
+Studies 91). The draws are those of :mod:`refbench.stats.compare`, and what is claimed here is claimed there
+where the pair is looked at alone. A model's best place is 1 + the number of models that are better than it
+in this sense, its worst place is the number of models it is not better than; it shares a place with those
+in between.
 
 *Ratings* (:mod:`refbench.stats.rating`) depend on who takes part, so they are computed for each pool
 anew and never filtered from a larger one.
@@ -33,10 +35,10 @@ from refbench.stats.bootstrap import (
     resample,
     sums_by,
 )
-from refbench.stats.compare import TIE, tables
+from refbench.stats.compare import PAIRED, TIE, tables
 from refbench.stats.gains import Bools, Gains, sample_scores
 from refbench.stats.rating import bradley_terry
-from refbench.stats.recovery import combinations, scored_metrics
+from refbench.stats.recovery import unscored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,16 +95,16 @@ def rank(
     found = tables(runs, answers, metas, cards)
     names = list(found)
     everything = np.ones(len(metas), dtype=bool)
-    place = places(found, metas, cards, everything, "mean", seed=seed, resamples=resamples)
+    place = places(found, metas, everything, "mean", seed=seed, resamples=resamples)
     if place is None:
-        why = scored_metrics(found[names[0]], cards, everything)[1]
+        why = unscored(found[names[0]], cards, everything)
         raise RefbenchError(
             "Expected every axis to have a scored metric, but one has none; "
             f"not scored: {', '.join(sorted(why)) or 'nothing'}; measure more samples or metrics."
         )
     pairs = list(itertools.combinations(range(len(names)), 2))
     codes, strata = clusters(list(metas["source_id"].astype(str)), list(metas["category"].astype(str)))
-    scores = np.stack([sample_scores(found[name], cards)[:, -1] for name in names])
+    scores = np.stack([sample_scores(found[name])[:, -1] for name in names])
     counts = duels(scores, pairs)
     per_cluster = sums_by(codes, len(strata), counts)
     draws = resample(np.zeros_like(strata), min(resamples, 1000), generator(seed, "ratings"))
@@ -157,7 +159,6 @@ class Places:
 def places(
     found: Mapping[str, Gains],
     metas: pd.DataFrame,
-    cards: Mapping[str, MetricCard],
     inside: Bools,
     measure: str,
     *,
@@ -174,27 +175,21 @@ def places(
     """
     names = list(found)
     first = found[names[0]]
-    scored, _ = scored_metrics(first, cards, inside)
-    measures, weights = combinations(scored, cards, first.withheld)
-    if measure not in measures:
+    if measure not in first.measured(inside):
         return None
-    columns, count = first.columns(scored), len(scored)
     sources, categories = (metas[key].astype(str).to_numpy(object)[inside] for key in ("source_id", "category"))
     codes, strata = clusters(list(sources), list(categories))
-    tops = [sums_by(codes, len(strata), found[name].gain[inside][:, columns]) for name in names]
-    bottom = sums_by(codes, len(strata), first.room[inside][:, columns])
+    tops = [sums_by(codes, len(strata), found[name].parts([measure])[0][inside]) for name in names]
+    bottom = sums_by(codes, len(strata), first.parts([measure])[1][inside])
     pairs = list(itertools.combinations(range(len(names)), 2))
-    rows = np.zeros((len(names) + len(pairs), count * len(names)))
-    for i in range(len(names)):
-        rows[i, i * count : (i + 1) * count] = weights[measures.index(measure)]
-    for row, (i, j) in enumerate(pairs, start=len(names)):
-        rows[row] = rows[i] - rows[j]
+    single = 100.0 * np.eye(len(names))
+    rows = np.vstack([single, *(single[i] - single[j] for i, j in pairs)])
     joint = estimate(
         np.hstack(tops),
         np.tile(bottom, (1, len(names))),
         rows,
         strata,
-        rng=generator(seed, "rank"),
+        rng=generator(seed, PAIRED),
         resamples=resamples,
     )
     better, quantile = _better(joint, pairs, len(names))
@@ -215,11 +210,12 @@ def _better(joint: Estimates, pairs: Sequence[tuple[int, int]], count: int) -> t
     largest = np.where(spread, t, 0.0)[usable].max(1) if usable.any() else np.array([np.nan])
     q = float(np.quantile(largest, LEVEL, method="higher"))
     single = joint.quantile[count:]
-    limit = MOST * float(np.nanmax(single)) if np.isfinite(single).any() else float("nan")
+    if not np.isfinite(single).any():
+        return better, float("nan")
+    limit = MOST * float(np.nanmax(single))
     q = min(q, limit) if np.isfinite(q) else limit
     for k, (i, j) in enumerate(pairs):
-        clear = abs(value[k]) > q * se[k] if np.isfinite(q) else False
-        if clear and abs(value[k]) > 1e-9:
+        if abs(value[k]) > max(q, single[k]) * se[k]:  # never where the pair has no interval: NaN is not exceeded
             better[(i, j) if value[k] > 0 else (j, i)] = True
     return better, q
 

@@ -1,22 +1,22 @@
 """Recovery scores: 0 is a trivial answer, 100 the ground truth, with clustered 95 % intervals.
 
-How a sample's metrics become its axes and its score stands in :mod:`refbench.stats.gains`. Of a set of samples each is a
-ratio of sums, what the model won over what the truth wins, never a mean of ratios, so that samples with little to win
+How a sample's metrics become its axes and its score stands in :mod:`refbench.stats.gains`. Of a set of samples each is
+a ratio of sums, what the model won over what the truth wins, never a mean of ratios, so that samples with little to win
 cannot blow it up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, PIXEL, SCORE_VERSION, MetricCard, Record
-from refbench.stats.bootstrap import RESAMPLES, clusters, estimate, generator, sums_by
+from refbench.stats.bootstrap import MIN_CLUSTERS, RESAMPLES, clusters, estimate, generator, sums_by
 from refbench.stats.gains import MEASURES, Bools, Gains, clipped, gains
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Names = NDArray[np.object_]
 
+WIDEST = 100.0
+"""A 95 % interval that holds 0 and is ± more than this, the way from the trivial answer to the truth, says nothing
+about a recovery or a difference of two."""
 METHOD = "symmetric studentised bootstrap over source_id, stratified by category"
 
 
@@ -31,10 +34,35 @@ class Cell(Record):
     """One number of a table with its 95 % interval, in recovery points (0 trivial, 100 truth)."""
 
     value: float | None
-    """None where nothing can be scored."""
+    """None where nothing can be scored, or its interval says nothing."""
     low: float | None
-    """None where one cluster is all there is, so that nothing is known about its spread."""
+    """None where there are too few clusters for an interval, see :func:`said`."""
     high: float | None
+    reason: str | None = None
+    """Why a number is None."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_reason(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = dump(self)
+        return {key: value for key, value in data.items() if key != "reason" or value is not None}
+
+
+def said(value: float, low: float, high: float, clusters: int) -> dict[str, Any]:
+    """What may be said of a number in recovery points: value, low, high, and the reason for what is None.
+
+    Args:
+        low: lower end of its 95 % interval, NaN where the clusters are too few for one.
+        clusters: how many have a part in it.
+    """
+    sources = f"{clusters} source{'' if clusters == 1 else 's'}"
+    if not (np.isfinite(low) and np.isfinite(high)):
+        reason = f"too few sources: {sources}, an interval needs {MIN_CLUSTERS}"
+        return {"value": value, "low": None, "high": None, "reason": reason}
+    half = (high - low) / 2
+    if low <= 0.0 <= high and half > WIDEST:
+        reason = f"says nothing: {sources}, the interval is ±{half:.0f} points, and the whole scale is {WIDEST:.0f}"
+        return {"value": None, "low": None, "high": None, "reason": reason}
+    return {"value": value, "low": low, "high": high, "reason": None}
 
 
 class MetricCell(Cell):
@@ -146,6 +174,15 @@ def summarise(
     )
 
 
+def whole_cells(
+    table: Gains, metas: pd.DataFrame, cards: Mapping[str, MetricCard], *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Cell]:
+    """Axes and "mean" on all samples of one run, as :func:`summarise` gives them."""
+    sources, categories = (metas[name].astype(str).to_numpy(object) for name in ("source_id", "category"))
+    one = _Sets(table, cards, sources, categories, seed, resamples)
+    return one.cells(np.ones(len(table.samples), dtype=bool), "all")[0]
+
+
 def unscored(table: Gains, cards: Mapping[str, MetricCard], inside: Bools) -> dict[str, str]:
     """Metric -> why it enters no axis on a set of samples.
 
@@ -195,25 +232,22 @@ class _Sets:
             rng=generator(self.seed, name),
             resamples=self.resamples,
         )
-        numbers = list(zip(found.value.tolist(), found.low.tolist(), found.high.tolist(), strict=True))
+        parts = (found.value, found.low, found.high, found.clusters)
+        numbers = [said(*row) for row in zip(*(column.tolist() for column in parts), strict=True)]
         of = dict(zip(names, numbers, strict=True))
-        nothing: dict[str, float | None] = {"value": None, "low": None, "high": None}
-        cells = {key: Cell(**(_cell(*of[key]) if key in of else nothing)) for key in MEASURES}
+        nothing = {"value": None, "low": None, "high": None, "reason": "not scored"}
+        cells = {key: Cell(**of.get(key, nothing)) for key in MEASURES}
         by_metric = {}
         for m, metric in enumerate(table.metrics if name == "all" else ()):
             raw = table.raw[table.defined[:, m], m]
             mean = float(raw.mean()) if len(raw) else float("nan")
             by_metric[metric] = MetricCell(
-                **(_cell(*of[metric]) if metric in of else nothing),
+                **of.get(metric, nothing),
                 axis=self.cards[metric].axis,
                 raw_mean=mean if np.isfinite(mean) else None,
                 samples=len(raw),
             )
         return cells, by_metric
-
-
-def _cell(value: float, low: float, high: float) -> dict[str, float | None]:
-    return {"value": value, "low": low if np.isfinite(low) else None, "high": high if np.isfinite(high) else None}
 
 
 def per_sample(scores: pd.DataFrame, answers: pd.DataFrame, cards: Mapping[str, MetricCard]) -> pd.DataFrame:

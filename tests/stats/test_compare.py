@@ -1,15 +1,16 @@
-"""Paired comparison: p values against scipy, Holm against a worked example, and what the words claim."""
+"""Paired comparison: differences against summaries, Holm against a worked example, and what the words claim."""
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from scipy import stats
 
 from refbench.errors import RefbenchError
-from refbench.stats.bootstrap import generator
-from refbench.stats.compare import Comparison, compare, holm, sign_flip
+from refbench.stats.compare import Comparison, compare, holm
 from refbench.stats.coverage import MadeUp, made_up_suite
+from refbench.stats.ranking import rank
 from refbench.stats.recovery import summarise
 
 
@@ -21,54 +22,7 @@ def made() -> MadeUp:
 @pytest.fixture(scope="module")
 def compared(made: MadeUp) -> Comparison:
     runs = dict(zip(("good", "poor", "also-poor"), made.runs, strict=True))
-    return compare(runs, made.answers, made.metas, made.cards, resamples=500, permutations=2000)
-
-
-def flipped_p(values: np.ndarray, strata: np.ndarray | None = None, seed: int = 0, permutations: int = 10_000) -> float:
-    """p of a plain mean: one numerator a cluster, every denominator 1."""
-    groups = np.zeros(len(values), dtype=np.int64) if strata is None else strata
-    column = values[:, None]
-    options = {"rng": generator(seed), "permutations": permutations}
-    return float(sign_flip(column, np.ones_like(column), np.ones((1, 1)), groups, **options)[0])
-
-
-def test_exact_sign_flips_equal_scipys_permutation_test() -> None:
-    values = np.random.default_rng(1).normal(0.4, 1.0, size=10)
-    found = flipped_p(values)
-    other = stats.permutation_test((values,), np.sum, permutation_type="samples", n_resamples=np.inf)
-    assert found == pytest.approx(other.pvalue, abs=1e-12)
-
-
-def test_drawn_sign_flips_come_near_the_exact_p_and_are_never_zero() -> None:
-    values = np.random.default_rng(2).normal(0.3, 1.0, size=16)
-    exact = stats.permutation_test((values,), np.sum, permutation_type="samples", n_resamples=np.inf)
-    found = flipped_p(values, permutations=20_000)
-    # Monte Carlo error of a share p over 20,000 draws; four standard errors
-    assert found == pytest.approx(exact.pvalue, abs=4 * np.sqrt(exact.pvalue / 20_000))
-    assert flipped_p(np.ones(30), permutations=1000) == pytest.approx(1 / 1001)
-
-
-def test_p_values_look_at_what_the_interval_looks_at() -> None:
-    """One ratio is surely +0.5 and another surely -0.3, over gaps of very different size: their sum is surely +0.2,
-    while the clusters' plain contributions to it have either sign."""
-    rng = np.random.default_rng(3)
-    gaps = np.exp(rng.normal(0, 1.5, (14, 2)))
-    gains = gaps * (np.array([0.5, -0.3]) + rng.normal(0, 0.03, (14, 2)))
-    found = sign_flip(gains, gaps, np.ones((1, 2)), np.zeros(14, dtype=np.int64), rng=generator(0))[0]
-    contributions = (gains / gaps.sum(0)).sum(1)
-    plain = stats.permutation_test((contributions,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
-    assert found < 0.01
-    assert plain > 0.1
-
-
-def test_p_values_of_equal_models_are_uniform() -> None:
-    """Under the null a p value is below u in u of the cases; 400 cases, four standard errors."""
-    rng = np.random.default_rng(4)
-    strata = np.repeat([0, 1, 2], [8, 6, 4])
-    scale = np.repeat([1.0, 5.0, 0.2], [8, 6, 4])
-    found = np.array([flipped_p(scale * rng.laplace(size=18), strata, i, 300) for i in range(400)])
-    for u in (0.05, 0.2, 0.5):
-        assert (found <= u).mean() == pytest.approx(u, abs=4 * np.sqrt(u * (1 - u) / 400))
+    return compare(runs, made.answers, made.metas, made.cards, resamples=500)
 
 
 def test_holm_is_the_step_down_of_the_paper() -> None:
@@ -111,12 +65,12 @@ def test_a_clear_difference_is_claimed_and_an_absent_one_is_not(compared: Compar
 
 def test_turning_the_pair_round_turns_every_sign(made: MadeUp) -> None:
     a, b = made.runs[:2]
-    options = {"resamples": 200, "permutations": 500}
+    options = {"resamples": 200}
     one = compare({"a": a, "b": b}, made.answers, made.metas, made.cards, **options).pairs[0]
     two = compare({"b": b, "a": a}, made.answers, made.metas, made.cards, **options).pairs[0]
     for forward, back in zip(one.differences, two.differences, strict=True):
         assert back.value == pytest.approx(-forward.value)
-        assert back.p == forward.p
+        assert back.p == pytest.approx(forward.p)
         assert back.high == pytest.approx(-forward.low)
     assert (one.duels["mean"].wins, one.duels["mean"].losses) == (two.duels["mean"].losses, two.duels["mean"].wins)
     assert one.apart[0].sample == two.apart[0].sample
@@ -136,6 +90,77 @@ def test_holm_counts_every_pair_and_row_of_a_view(compared: Comparison) -> None:
     for pair in compared.pairs:
         for row in pair.differences:
             assert row.p_holm >= row.p
+
+
+def test_interval_p_and_words_say_the_same() -> None:
+    """Over 84 made-up pairs, nine of them equally good: 0 outside the interval, p < 0.05 and the words are one."""
+    seen = []
+    for i in range(3):
+        starts = (0.4, 0.4, 0.36, 0.36, 0.32, 0.32, 0.28, 0.2)
+        made = made_up_suite(np.random.default_rng([11, i]), clusters=15, recoveries=starts)
+        runs = dict(zip("abcdefgh", made.runs, strict=True))
+        found = compare(runs, made.answers, made.metas, made.cards, resamples=100, seed=i, views=("overall",))
+        for pair, row in ((one, row) for one in found.pairs for row in one.differences):
+            if row.p is None:  # metrics of one category, which has three sources here
+                assert row.better == "undecided"
+                assert row.low is row.high is None
+                continue
+            clear = row.low > 0 or row.high < 0
+            assert clear == (row.p < 0.05) == (row.better != "undecided")
+            assert row.better in ("undecided", "a" if row.value > 0 else "b")
+            assert row.p_holm >= row.p
+            assert row.holds == (row.p_holm < 0.05)
+            if row.view == "overall":
+                where = "On the whole" if row.measure == "mean" else f"In {row.measure.replace('_', ' ')}"
+                (line,) = (line for line in pair.words.splitlines() if line.startswith(where))
+                assert clear == (" is better" in line and "undecided" not in line)
+                assert not row.holds or "may be chance" not in line
+                low, high = map(float, re.search(r"interval (\S+) to ([^;]+);", line).groups())
+                assert clear == (low > 0 or high < 0)
+                p = float(re.search(r"; p (?:= |< )([0-9.]+)", line).group(1))
+                assert clear == (p < 0.05)
+                seen.append(clear)
+    assert 20 < sum(seen) < len(seen) - 20
+
+
+def test_a_place_before_another_is_a_better_mean() -> None:
+    """What the joint bootstrap of a pool claims, the interval of the pair claims too."""
+    claims = 0
+    for i in range(2):
+        starts = (0.4, 0.35, 0.3, 0.25, 0.15)
+        made = made_up_suite(np.random.default_rng([12, i]), clusters=15, recoveries=starts)
+        runs = dict(zip("abcde", made.runs, strict=True))
+        compared = compare(runs, made.answers, made.metas, made.cards, resamples=100, views=("overall",))
+        standings = {
+            one.model: one for one in rank(runs, made.answers, made.metas, made.cards, resamples=100).standings
+        }
+        for pair in compared.pairs:
+            better = pair.difference("overall", "all", "mean").better
+            assert pair.b not in standings[pair.a].better_than or better == "a"
+            assert pair.a not in standings[pair.b].better_than or better == "b"
+            claims += better != "undecided"
+        for name, duel in compared.against_all.items():
+            one = standings[name]
+            assert (duel.wins, duel.ties, duel.losses) == (one.wins, one.ties, one.losses)
+            assert compared.scores[name]["mean"].value == pytest.approx(one.score)
+    assert 0 < claims < 20
+
+
+def test_the_scores_shown_are_those_of_the_runs(made: MadeUp, compared: Comparison) -> None:
+    one = summarise(made.runs[0], made.answers, made.metas, made.cards, resamples=500)
+    assert compared.scores["good"] == {**one.axes, "mean": one.mean}
+
+
+def test_too_few_sources_are_said_and_claim_nothing() -> None:
+    made = made_up_suite(np.random.default_rng(3), clusters=15, recoveries=(0.5, 0.1))
+    runs = dict(zip("ab", made.runs, strict=True))
+    pair = compare(runs, made.answers, made.metas, made.cards, resamples=100).pairs[0]
+    row = pair.difference("category", "text", "mean")
+    assert row.clusters == 3
+    assert (row.low, row.high, row.p, row.p_holm, row.effect, row.detectable) == (None,) * 6
+    assert (row.better, row.holds) == ("undecided", False)
+    assert row.reason == "too few sources: 3 sources, an interval needs 4"
+    assert isinstance(row.value, float)
 
 
 def test_the_samples_listed_differ_most(made: MadeUp, compared: Comparison) -> None:
@@ -158,7 +183,6 @@ def test_the_detectable_difference_is_found_in_four_of_five_repetitions() -> Non
             made.metas,
             made.cards,
             resamples=200,
-            permutations=100,
             views=("overall",),
         )
         sizes.append(pair.pairs[0].difference("overall", "all", "mean").detectable)
@@ -172,7 +196,6 @@ def test_the_detectable_difference_is_found_in_four_of_five_repetitions() -> Non
             made.metas,
             made.cards,
             resamples=200,
-            permutations=100,
             views=("overall",),
         )
         shown.append(pair.pairs[0].difference("overall", "all", "mean").low > 0)

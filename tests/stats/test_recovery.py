@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 
 import numpy as np
@@ -15,7 +16,7 @@ from refbench.errors import RefbenchError
 from refbench.schema import AXES, MetricCard
 from refbench.stats.coverage import made_up_cards, made_up_suite
 from refbench.stats.gains import gains, sample_scores, withheld
-from refbench.stats.recovery import per_sample, summarise
+from refbench.stats.recovery import Summary, per_sample, summarise
 
 
 def card(name: str, **fields: object) -> MetricCard:
@@ -264,8 +265,27 @@ def test_one_source_gives_a_value_without_an_interval() -> None:
     run = frame({("a", "m"): 0.1, ("b", "m"): 0.2, ("c", "m"): 0.9})
     found = summarise(run, answers(draft=draft, target=truth), metas(samples, sources=["s"] * 3), cards)
     assert found.metrics["m"].value == pytest.approx(40.0)
-    assert found.metrics["m"].low is None
-    assert found.metrics["m"].high is None
+    assert found.metrics["m"].model_dump(include={"low", "high", "reason"}) == {
+        "low": None,
+        "high": None,
+        "reason": "too few sources: 1 source, an interval needs 4",
+    }
+
+
+def test_an_interval_wider_than_the_scale_is_told() -> None:
+    """Five sources, one eleven times as bad as the others are good: no number may be read off that."""
+    cards = {"m": card("m"), "n": card("n", axis="local_consistency")}
+    samples = list("abcde")
+    draft, truth = (dict.fromkeys([(s, m) for s in samples for m in cards], v) for v in (0.0, 1.0))
+    run = frame({(s, "m"): -10.0 if s == "c" else 0.9 for s in samples} | {(s, "n"): -9.0 for s in samples})
+    found = summarise(run, answers(draft=draft, target=truth), metas(samples), cards)
+    wide, bad = found.metrics["m"], found.metrics["n"]
+    assert (wide.value, wide.low, wide.high) == (None, None, None)
+    assert re.fullmatch(r"says nothing: 5 sources, the interval is ±\d+ points, .* 100", wide.reason)
+    assert found.axes["texture_fidelity"].value is None
+    assert (bad.value, bad.low, bad.high, bad.reason) == (-900.0, -900.0, -900.0, None)  # bad, but surely so
+    assert "reason" not in bad.model_dump()
+    assert Summary.model_validate_json(found.model_dump_json()) == found
 
 
 @pytest.mark.parametrize(
@@ -329,6 +349,9 @@ def test_recovery_does_not_depend_on_the_metrics_unit(scale: float, shift: float
     other = summarise(
         frame(units(run)), answers(draft=units(draft), target=units(truth)), metas(samples), cards, resamples=100
     )
+    if plain.metrics["m"].value is None:  # far apart on five sources: the interval says nothing, in either unit
+        assert other.metrics["m"].value is None
+        return
     assert other.metrics["m"].value == pytest.approx(plain.metrics["m"].value, abs=1e-6)
     # the interval divides by a spread that may be next to nothing, so its unit is the width itself
     width = plain.metrics["m"].high - plain.metrics["m"].low

@@ -58,8 +58,8 @@ class Contextual(Metric):
             weights=deep.WEIGHTS,
             weights_sha256=SHA256["squeezenet1_1"],
             licence="BSD-2-Clause (weights)",
-            note="blind to where things are; the reference's ground counts where its box holds some; a pasted reference "
-            "is nearer than the truth, which is why the recovery credits nothing beyond the truth",
+            note="blind to where things are; the reference's ground counts where its box holds some; a pasted "
+            "reference is nearer than the truth, which is why the recovery credits nothing beyond the truth",
             unit=0.05,
             tolerance=1e-4,
         )

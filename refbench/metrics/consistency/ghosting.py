@@ -67,8 +67,8 @@ class Ghosting(Metric):
         """The whole definition."""
         return MetricCard(
             name="ghosting",
-            definition="detail is RGB minus its Gaussian blur (sigma 1.5 px), masked; in Gaussian windows (sigma 12 px) "
-            "the output's detail is regressed on the target's and the draft's, and s is the draft's coefficient in "
+            definition="detail is RGB minus its Gaussian blur (sigma 1.5 px), masked; in Gaussian windows (sigma 12 "
+            "px) the output's detail is regressed on the target's and the draft's, and s is the draft's coefficient in "
             "[0, 1]; mean over masked pixels of min(1, (s - 0.2) / 0.3) x min(1, (1 - s) / 0.2), negative as 0, "
             "weighted by the energy of the draft's detail that the target's does not explain",
             paper="this project; a partial regression (Frisch & Waugh 1933, doi 10.2307/1907330) in local windows",

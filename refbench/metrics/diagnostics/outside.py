@@ -34,7 +34,8 @@ def motion(output: Image, target: Image, outside: Mask) -> Similarity | None:
     corners = cv2.goodFeaturesToTrack(first, CORNERS, 0.01, 7, mask=where)
     if corners is None or len(corners) < LEAST:
         return None
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, None, winSize=(21, 21), maxLevel=4)
+    start = np.zeros_like(corners)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, start, winSize=(21, 21), maxLevel=4)
     keep = found[:, 0] == 1
     if keep.sum() < LEAST:
         return None
@@ -86,8 +87,8 @@ class OutsideShift(Metric):
         """The whole definition."""
         return _card(
             "outside_shift",
-            "a similarity is fitted (RANSAC, 1 px) to corners of the target's unmasked part followed into the output by "
-            "pyramidal optical flow; how far it moves the frame's centre, in px",
+            "a similarity is fitted (RANSAC, 1 px) to corners of the target's unmasked part followed into the output "
+            "by pyramidal optical flow; how far it moves the frame's centre, in px",
             "px",
             "undefined where fewer than 8 corners are found again; blind to shifts of parts",
             0.0,

@@ -44,7 +44,8 @@ class SqueezeMatch(Metric):
             name="squeeze_match",
             definition="activations of SqueezeNet 1.1 at its third depth (384 channels, stride 16), each position's "
             "vector scaled to unit length; for each position of the output the smallest squared distance to the "
-            "target's within one position, mean over the masked positions; the same from target to output; mean of both",
+            "target's within one position, mean over the masked positions; the same from target to output; mean of "
+            "both",
             paper="this project; the search for the best neighbour follows Johnson, Alahi, Fei-Fei 2016, arXiv "
             "1603.08155 (feature loss) and Mechrez et al. 2018, arXiv 1803.02077 (unaligned pictures)",
             axis="texture_fidelity",
