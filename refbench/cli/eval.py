@@ -37,7 +37,8 @@ def evaluate(
 
     Stop it and start it again as you like: nothing that is done is done again. With several models, --out is the
     folder that holds one run folder for each. --json prints the result (a list for several models): recovery points,
-    0 for a trivial answer and 100 for the truth, with 95 % intervals; null where nothing can be scored.
+    0 for a trivial answer and 100 for the truth, with 95 % intervals; null where nothing can be scored
+    (`withheld` says what lacks a metric that scores).
     """
     from refbench.cli import show
     from refbench.cli.beside import Beside

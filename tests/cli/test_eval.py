@@ -36,8 +36,8 @@ class TestResult:
         assert done.code == 0, done.err
         data = json.loads(done.out)
         assert list(data) == [
-            "run", "suite", "suite_hash", "model", "axes", "mean", "categories", "samples", "failed", "refused",
-            "cost_usd",
+            "run", "suite", "suite_hash", "model", "axes", "mean", "withheld", "categories", "samples", "failed",
+            "refused", "cost_usd",
         ]  # fmt: skip
         assert tuple(data["axes"]) == AXES
         for cell in (*data["axes"].values(), data["mean"]):
