@@ -1,10 +1,11 @@
 """refbench: how well does a model put a wrong detail right from a reference, and leave the rest alone?
 
-The four verbs of the library are loaded on first use, so that ``import refbench`` stays light:
+The verbs of the library are loaded on first use, so that ``import refbench`` stays light:
 
 - :func:`refbench.load_suite` opens a suite and streams its samples;
 - :func:`refbench.evaluate` runs a model on a suite and scores it;
 - :func:`refbench.measure` measures one image;
+- :func:`refbench.load_run` reads a measured run as tables;
 - :func:`refbench.load_adapter` gives a model that refines one sample at a time.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from refbench.adapters.load import load_adapter
     from refbench.runs.api import evaluate, measure
+    from refbench.runs.loaded import load_run
     from refbench.tasks.suite import load_suite
 
 __version__ = "0.1.0"
@@ -24,9 +26,10 @@ _WHERE = {
     "evaluate": "refbench.runs.api",
     "measure": "refbench.runs.api",
     "load_adapter": "refbench.adapters.load",
+    "load_run": "refbench.runs.loaded",
 }
 
-__all__ = ["__version__", "evaluate", "load_adapter", "load_suite", "measure"]
+__all__ = ["__version__", "evaluate", "load_adapter", "load_run", "load_suite", "measure"]
 
 
 def __getattr__(name: str) -> Any:

@@ -256,6 +256,8 @@ class RunManifest(Record):
     hardware: dict[str, Any]
     metric_cards: dict[str, str] = Field(default_factory=dict)
     """Metric -> card hash, once measured."""
+    score_version: int | None = None
+    """:data:`SCORE_VERSION` of the score that it was measured for, once measured."""
     unavailable: dict[str, str] = Field(default_factory=dict)
     """Metric -> why it could not be measured and what to do."""
     doctor: dict[str, Any] = Field(default_factory=dict)

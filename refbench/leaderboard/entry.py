@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 
 from refbench.leaderboard.refused import RefusedError
 from refbench.leaderboard.textsafe import SLUG, check_tree, printable, web_link
-from refbench.schema import AdapterCard, Record
+from refbench.schema import SCORE_VERSION, AdapterCard, Record
 from refbench.stats.recovery import Summary
 
 ENTRY = "entry.json"
@@ -150,6 +150,14 @@ def parse_entry(data: bytes, where: str) -> Entry:
     """
     content = strict_json(data, where)
     check_tree(content, "entry.json")
+    claims = content.get("claims") if isinstance(content, dict) else None
+    version = claims.get("score_version", 1) if isinstance(claims, dict) else SCORE_VERSION
+    if version != SCORE_VERSION:
+        raise RefusedError(
+            "other-score",
+            f"Expected claims of score {SCORE_VERSION} in {where}, but they are of score {printable(version)}; run "
+            "'refbench measure' on the run, which generates nothing anew, and pack it again.",
+        )
     try:
         entry = Entry.model_validate(content)
     except ValidationError as error:

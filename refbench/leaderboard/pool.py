@@ -18,7 +18,7 @@ from refbench.leaderboard.safety import list_folder
 from refbench.leaderboard.sheet import Sheet, metas_of
 from refbench.leaderboard.textsafe import SLUG, check_tree, printable
 from refbench.leaderboard.verdict import Verdict
-from refbench.runs.aggregate import scoring
+from refbench.runs.aggregate import refuse_other_score, scoring
 from refbench.runs.folder import RunFolder, first_fault
 from refbench.schema import MetricCard
 from refbench.stats.compare import Comparison, compare
@@ -186,6 +186,7 @@ def read_runs(runs: Iterable[str | os.PathLike[str]], suite: str | os.PathLike[s
             raise RefbenchError(
                 f"Expected measured scores at {folder.path}, but there are none; run 'refbench measure {folder.path}'."
             )
+        refuse_other_score(folder, manifest)
     first = manifests[0]
     names = _display_names(folders, [manifest.card.name for manifest in manifests])
     facts: dict[str, Facts] = {

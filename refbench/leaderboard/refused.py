@@ -40,6 +40,7 @@ FINDINGS: dict[str, str] = {
     "manifest-differs": "manifest.json and entry.json disagree.",
     # what was asked
     "other-suite": "The entry is on another suite, or on another version of it.",
+    "other-score": "The claims are of another version of the score.",
     "other-card": "A metric was measured by another definition (another version of a library, or another card).",
     "missing-metric": "A metric that scores is missing.",
     "unknown-metric": "A metric of the entry cannot run here.",

@@ -46,9 +46,7 @@ def deepest(image: Image, device: str) -> list[Features]:
     from refbench.metrics.backbones import load_squeezenet
 
     with torch.inference_mode():
-        batch: Tensor = (
-            torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float().div_(255.0)
-        )
+        batch: Tensor = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float().div_(255.0)
         found = load_squeezenet(device).stages(batch)[2:]
         return [stage[0].permute(1, 2, 0).half().float().cpu().numpy() for stage in found]
 

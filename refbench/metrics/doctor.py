@@ -118,10 +118,7 @@ def closed_forms(metric: Metric) -> Iterator[Found]:
     elif name in ("vifp", "fsimc", "haarpsi"):
         yield "an image and itself", 1.0, one(_bare(_noise()), _noise()), 1e-6
     elif name == "spectrum":
-        quarter = (_noise().astype(np.float64) - 128) / 4
-        strong = np.clip(np.rint(quarter * 2 + 128), 0, 255).astype(np.uint8)
-        weak = np.clip(np.rint(quarter + 128), 0, 255).astype(np.uint8)
-        yield "twice the amplitude: 20 log10(2) dB", 20 * math.log10(2), one(_bare(strong), weak), 0.02
+        yield "twice the amplitude: 20 log10(2) dB", 20 * math.log10(2), one(_bare(_contrast(2)), _contrast(1)), 0.02
     elif name in ("gmsd", "mdsi", "squeeze"):
         yield "an image and itself", 0.0, one(_bare(_noise()), _noise()), 0.0
     elif name == "ocr_cer":
@@ -144,10 +141,32 @@ def closed_forms(metric: Metric) -> Iterator[Found]:
     elif name in ("seam", "illumination"):
         step = _lightness(b) - _lightness(a)
         yield "a grey patch on grey: the difference of L*", step, one(_bare(_flat(a), _middle()), _shifted(a, b)), 1e-5
-    elif name == "shape":
-        ramp = np.repeat(np.repeat(np.arange(96, dtype=np.uint8)[None, :, None], 96, axis=0), 3, axis=2)
-        yield "a ramp twice as steep: 2 g / (1 + g^2)", 0.8, one(_bare(ramp), ramp * 2), 1e-3
-        yield "a ramp reversed", 0.0, one(_bare(ramp), ramp[:, ::-1].copy()), 1e-3
+    elif name in ("squeeze_pooled", "squeeze_match", "contextual"):
+        moved = np.roll(_noise(), 16, axis=1)
+        expected = {"squeeze_pooled": 1.0, "squeeze_match": 0.0, "contextual": 1.0}[name]
+        tolerance = 2e-2 if name == "contextual" else 0.0
+        yield "an image and itself", expected, one(_bare(_noise(), reference=_noise()), _noise()), tolerance
+        if name == "squeeze_pooled":
+            yield "an image moved around by 16 px", 1.0, one(_bare(_noise()), moved), 2e-2
+    elif name == "sharpness":
+        strong, weak = _contrast(2.0), _contrast(1.0)
+        step = math.log((2 * _deviation(weak) + 0.005) / (_deviation(weak) + 0.005))
+        yield "twice the contrast: ln((2 s + c) / (s + c))", step, one(_bare(weak), strong), 0.02
+    elif name == "ghosting":
+        target, draft, mask = _noise(), np.ascontiguousarray(_noise()[::-1]), _middle()
+        for share, expected in ((0.0, 0.0), (0.35, 0.5), (0.65, 1.0), (1.0, 0.0)):
+            mixed = np.rint(share * draft + (1.0 - share) * target).astype(np.uint8)
+            truth = _bare(target, mask, target, draft)
+            yield f"the draft at a share of {share:g} over the target", expected, one(truth, mixed), 0.02
+    elif name in ("outside_shift", "outside_zoom", "outside_drift"):
+        yield "a change inside only", 0.0, one(_bare(_flat(a), _middle()), _shifted(a, b)), 0.0
+        if name == "outside_drift":
+            step = _lightness(b) - _lightness(a)
+            yield "two greys: the difference of L*", step, one(_bare(_flat(a), _middle()), _flat(b)), 1e-5
+    elif name == "copied":
+        yield "a region and itself as reference", 1.0, one(_bare(_noise(), reference=_noise()), _noise()), 0.0
+    elif name == "sharpness_change":
+        yield "an image and itself", 0.0, one(_bare(_noise()), _noise()), 1e-9
 
 
 def _lightness(level: int) -> float:
@@ -167,6 +186,20 @@ def _reading(one: Callable[[Truth, Image], float]) -> Iterator[Found]:
     truth = Truth("", right, None, None, None, text="Benchmark", category="text")
     yield "a printed word", 0.0, one(truth, right), 0.0
     yield "the same word with one of nine letters wrong", 1 / 9, one(truth, wrong), 1e-9
+
+
+def _contrast(factor: float) -> Image:
+    quarter = (_noise().astype(np.float64) - 128.0) / 4.0
+    return np.clip(np.rint(quarter * factor + 128.0), 0, 255).astype(np.uint8)
+
+
+def _deviation(image: Image) -> float:
+    """Root mean square of the detail that `sharpness` looks at, over the whole picture."""
+    from refbench.metrics.consistency.sharpness import DETAIL
+    from refbench.metrics.filters import blur, luma, unit
+
+    grey = luma(unit(image))
+    return float(np.sqrt(np.square(grey - blur(grey, 17, DETAIL)).mean()))
 
 
 def _lettered(word: str) -> Image:
@@ -196,6 +229,9 @@ def _colours(one: Callable[[Truth, Image], float]) -> Iterator[Found]:
 SECOND = {
     "ms_ssim": ("pytorch_msssim", "pytorch-msssim"),
     "squeeze": ("torchvision", "torchvision"),
+    "squeeze_pooled": ("torchvision", "torchvision"),
+    "squeeze_match": ("torchvision", "torchvision"),
+    "contextual": ("torchvision", "torchvision"),
     "embed": ("timm", "timm"),
     "gmsd": ("piq", "piq"),
     "vifp": ("piq", "piq"),
@@ -204,7 +240,17 @@ SECOND = {
     "mdsi": ("piq", "piq"),
 }
 """Metric -> module and package of its second library, where it is one that may be missing."""
-LOOSE = {"gmsd": 1e-6, "haarpsi": 1e-5, "mdsi": 1e-5, "squeeze": 1e-5, "embed": 1e-5, "palette": 1e-4}
+LOOSE = {
+    "gmsd": 1e-6,
+    "haarpsi": 1e-5,
+    "mdsi": 1e-5,
+    "squeeze": 1e-5,
+    "embed": 1e-5,
+    "palette": 1e-4,
+    "contextual": 1e-3,
+    "squeeze_match": 1e-3,
+    "squeeze_pooled": 1e-3,
+}
 """Largest difference to the second library where it works in single precision; 1e-5 else, which is the promise."""
 
 

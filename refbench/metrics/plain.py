@@ -6,7 +6,6 @@ This is how one would write an evaluation script by hand. The doctor and the tes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -156,24 +155,87 @@ def _torchvision_squeezenet() -> Any:
     return features.eval()
 
 
+def _taps(image: Image) -> list[torch.Tensor]:
+    import torch
+
+    from refbench.metrics.backbones.squeezenet import MEAN, TAPS
+
+    x, stages = _tensors(image)[0] * 255.0 - torch.tensor(MEAN).view(1, 3, 1, 1), []
+    for index, layer in enumerate(_torchvision_squeezenet()):
+        x = layer(x)
+        if index in TAPS:
+            stages.append(x)
+    return stages
+
+
 def squeeze(truth: Truth, output: Image) -> float:
     """torchvision's squeezenet1_1."""
     import torch
     import torch.nn.functional as F
 
-    from refbench.metrics.backbones.squeezenet import MEAN, TAPS
-
-    features = _torchvision_squeezenet()
-    found = []
     with torch.inference_mode():
-        for tensor in _tensors(*_boxes(truth, output)):
-            x, stages = tensor * 255.0 - torch.tensor(MEAN).view(1, 3, 1, 1), []
-            for index, layer in enumerate(features):
-                x = layer(x)
-                if index in TAPS:
-                    stages.append(F.normalize(x, dim=1).half().float())
-            found.append(stages)
-        return float(np.mean([float((a - b).square().sum(1).mean()) for a, b in zip(*found, strict=True)]))
+        a, b = ([F.normalize(x, dim=1).half().float() for x in _taps(image)] for image in _boxes(truth, output))
+        return float(np.mean([float((x - y).square().sum(1).mean()) for x, y in zip(a, b, strict=True)]))
+
+
+def _covered(truth: Truth, size: tuple[int, int]) -> torch.Tensor:
+    import torch
+    import torch.nn.functional as F
+
+    box = region_box(truth.mask, truth.target.shape[:2])
+    return F.adaptive_avg_pool2d(torch.from_numpy(cut(_mask(truth), box).astype(np.float32))[None, None], size)
+
+
+def squeeze_pooled(truth: Truth, output: Image) -> float:
+    """torchvision's squeezenet1_1, torch's cosine similarity."""
+    import torch
+    import torch.nn.functional as F
+
+    with torch.inference_mode():
+        a, b = (_taps(image)[2:] for image in _boxes(truth, output))
+        weight = _covered(truth, (a[0].shape[2], a[0].shape[3]))
+        return float(
+            np.mean(
+                [float(F.cosine_similarity(*((z * weight).sum((2, 3)) for z in xy))) for xy in zip(a, b, strict=True)]
+            )
+        )
+
+
+def squeeze_match(truth: Truth, output: Image) -> float:
+    """torchvision's squeezenet1_1, torch's unfold."""
+    import torch
+    import torch.nn.functional as F
+
+    with torch.inference_mode():
+        a, b = (F.normalize(_taps(image)[2], dim=1) for image in _boxes(truth, output))
+        height, width = a.shape[2:]
+        weight = _covered(truth, (height, width)).flatten()
+        there = F.unfold(torch.ones(1, 1, height, width), 3, padding=1)[0] > 0
+        means = []
+        for x, y in ((a, b), (b, a)):
+            around = F.unfold(y, 3, padding=1).view(x.shape[1], 9, -1)
+            apart = (x.flatten(2)[0][:, None] - around).square().sum(0).masked_fill(~there, torch.inf)
+            means.append(float((apart.amin(0) * weight).sum() / weight.sum()))
+        return float(np.mean(means))
+
+
+def contextual(truth: Truth, output: Image) -> float:
+    """torchvision's squeezenet1_1, torch's cdist."""
+    import torch
+    import torch.nn.functional as F
+
+    box, crop = _boxes(truth, output)[0], np.ascontiguousarray(reference_crop(truth))
+    scale = max(box.shape[:2]) / max(crop.shape[:2])
+    crop = resize(crop, (max(48, round(crop.shape[0] * scale)), max(48, round(crop.shape[1] * scale))))
+    with torch.inference_mode():
+        x, y = (_taps(image)[2] for image in (box, crop))
+        share = _covered(truth, (x.shape[2], x.shape[3])).flatten()
+        a, b = (F.normalize(z.flatten(2)[0].T, dim=1) for z in (x, y))
+        a = a[share >= share.max() / 2]
+        a, b = F.normalize(a - b.mean(0), dim=1), F.normalize(b - b.mean(0), dim=1)
+        distance = torch.cdist(a.double(), b.double()).square() / 2  # of unit vectors: 1 - cosine
+        affinity = torch.softmax((1 - distance / (distance.amin(1, keepdim=True) + 1e-5)) / 0.5, dim=1)
+        return float(affinity.amax(0).mean())
 
 
 @lru_cache(maxsize=1)
@@ -325,38 +387,54 @@ def seam(truth: Truth, output: Image) -> float:
 
 def illumination(truth: Truth, output: Image) -> float:
     """scipy and scikit-image, whole frame."""
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
     from skimage.color import rgb2lab
 
     mask = _mask(truth)
-    sigma = max(math.sqrt(mask.sum()) / 4.0, 4.0)
-    radius = int(3.0 * sigma + 0.5)
-
-    def low(plane: Floats) -> Floats:
-        out: Floats = gaussian_filter(plane * mask, sigma, mode="constant", radius=radius)[mask]
-        return out
-
-    weight = low(np.ones(mask.shape))
-    difference = (rgb2lab(output) - rgb2lab(truth.target)).transpose(2, 0, 1)
-    return float(np.linalg.norm([low(plane) / weight for plane in difference], axis=0).mean())
+    rim = mask if mask.all() else mask & (distance_transform_edt(mask) <= 8.5)
+    planes = (rgb2lab(output) - rgb2lab(truth.target)).transpose(2, 0, 1)
+    soft = [gaussian_filter(p * rim, 4.0, mode="mirror", radius=16)[rim] for p in (*planes, np.ones(mask.shape))]
+    return float(np.linalg.norm([plane / soft[3] for plane in soft[:3]], axis=0).mean())
 
 
-def shape(truth: Truth, output: Image) -> float:
+def _detail(image: Floats, sigma: float, radius: int) -> Floats:
+    from scipy.ndimage import gaussian_filter
+
+    out: Floats = image - gaussian_filter(image, (sigma, sigma, *(0,) * (image.ndim - 2)), mode="mirror", radius=radius)
+    return out
+
+
+def sharpness(truth: Truth, output: Image) -> float:
     """scipy."""
     from scipy.ndimage import gaussian_filter
 
-    whole = _mask(truth)
-    mask = cut(whole, region_box(truth.mask, truth.target.shape[:2]))
-    sigma = max(math.sqrt(whole.sum()) / 16.0, 3.0)
-    radius = int(3.0 * sigma + 0.5)
-    fields = []
-    for image in _boxes(truth, output):
-        luma = (image / 255.0) @ np.array([0.299, 0.587, 0.114])
-        soft, weight = (gaussian_filter(p, sigma, mode="constant", radius=radius) for p in (luma, np.ones_like(luma)))
-        fields.append(np.stack(np.gradient(soft / weight))[:, mask])
-    agree = np.maximum((fields[0] * fields[1]).sum(axis=0), 0.0).sum()
-    noise = 1e-4 / 255.0**2 * mask.sum()
-    return float((2.0 * agree + noise) / ((fields[0] ** 2).sum() + (fields[1] ** 2).sum() + noise))
+    mask = cut(_mask(truth), region_box(truth.mask, truth.target.shape[:2]))
+    lumas = [(image / 255.0) @ np.array([0.299, 0.587, 0.114]) for image in _boxes(truth, output)]
+    a, b = (np.sqrt(gaussian_filter(_detail(x, 2.0, 8) ** 2, 6.0, mode="mirror", radius=24))[mask] for x in lumas)
+    return float(np.abs(np.log((a + 0.005) / (b + 0.005))).mean())
+
+
+def ghosting(truth: Truth, output: Image) -> float:
+    """scipy, and a least-squares fit by numpy in each window."""
+    from scipy.ndimage import gaussian_filter
+
+    assert truth.draft is not None
+    box = region_box(truth.mask, truth.target.shape[:2])
+    mask = cut(_mask(truth), box)
+    images = (_boxes(truth, output)[0], _boxes(truth, output)[1], np.ascontiguousarray(cut(truth.draft, box)))
+    o, t, d = (_detail(composite(image, images[1], mask) / 255.0, 1.5, 6) * mask[..., None] for image in images)
+
+    def window(x: Floats, y: Floats) -> Floats:
+        out: Floats = gaussian_filter((x * y).sum(2), 12.0, mode="mirror", radius=48)[mask]
+        return out
+
+    floor = 1e-5
+    tt, td, dd = window(t, t) + floor, window(t, d), window(d, d)
+    left = np.stack([np.stack([tt, td], -1), np.stack([td, np.maximum(dd, td * td / tt) + floor], -1)], -2)
+    share = np.linalg.solve(left, np.stack([window(o, t), window(o, d)], -1)[..., None])[:, 1, 0].clip(0, 1)
+    weight = np.maximum(dd - td * td / tt, 0.0)
+    seen = np.interp(share, (0.2, 0.5), (0, 1)) * np.interp(share, (0.8, 1.0), (1, 0))
+    return float((seen * weight).sum() / weight.sum()) if weight.mean() >= floor else 0.0
 
 
 PLAIN: dict[str, Plain] = {
@@ -372,6 +450,9 @@ PLAIN: dict[str, Plain] = {
     "mdsi": _piq("mdsi"),
     "spectrum": spectrum,
     "squeeze": squeeze,
+    "squeeze_pooled": squeeze_pooled,
+    "squeeze_match": squeeze_match,
+    "contextual": contextual,
     "ocr_cer": ocr,
     "embed": embed,
     "keypoint_gain": keypoints,
@@ -382,7 +463,8 @@ PLAIN: dict[str, Plain] = {
     "background_exact": background_exact,
     "seam": seam,
     "illumination": illumination,
-    "shape": shape,
+    "sharpness": sharpness,
+    "ghosting": ghosting,
 }
 """Metric -> the same number by libraries; undefined samples as in the metric."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from refbench.errors import RefbenchError
 from refbench.registry import Registry
-from refbench.schema import MetricCard
+from refbench.schema import AXES, MetricCard
 
 if TYPE_CHECKING:
     from refbench.metrics.contract import Metric
@@ -110,7 +110,7 @@ def default_metrics() -> list[str]:
 
 def score_metrics() -> list[str]:
     """The metrics that make the score, on every installation the same, whether they can run here or not."""
-    return [name for name, card in cards_of(default_metrics()).items() if card.scored]
+    return [name for name, card in cards_of(default_metrics()).items() if card.scored and card.axis in AXES]
 
 
 def cards_of(names: Iterable[str]) -> dict[str, MetricCard]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.runs.aggregate import read_summary, scoring
+from refbench.runs.aggregate import read_summary, refuse_other_score, scoring
 from refbench.runs.folder import RunFolder
 from refbench.schema import AXES, MetricCard, RunManifest, SampleMeta, SampleRecord
 from refbench.stats.gains import clipped, gains, sample_scores, withheld
@@ -139,6 +139,8 @@ def open_study(
         raise RefbenchError("Expected at least one run folder, but none came; name the runs to show.")
     opened = [RunFolder.open(path) for path in folders]
     manifests = [folder.read_manifest() for folder in opened]
+    for folder, manifest in zip(opened, manifests, strict=True):
+        refuse_other_score(folder, manifest)
     _refuse_unequal([f.path for f in opened], manifests)
     first = manifests[0]
     if suite is None:

@@ -11,7 +11,7 @@ from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, digest_of, read_json
-from refbench.schema import MetricCard, Record, RunManifest
+from refbench.schema import SCORE_VERSION, MetricCard, Record, RunManifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +56,10 @@ class RunSummary(Record):
             "suite": self.suite,
             "suite_hash": self.suite_hash,
             "model": self.model,
+            "score_version": self.numbers["score_version"],
             "axes": self.numbers["axes"],
             "mean": self.numbers["mean"],
+            "pixel_fidelity": self.numbers["pixel_fidelity"],
             "withheld": self.withheld,
             "categories": self.numbers["categories"],
             "samples": self.numbers["samples"],
@@ -91,6 +93,19 @@ def scoring(manifest: RunManifest) -> tuple[dict[str, MetricCard], dict[str, str
     needed = score_metrics()
     lacking = {name: NOT_MEASURED for name in needed if name not in manifest.metric_cards}
     return cards_of([*needed, *manifest.metric_cards, *manifest.unavailable]), {**lacking, **manifest.unavailable}
+
+
+def refuse_other_score(folder: RunFolder, manifest: RunManifest) -> None:
+    """Numbers of two versions of the score never meet.
+
+    Raises:
+        RefbenchError: the run was measured for another version than this installation's.
+    """
+    if manifest.metric_cards and manifest.score_version != SCORE_VERSION:
+        raise RefbenchError(
+            f"Expected numbers of score {SCORE_VERSION}, but those of {folder.path} are of score "
+            f"{manifest.score_version or 1}; run 'refbench measure {folder.path}', which generates nothing anew."
+        )
 
 
 def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resamples: int = 2000) -> RunSummary:
@@ -147,7 +162,7 @@ def _of_records(folder: RunFolder, manifest: RunManifest) -> tuple[int, float | 
 
 def _inputs(folder: RunFolder) -> dict[str, str]:
     tables = {path.name: digest_of(path) or "missing" for path in (folder.scores, folder.answers)}
-    return {**tables, "refbench": __version__}
+    return {**tables, "refbench": __version__, "score": str(SCORE_VERSION)}
 
 
 def _frame(path: Path) -> pd.DataFrame:

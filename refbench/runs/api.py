@@ -17,7 +17,7 @@ from refbench.runs.folder import RESPONSES, RunFolder
 from refbench.runs.generate import Opener, failures, generate, unfinished
 from refbench.runs.plan import Request, default_folder, model_slug, refuse_other_run
 from refbench.runs.progress import Progress, Silent
-from refbench.schema import MetricCard, RunManifest, SampleRecord, Score
+from refbench.schema import SCORE_VERSION, MetricCard, RunManifest, SampleRecord, Score
 
 if TYPE_CHECKING:
     from refbench.images import Image, Mask
@@ -302,7 +302,8 @@ def _finished(folder: RunFolder, suite: Suite, request: Request, metrics: Sequen
 
     cards, unavailable = metric_state(_wanted(folder, manifest, metrics))
     hashes = {name: card_hash(card) for name, card in cards.items() if name not in SUITE_LEVEL}
-    if (manifest.metric_cards, manifest.unavailable) != (hashes, unavailable):
+    measured = (manifest.metric_cards, manifest.unavailable, manifest.score_version)
+    if measured != (hashes, unavailable, SCORE_VERSION):
         return None
     from refbench.runs.suitewide import read_suite_scores
 
@@ -450,11 +451,17 @@ def _score(
         cache=environment.cache_folder(),
         progress=progress,
     )
-    fresh |= (manifest.metric_cards, manifest.unavailable) != (hashes, unavailable)
+    measured = (manifest.metric_cards, manifest.unavailable, manifest.score_version)
+    fresh |= measured != (hashes, unavailable, SCORE_VERSION)
     if fresh:
         from refbench.runs.health import doctor_result
 
-        update = {"metric_cards": hashes, "unavailable": unavailable, "doctor": doctor_result(cards, device)}
+        update = {
+            "metric_cards": hashes,
+            "unavailable": unavailable,
+            "score_version": SCORE_VERSION,
+            "doctor": doctor_result(cards, device),
+        }
         manifest = manifest.model_copy(update=update)
         folder.write_manifest(manifest)
     fresh |= read_summary(folder) is None

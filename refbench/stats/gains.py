@@ -255,7 +255,11 @@ def withheld(cards: Mapping[str, MetricCard], unavailable: Mapping[str, str]) ->
     Args:
         unavailable: metric -> why, as it stands after the metric's name.
     """
-    lacking = {name: why for name, why in unavailable.items() if name in cards and cards[name].scored}
+    lacking = {
+        name: why
+        for name, why in unavailable.items()
+        if name in cards and cards[name].scored and cards[name].axis in AXES
+    }
     found = {"mean": "; ".join(f"{name} {why}" for name, why in lacking.items())}
     for axis in AXES:
         found[axis] = "; ".join(f"{name} {why}" for name, why in lacking.items() if cards[name].axis == axis)

@@ -78,7 +78,8 @@ class MetricCell(Cell):
 class Summary(Record):
     """What a run is worth: axes, score, and the same by category, task and mode."""
 
-    score_version: int = SCORE_VERSION
+    score_version: int
+    """:data:`refbench.schema.SCORE_VERSION` that the numbers are of."""
     axes: dict[str, Cell]
     mean: Cell
     """The score: mean of texture fidelity and reference alignment, weighted by local consistency."""
@@ -155,6 +156,7 @@ def summarise(
                 unscored_in[f"{kind} {name}"] = only_here
     filled = {name: int(table.filled[:, m].sum()) for m, name in enumerate(table.metrics) if table.filled[:, m].any()}
     return Summary(
+        score_version=SCORE_VERSION,
         axes={axis: cells[axis] for axis in AXES},
         mean=cells["mean"],
         pixel_fidelity=cells[PIXEL],

@@ -79,8 +79,9 @@ class Palette(Metric):
             backend=f"{library('scikit-image')} (CIEDE2000), {opencv()} (EMD), "
             f"{library('Pillow', 'pillow')} (median cut)",
             scored=False,
-            note="not scored: blind to where the colours are; the reference's background counts where the box "
-            "holds some; gets better where damage happens to move colours towards the reference's own light (audit: a dark rim)",
+            note="not scored: blind to where the colours are; the reference's background counts where the box holds "
+            "some; gets better where damage happens to move colours towards the reference's own light (audit: a dark "
+            "rim)",
             tolerance=1e-4,
         )
 

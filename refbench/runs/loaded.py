@@ -1,0 +1,129 @@
+"""A measured run as pandas tables: a row a sample, the metrics in long form, and the summary."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refbench.errors import RefbenchError
+from refbench.runs.aggregate import read_summary, refuse_other_score, scoring
+from refbench.runs.folder import RunFolder
+from refbench.schema import AXES, PIXEL, RunManifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from refbench.runs.aggregate import RunSummary
+    from refbench.tasks.suite import Suite
+
+DIAGNOSTICS = (
+    "ghosting",
+    "sharpness_change",
+    "copied",
+    "outside_touched",
+    "outside_shift",
+    "outside_zoom",
+    "outside_drift",
+)
+"""Diagnostic columns of :attr:`LoadedRun.samples`; `outside_touched` is 1 - background_exact, the others are metrics."""
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What :func:`load_run` returns."""
+
+    folder: RunFolder
+    manifest: RunManifest
+    suite: Suite
+
+    def __repr__(self) -> str:
+        return (
+            f"LoadedRun({self.manifest.card.name!r} on {self.manifest.suite!r}, {len(self.manifest.samples)} samples)"
+        )
+
+    @cached_property
+    def summary(self) -> RunSummary:
+        """Axes, score, categories, tasks, modes and metrics with intervals; ``.numbers`` holds them as plain values."""
+        found = read_summary(self.folder)
+        if found is None:
+            raise RefbenchError(
+                f"Expected an up-to-date summary at {self.folder.path}, but there is none; run 'refbench measure "
+                f"{self.folder.path}'."
+            )
+        return found
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Long form, a row a sample and metric: sample, task, metric, axis, region, value, higher_is_better, card."""
+        return _read(self.folder.scores)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """A row a planned sample: sample, task, category, mode, the three axes, mean, pixel_fidelity, status, diagnostics.
+
+        The axes, `mean` (the score) and `pixel_fidelity` are recovery points of the sample, 0 trivial and 100 as good as
+        can be told, NaN where a sample has no such number. Failed samples count as the draft does, and `status` says
+        "failed" or "refused". Diagnostics are in units of their own, NaN where undefined; see ``refbench list metrics``.
+        """
+        import numpy as np
+        import pandas as pd
+
+        from refbench.stats.gains import MEASURES, gains
+
+        metas = {meta.id: meta for meta in self.suite.metas}
+        planned = list(self.manifest.samples)
+        cards, lacking = scoring(self.manifest)
+        table = gains(self.scores, _read(self.folder.answers), planned, cards, lacking)
+        points = pd.DataFrame(np.where(table.could > 0, 100.0 * table.won, np.nan), columns=list(MEASURES))
+        records = self.folder.read_records(planned)
+        values = self.scores.pivot(index="sample", columns="metric", values="value").reindex(planned)
+        if "background_exact" in values:
+            values["outside_touched"] = 1.0 - values["background_exact"]
+        diagnostics = values.reindex(columns=list(DIAGNOSTICS)).reset_index(drop=True)
+        facts = pd.DataFrame(
+            [(sample, metas[sample].task, metas[sample].category, metas[sample].mode) for sample in planned],
+            columns=["sample", "task", "category", "mode"],
+        )
+        status = [records[sample].status if sample in records else "failed" for sample in planned]
+        columns = points[[*AXES, "mean", PIXEL]].assign(status=status)
+        return pd.concat([facts, columns, diagnostics], axis=1)
+
+
+def load_run(run: str | os.PathLike[str], *, suite: str | os.PathLike[str] | None = None) -> LoadedRun:
+    """Open a measured run.
+
+    Args:
+        run: the run folder.
+        suite: where its suite is, if not where the manifest says.
+
+    Raises:
+        RefbenchError: no run there, not measured, measured for another version of the score, or another suite.
+    """
+    from refbench.tasks.suite import load_suite
+
+    folder = RunFolder.open(run)
+    manifest = folder.read_manifest()
+    refuse_other_score(folder, manifest)
+    _read(folder.scores)
+    spec = os.fspath(suite) if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
+    whole = load_suite(spec)
+    if whole.hash != manifest.suite_hash:
+        raise RefbenchError(
+            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
+            f"{whole.hash[:12]}; name the right one with suite=."
+        )
+    return LoadedRun(folder, manifest, whole)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.exists():
+        raise RefbenchError(
+            f"Expected a measured run at {path.parent}, but it has no {path.name}; run 'refbench measure'."
+        )
+    frame: pd.DataFrame = pd.read_parquet(path)
+    return frame
