@@ -194,11 +194,8 @@ def squeeze_pooled(truth: Truth, output: Image) -> float:
     with torch.inference_mode():
         a, b = (_taps(image)[2:] for image in _boxes(truth, output))
         weight = _covered(truth, (a[0].shape[2], a[0].shape[3]))
-        return float(
-            np.mean(
-                [float(F.cosine_similarity(*((z * weight).sum((2, 3)) for z in xy))) for xy in zip(a, b, strict=True)]
-            )
-        )
+        pairs = [((x * weight).sum((2, 3)), (y * weight).sum((2, 3))) for x, y in zip(a, b, strict=True)]
+        return float(np.mean([float(F.cosine_similarity(x, y)) for x, y in pairs]))
 
 
 def squeeze_match(truth: Truth, output: Image) -> float:

@@ -28,7 +28,7 @@ DIAGNOSTICS = (
     "outside_zoom",
     "outside_drift",
 )
-"""Diagnostic columns of :attr:`LoadedRun.samples`; `outside_touched` is 1 - background_exact, the others are metrics."""
+"""Diagnostic columns of :attr:`LoadedRun.samples`: metrics, and `outside_touched`, which is 1 - background_exact."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,8 @@ class LoadedRun:
     suite: Suite
 
     def __repr__(self) -> str:
-        return (
-            f"LoadedRun({self.manifest.card.name!r} on {self.manifest.suite!r}, {len(self.manifest.samples)} samples)"
-        )
+        count = len(self.manifest.samples)
+        return f"LoadedRun({self.manifest.card.name!r} on {self.manifest.suite!r}, {count} samples)"
 
     @cached_property
     def summary(self) -> RunSummary:
@@ -62,11 +61,11 @@ class LoadedRun:
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """A row a planned sample: sample, task, category, mode, the three axes, mean, pixel_fidelity, status, diagnostics.
+        """A row a planned sample: sample, task, category, mode, axes, mean, pixel_fidelity, status, diagnostics.
 
-        The axes, `mean` (the score) and `pixel_fidelity` are recovery points of the sample, 0 trivial and 100 as good as
-        can be told, NaN where a sample has no such number. Failed samples count as the draft does, and `status` says
-        "failed" or "refused". Diagnostics are in units of their own, NaN where undefined; see ``refbench list metrics``.
+        The axes, `mean` (the score) and `pixel_fidelity` are recovery points of the sample, 0 trivial and 100 as good
+        as the truth, NaN where a sample has no such number. Failed samples count as the draft does; `status` says
+        "failed" or "refused". Diagnostics are in units of their own, NaN where undefined (`refbench list metrics`).
         """
         import numpy as np
         import pandas as pd
@@ -123,7 +122,8 @@ def _read(path: Path) -> pd.DataFrame:
 
     if not path.exists():
         raise RefbenchError(
-            f"Expected a measured run at {path.parent}, but it has no {path.name}; run 'refbench measure'."
+            f"Expected a measured run at {path.parent}, but it has no {path.name}; "
+            f"run 'refbench measure {path.parent}'."
         )
     frame: pd.DataFrame = pd.read_parquet(path)
     return frame
