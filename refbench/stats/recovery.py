@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Names = NDArray[np.object_]
 
+NOT_SCORED = "not scored"
 WIDEST = 100.0
 """A 95 % interval that holds 0 and is ± more than this, the way from the trivial answer to the truth, says nothing
 about a recovery or a difference of two."""
@@ -252,7 +253,7 @@ class _Sets:
         )
         parts = (found.value, found.low, found.high, found.clusters)
         numbers = [said(*row) for row in zip(*(column.tolist() for column in parts), strict=True)]
-        nothing = {"value": None, "low": None, "high": None, "reason": "not scored"}
+        nothing = {"value": None, "low": None, "high": None, "reason": NOT_SCORED}
         cells = {key: Cell(**nothing) for key in (*AXES, "mean")}
         cells |= {key: Cell(**numbers[i]) for i, key in enumerate(names)}
         by_metric = {}
