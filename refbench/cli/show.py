@@ -106,19 +106,25 @@ def table(
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=narrow, pad_edge=not narrow)
+    grid = Table(box=SIMPLE_HEAD, collapse_padding=narrow, pad_edge=not narrow)
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(_plain(cell) for cell in row))
-    console(narrow).print(grid)
+    out = console(narrow)
+    out.print(Text(_clean(title), style="table.title"), grid, sep="")
 
 
 def _plain(cell: str) -> str:
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in cell))
+    return escape(_clean(cell))
+
+
+def _clean(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def interval(cell: Mapping[str, float | None]) -> str:

@@ -253,7 +253,7 @@ class _Sets:
         )
         parts = (found.value, found.low, found.high, found.clusters)
         numbers = [said(*row) for row in zip(*(column.tolist() for column in parts), strict=True)]
-        nothing = {"value": None, "low": None, "high": None, "reason": NOT_SCORED}
+        nothing: dict[str, Any] = {"value": None, "low": None, "high": None, "reason": NOT_SCORED}
         cells = {key: Cell(**nothing) for key in (*AXES, "mean")}
         cells |= {key: Cell(**numbers[i]) for i, key in enumerate(names)}
         by_metric = {}
