@@ -14,4 +14,5 @@ if __name__ == "__main__":
         print(f"{suites} suites of {clusters} sources, {'skewed' if skewed else 'nearly Gaussian'} values")
         for name, share in {**found.held, "difference of two models": found.difference}.items():
             print(f"  {name:<26} {share:6.1%}")
+        print(f"  {'no number in a category':<26} {found.unsaid:6.1%}")
         print(f"  {'false claims':<26} {found.false_claims:6.1%}")

@@ -82,40 +82,71 @@ def _vote(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def console() -> Console:
-    """Where tables go: stdout, at least 100 columns wide when it is no terminal."""
+def console(narrow: bool = False) -> Console:
+    """Where tables go: stdout, at least 160 columns wide when it is no terminal, or just 80."""
     from rich.console import Console
 
     out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=max(out.width, 160))
+    return out if out.is_terminal else Console(highlight=False, width=80 if narrow else max(out.width, 160))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Print a table on stdout; `right` names the columns that are aligned right."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Sequence[str] = (),
+    *,
+    narrow: bool = False,
+) -> None:
+    """Print a table on stdout.
+
+    Args:
+        right: the columns that are aligned right.
+        narrow: fit 80 columns, in a file too.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    grid = Table(box=SIMPLE_HEAD, collapse_padding=narrow, pad_edge=not narrow)
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(_plain(cell) for cell in row))
-    console().print(grid)
+    out = console(narrow)
+    out.print(Text(_clean(title), style="table.title"), grid, sep="")
 
 
 def _plain(cell: str) -> str:
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in cell))
+    return escape(_clean(cell))
+
+
+def _clean(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def interval(cell: Mapping[str, float | None]) -> str:
-    """ "12.3 [10.1, 14.5]"; a dash where nothing is scored."""
+    """ "12.3 ±2.2": intervals are symmetric; a dash for what cannot be said."""
     value, low, high = cell.get("value"), cell.get("low"), cell.get("high")
     if value is None:
         return "–"
     shown = _number(value)
-    return shown if low is None or high is None else f"{shown} [{_number(low)}, {_number(high)}]"
+    return shown if low is None or high is None else f"{shown} ±{_number((high - low) / 2)}"
+
+
+def reasons(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Under a table of cells, row -> column -> cell: why numbers are left out, each reason once with its rows."""
+    from refbench.stats.recovery import NOT_SCORED
+
+    why: dict[str, dict[str, None]] = {}
+    for name, cells in rows.items():
+        for cell in cells.values():
+            if cell.get("reason") and cell["reason"] != NOT_SCORED:
+                why.setdefault(cell["reason"], {})[name] = None
+    for reason, names in why.items():
+        console(narrow=True).print(f"{', '.join(names)}: {reason}", markup=False)
 
 
 def _number(value: float) -> str:
@@ -156,11 +187,13 @@ def result(found: Result) -> None:
     failed += f" ({data['refused']} of them refused)" if data["refused"] else ""
     failed += f", ${data['cost_usd']:.2f}" if data["cost_usd"] is not None else ""
     title = f"{data['model']} on {data['suite']} ({data['suite_hash'][:12]}), {data['samples']} samples{failed}"
-    table(title, ["", *(TITLES[column] for column in columns)], rows, right=[TITLES[column] for column in columns])
+    titles = [TITLES[column] for column in columns]
+    table(title, ["", *titles], rows, right=titles, narrow=True)
     out = console()
-    out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; [95 % interval].", markup=False)
+    out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval.", markup=False)
     for axis, why in withheld.items():
         out.print(f"no score here for {TITLES[axis]}: {why}", markup=False, soft_wrap=True)
+    reasons({"all": whole, **data["categories"]})
     numbers = found.summary.numbers
     beside = _beside(found)
     for name, why in {**numbers.get("unscored", {}), **found.unavailable}.items():

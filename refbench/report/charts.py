@@ -18,7 +18,7 @@ from refbench.report.labels import place_labels
 from refbench.report.study import Run, Study
 from refbench.report.style import AXIS_TITLES, INK, MUTED, RULE, Style, colours, markers, rc, readable, text_width
 from refbench.schema import AXES
-from refbench.stats.compare import TIE
+from refbench.stats.compare import TIE, Duel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -228,16 +228,15 @@ def _legend(figure: Any, study: Study, style: Style) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=per_row, handletextpad=0.3)
 
 
-def wins(study: Study, axis: str = "mean", tie: float = TIE) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """(row model, column model) -> samples won, tied, lost by the row model; a tie is a difference of less than
-    `tie` points."""
+def wins(study: Study, axis: str = "mean") -> dict[tuple[str, str], tuple[int, int, int]]:
+    """(row model, column model) -> samples won, tied, lost by the row model, as `refbench compare` counts them."""
     scores = study.sample_scores(axis)
     found = {}
     for a in study.names:
         for b in study.names:
             if a != b:
-                gap = (scores[a] - scores[b]).dropna().to_numpy()
-                found[a, b] = (int((gap >= tie).sum()), int((abs(gap) < tie).sum()), int((gap <= -tie).sum()))
+                duel = Duel.count((scores[a] - scores[b]).to_numpy())
+                found[a, b] = (duel.wins, duel.ties, duel.losses)
     return found
 
 

@@ -161,7 +161,10 @@ class Coverage(Record):
     clusters: int
     skewed: bool
     held: dict[str, float]
-    """Axis, metric or "mean" -> share of suites whose 95 % interval holds the truth."""
+    """Axis, metric or "mean" -> share of suites whose 95 % interval holds the truth; "in a category" is that of the
+    axes and means of single categories, which have a fifth of the clusters each."""
+    unsaid: float
+    """Share of the numbers of single categories that have no value, because the interval would say nothing."""
     difference: float
     """The same for the difference of two models' means (their samples are paired)."""
     false_claims: float
@@ -186,23 +189,29 @@ def coverage(
 
     held: dict[str, list[bool]] = {}
     paired: list[bool] = []
+    values: list[bool] = []
     claims = 0
     for i in range(suites):
         made = made_up_suite(np.random.default_rng([seed, i]), clusters=clusters, skewed=skewed, recoveries=(0.4, 0.4))
-        found = summarise(made.runs[0], made.answers, made.metas, made.cards, seed=i, resamples=resamples, views=())
+        plan = (made.answers, made.metas, made.cards)
+        found = summarise(made.runs[0], *plan, seed=i, resamples=resamples, views=("category",))
         for name, cell in {**found.axes, **found.metrics, "mean": found.mean}.items():
             if cell.value is not None and cell.low is not None and cell.high is not None:
                 held.setdefault(name, []).append(cell.low <= made.truth[0][name] <= cell.high)
         two = compare(
             dict(zip("ab", made.runs, strict=True)),
-            made.answers,
-            made.metas,
-            made.cards,
+            *plan,
             seed=i,
             resamples=resamples,
             views=("overall",),
         )
         rows = [row for row in two.pairs[0].differences if row.view == "overall"]
+        for i_category, name in enumerate(CATEGORIES):
+            true = made.truth[0]["t_text"] - 5.0 * i_category  # "t_text" is of the first category only
+            cells = found.categories[name].values()
+            values.extend(cell.value is not None for cell in cells)
+            inside = [cell.low <= true <= cell.high for cell in cells if cell.low is not None and cell.high is not None]
+            held.setdefault("in a category", []).extend(inside)
         claims += any(row.holds for row in rows)
         mean = two.pairs[0].difference("overall", "all", "mean")
         if mean.low is not None and mean.high is not None:
@@ -211,7 +220,8 @@ def coverage(
         suites=suites,
         clusters=clusters,
         skewed=skewed,
-        held={name: float(np.mean(hits)) for name, hits in held.items()},
+        held={name: float(np.mean(hits)) for name, hits in held.items() if hits},
+        unsaid=1.0 - float(np.mean(values)),
         difference=float(np.mean(paired)),
         false_claims=claims / suites,
     )

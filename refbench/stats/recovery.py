@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Names = NDArray[np.object_]
 
+NOT_SCORED = "not scored"
 WIDEST = 100.0
 """A 95 % interval that holds 0 and is ± more than this, the way from the trivial answer to the truth, says nothing
 about a recovery or a difference of two."""
@@ -237,7 +238,7 @@ class _Sets:
         parts = (found.value, found.low, found.high, found.clusters)
         numbers = [said(*row) for row in zip(*(column.tolist() for column in parts), strict=True)]
         of = dict(zip(names, numbers, strict=True))
-        nothing = {"value": None, "low": None, "high": None, "reason": "not scored"}
+        nothing: dict[str, Any] = {"value": None, "low": None, "high": None, "reason": NOT_SCORED}
         cells = {key: Cell(**of.get(key, nothing)) for key in MEASURES}
         by_metric = {}
         for m, metric in enumerate(table.metrics if name == "all" else ()):

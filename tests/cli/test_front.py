@@ -100,8 +100,8 @@ def test_the_front_page_is_quick() -> None:
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
-        ({"value": 12.34, "low": -3.0, "high": 20.06}, "12.3 [-3.0, 20.1]"),
-        ({"value": -1e-9, "low": -1e-9, "high": 0.0}, "0.0 [0.0, 0.0]"),
+        ({"value": 12.34, "low": -3.0, "high": 20.06}, "12.3 ±11.5"),
+        ({"value": -1e-9, "low": -1e-9, "high": 0.0}, "0.0 ±0.0"),
         ({"value": 5.0, "low": None, "high": None}, "5.0"),
         ({"value": None, "low": None, "high": None}, "–"),
     ],

@@ -20,10 +20,51 @@ def runs(built: Path, world: World) -> list[Path]:
 
 def test_compare_says_in_words_what_may_be_concluded(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *map(str, runs[1:])]) == 0
+    short = capsys.readouterr().out
+    words = " ".join(short.split())
+    assert "On the whole, identity is better" in words or "On the whole, it is undecided" in words
+    assert "minus reference-paste, category" not in short
+    assert main(["compare", *map(str, runs[1:]), "--verbose"]) == 0
     out = capsys.readouterr().out
-    assert "identity minus reference-paste" in out
-    assert "identity is better" in out or "undecided" in out
+    assert "identity minus reference-paste, category" in out
     assert "Where they differ most" in out
+
+
+def test_compare_prints_a_matrix_first(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Models by axes, mean and samples won; then one line a pair, whose verdict is that of the interval."""
+    assert main(["compare", *map(str, runs), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert main(["compare", *map(str, runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "3 models on 8 samples of 4 sources"
+    assert lines[2].split() == ["texture", "alignment", "consistency", "mean", "samples"]
+    means = {name: cells["mean"]["value"] for name, cells in data["scores"].items()}
+    assert [line.split()[0] for line in lines[4:7]] == sorted(means, key=lambda name: -means[name])
+    for line in lines[4:7]:
+        name, duel = line.split()[0], data["against_all"][line.split()[0]]
+        assert f" {means[name]:.1f} ±" in line
+        assert line.split()[-1] == f"{duel['wins']}–{duel['ties']}–{duel['losses']}"
+    for pair in data["pairs"]:
+        row = next(row for row in pair["differences"] if (row["view"], row["measure"]) == ("overall", "mean"))
+        (line,) = (line for line in lines if line.split()[:2] == [pair["a"], pair["b"]])
+        assert line.split()[-1] == {"a": "better", "b": "worse"}.get(row["better"], "undecided")
+        assert (row["p"] < 0.05) == (row["low"] > 0 or row["high"] < 0) == (row["better"] != "undecided")
+
+
+def test_compare_fits_80_columns(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for more in ([], ["--verbose"]):
+        assert main(["compare", *map(str, runs), *more]) == 0
+        assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
+def test_compare_gives_null_and_the_reason(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *map(str, runs[1:]), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["pairs"][0]["differences"]
+    few = [row for row in rows if row["view"] == "category"]
+    assert {(row["low"], row["p"], row["better"]) for row in few} == {(None, None, "undecided")}
+    assert {row["reason"] for row in few} == {"too few sources: 2 sources, an interval needs 4"}
+    assert main(["compare", *map(str, runs[1:]), "--verbose"]) == 0
+    assert "logo, pattern: too few sources: 2 sources, an interval needs 4" in capsys.readouterr().out
 
 
 def test_compare_prints_json(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
