@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -13,7 +14,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def check_adapter(
-    path: Annotated[str, typer.Argument(help="Name, file.py, file.py:Class or folder of PNGs.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Name, file.py, file.py:Class or folder of PNGs.", autocompletion=completion.models
+        ),
+    ],
     device: o.Device = "cpu",
     timeout: o.Timeout = 300.0,
     option: o.AdapterOptions = None,

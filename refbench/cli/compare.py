@@ -25,7 +25,7 @@ def whole(score: float) -> str:
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Two or more measured run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Two or more measured run folders.")],
     suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where their suite is, if it moved.")] = None,
     most: Annotated[int, typer.Option("--most", help="How many samples to list where a pair differs most.")] = 10,
     seed: o.Seed = 0,

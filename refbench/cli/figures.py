@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 from refbench.errors import RefbenchError
 
@@ -27,20 +28,29 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
 
 @app.command()
 def figures(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Measured run folders of one suite.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Measured run folders of one suite.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
-    style: Annotated[str, typer.Option("--style", help="neurips, cvpr or slides.")] = "neurips",
-    only: Annotated[str | None, typer.Option("--only", help="Only these kinds, with commas.")] = None,
+    style: Annotated[
+        str, typer.Option("--style", metavar="STYLE", help="neurips, cvpr or slides.", autocompletion=completion.styles)
+    ] = "neurips",
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only", metavar="KINDS", help="Only these kinds, with commas.", autocompletion=completion.figures
+        ),
+    ] = None,
     focus: Annotated[
         str | None, typer.Option("--focus", help="Model whose best, median and worst are shown; else the first run.")
     ] = None,
     samples: Annotated[str | None, typer.Option("--samples", help="Show these samples instead, with commas.")] = None,
     contestants: Annotated[str | None, typer.Option("--contestants", help="Columns of the grid, with commas.")] = None,
     stage: Annotated[
-        list[str] | None, typer.Option("--stage", help="Stage of the ablation, LABEL=MODEL; repeat in order.")
+        list[str] | None,
+        typer.Option("--stage", metavar="LABEL=MODEL", help="Stage of the ablation; repeat in order."),
     ] = None,
     log: Annotated[
-        list[str] | None, typer.Option("--log", help="Training log of a stage, LABEL=log.jsonl; may be repeated.")
+        list[str] | None,
+        typer.Option("--log", metavar="LABEL=LOG", help="Training log (log.jsonl) of a stage; may be repeated."),
     ] = None,
     curves: Annotated[str | None, typer.Option("--curves", help="Logged values to draw, with commas.")] = None,
     audit: Annotated[Path | None, typer.Option("--audit", help="audit.csv of 'refbench audit --out'.")] = None,

@@ -90,17 +90,53 @@ def console() -> Console:
     return out if out.is_terminal else Console(highlight=False, width=max(out.width, 160))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Print a table on stdout; `right` names the columns that are aligned right."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Sequence[str] = (),
+    *,
+    width: int | None = 0,
+) -> None:
+    """Print a table on stdout.
+
+    Args:
+        right: the columns that are aligned right.
+        width: where stdout is no terminal, so many characters a line; 0 is that of :func:`console`. None sets each row
+            on one line, however long, on a terminal too.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for number, column in enumerate(columns):
+        whole = width != 0 and number == 0  # a name is not broken
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         grid.add_row(*(_plain(cell) for cell in row))
-    console().print(grid)
+    out = console()
+    if width is None:
+        out.width = 1_000_000
+    elif width and not out.is_terminal:
+        out.width = width
+    out.print(grid)
+
+
+def card(title: str, facts: Mapping[str, str]) -> None:
+    """Print all about one thing: names left, words right, as wide as the terminal (80 where there is none)."""
+    from rich.padding import Padding
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, words in facts.items():
+        grid.add_row(name, _plain(words))
+    out = console()
+    if not out.is_terminal:
+        out.width = 80
+    out.print(title, markup=False, style="italic")
+    out.print(Padding(grid, (0, 0, 0, 2)))
 
 
 def _plain(cell: str) -> str:

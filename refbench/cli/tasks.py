@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Build suites, and generate training data.")
+app = typer.Typer(
+    cls=o.Group, add_completion=False, rich_markup_mode=None, help="Build suites, and generate training data."
+)
 
 Sources = Annotated[
     Path | None, typer.Option("--sources", help="Folder of fetched sources; by default in refbench's cache.")
@@ -147,7 +150,14 @@ def assets(
 
 
 @app.command()
-def verify(suite: Annotated[str, typer.Argument(help="core, mini, or a folder with suite.json.")] = "core") -> None:
+def verify(
+    suite: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE", help="core, mini, or a folder with suite.json.", autocompletion=completion.suites
+        ),
+    ] = "core",
+) -> None:
     """Decode every sample of a suite and compare it with the suite's content hash."""
     from refbench.tasks.suite import load_suite
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from refbench.registry import Registry
-from refbench.schema import MetricCard
 
 if TYPE_CHECKING:
     from refbench.metrics.contract import Metric
+    from refbench.schema import MetricCard
 
 _TEXTURE = {
     "psnr": "error:PSNR",
