@@ -31,7 +31,8 @@ def near_names(name: str, known: Iterable[str]) -> list[str]:
     wanted = _letters(name)
     nearness = {}
     for one in known:
-        ratio = difflib.SequenceMatcher(None, wanted, _letters(one)).ratio()
+        pair = (wanted, _letters(one))
+        ratio = max(difflib.SequenceMatcher(None, *order).ratio() for order in (pair, pair[::-1]))
         parts = [_letters(one), *map(_letters, re.split(r"[\W_]+", one))]
         begins = len(wanted) >= 3 and any(part.startswith(wanted) for part in parts)
         if begins or (len(wanted) >= 4 and wanted in parts[0]):
