@@ -78,9 +78,12 @@ def figures(
         audit=audit,
     )
     if as_json:
-        show.json_out({"out": str(made.out), "files": [str(f) for f in made.files], "skipped": dict(made.skipped)})
+        files = [str(file) for file in made.files]
+        show.json_out({"out": str(made.out), "files": files, "skipped": dict(made.skipped), "lacking": made.lacking})
         return
     for path in made.files:
         print(path)
     for kind, why in made.skipped.items():
         show.note(f"left out: {kind}: {why}")
+    if made.lacking:
+        show.note(f"spelt out, as no font here has them: {made.lacking} (install one that does, e.g. Noto Sans CJK)")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +33,11 @@ def listing(
     from refbench.cli import show
     from refbench.runs import catalogue
 
-    kinds = {"models": catalogue.models, "metrics": catalogue.metrics, "tasks": lambda: catalogue.tasks(suite)}
+    kinds: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "models": catalogue.models,
+        "metrics": catalogue.metrics,
+        "tasks": lambda: catalogue.tasks(suite),
+    }
     kind = what if what in kinds else f"{what}s"
     if kind not in kinds:
         raise unknown_name("list", what, kinds)

@@ -106,7 +106,7 @@ def one(kind: str, name: str, suite: str) -> dict[str, Any]:
     if name not in found.tasks:
         raise unknown_name("task", name, found.tasks)
     metas = [meta for meta in found.metas if meta.task == name]
-    counts = {
+    counts: dict[str, Counter[str]] = {
         "degradations": Counter(meta.degradation for meta in metas),
         "masks": Counter(meta.mask_kind for meta in metas),
         "licences": Counter(meta.licence for meta in metas),
