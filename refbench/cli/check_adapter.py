@@ -42,7 +42,10 @@ def check_adapter(
         show.json_out({"adapter": path, "failed": failed, "checks": [dataclasses.asdict(one) for one in checks]})
     else:
         show.table(
-            f"Self-test of {path}", ["", "check", "what was seen"], [[c.status, c.name, c.detail] for c in checks]
+            f"Self-test of {path}",
+            ["", "check", "what was seen"],
+            [[c.status, c.name, c.detail] for c in checks],
+            width=80,
         )
         print(f"{len(checks) - failed} of {len(checks)} without a fault" if failed else "Ready to be evaluated.")
     raise typer.Exit(1 if failed else 0)

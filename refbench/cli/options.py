@@ -23,6 +23,13 @@ Models = Annotated[
         autocompletion=completion.models,
     ),
 ]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="Name, file.py, file.py:Class or folder of PNGs.",
+        autocompletion=completion.models,
+    ),
+]  # fmt: skip
 SuiteName = Annotated[
     str,
     typer.Option(

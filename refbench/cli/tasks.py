@@ -27,7 +27,9 @@ def _sources(given: Path | None) -> Path:
 
 @app.command()
 def fetch(
-    folder: Annotated[Path | None, typer.Argument(help="Where to; by default refbench's cache.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Where to; by default refbench's cache.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Download and unpack the packages that the suites are made of (about 1 GB); what is there is kept."""
@@ -97,7 +99,7 @@ def generate(
     n: Annotated[int, typer.Option("--n", help="Samples, rounded up to whole shards of 64.")] = 30_000,
     size: Annotated[int, typer.Option("--size", help="Side of the pictures in px.")] = 256,
     seed: o.Seed = 0,
-    workers: o.Workers = 2,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that generate.")] = 2,
     sources: Sources = None,
     assets: Annotated[Path | None, typer.Option("--assets", help="Prepared assets, instead of the sources.")] = None,
     as_json: o.Json = False,
