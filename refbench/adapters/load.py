@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import importlib.util
 import inspect
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from refbench.adapters.contract import one_line
 from refbench.adapters.registry import MODELS
-from refbench.errors import RefbenchError, unknown_name
+from refbench.errors import RefbenchError, in_words, near_names, unknown_name
 from refbench.schema import AdapterCard
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def resolve(spec: str | os.PathLike[str]) -> Spec:
             f"Expected an adapter file or a folder of PNGs at {text}, but nothing is there; check the path, "
             "or give a name of `refbench list models`."
         )
-    raise unknown_name("model", text, MODELS)
+    raise unknown_name("model", text, MODELS, otherwise="a file.py, or a folder of PNGs")
 
 
 def _file(text: str, path: Path, attribute: str | None) -> Spec:
@@ -167,8 +166,8 @@ def _construct(factory: Any, spec: Spec, device: str, options: dict[str, Any]) -
     names = [n for n, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and n != "device"]
     for option in options:
         if not takes_any and option not in names:
-            near = difflib.get_close_matches(option, names, n=2, cutoff=0.4)
-            hint = f"did you mean {' or '.join(near)}" if near else f"it takes {', '.join(names) or 'none'}"
+            near = near_names(option, names)
+            hint = f"did you mean {in_words(near)}" if near else f"it takes {', '.join(names) or 'none'}"
             raise RefbenchError(f"Expected an option of the model '{spec.text}', but it has no '{option}'; {hint}.")
     arguments = dict(options)
     if takes_any or "device" in parameters:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -13,7 +14,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def check_adapter(
-    path: Annotated[str, typer.Argument(help="Name, file.py, file.py:Class or folder of PNGs.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Name, file.py, file.py:Class or folder of PNGs.", autocompletion=completion.models
+        ),
+    ],
     device: o.Device = "cpu",
     timeout: o.Timeout = 300.0,
     option: o.AdapterOptions = None,
@@ -36,7 +42,10 @@ def check_adapter(
         show.json_out({"adapter": path, "failed": failed, "checks": [dataclasses.asdict(one) for one in checks]})
     else:
         show.table(
-            f"Self-test of {path}", ["", "check", "what was seen"], [[c.status, c.name, c.detail] for c in checks]
+            f"Self-test of {path}",
+            ["", "check", "what was seen"],
+            [[c.status, c.name, c.detail] for c in checks],
+            width=80,
         )
         print(f"{len(checks) - failed} of {len(checks)} without a fault" if failed else "Ready to be evaluated.")
     raise typer.Exit(1 if failed else 0)

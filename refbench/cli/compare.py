@@ -43,7 +43,7 @@ def whole(score: float) -> str:
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Two or more measured run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Two or more measured run folders.")],
     suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where their suite is, if it moved.")] = None,
     most: Annotated[int, typer.Option("--most", help="How many samples to list where a pair differs most.")] = 10,
     verbose: Annotated[
@@ -103,7 +103,7 @@ def _matrix(found: Comparison) -> None:
         ["", *columns],
         lines,
         right=columns,
-        narrow=True,
+        width=show.NARROW,
     )
     show.reasons(cells)
     print(MATRIX + "\n")
@@ -122,7 +122,7 @@ def _pairs(found: Comparison) -> None:
                 verdict = {"a": "better", "b": "worse"}.get(row.better, "undecided")
                 lines.append([pair.a, pair.b, _difference(row), p_text(row.p), p_text(row.p_holm), verdict])
     numbers = ["difference", "p", f"p of {tests}"]
-    show.table("Pairs", ["first", "second", *numbers, "the first is"], lines, right=numbers, narrow=True)
+    show.table("Pairs", ["first", "second", *numbers, "the first is"], lines, right=numbers, width=show.NARROW)
     print(PAIRS.format(tests=tests) + "\n")
 
 
@@ -149,19 +149,19 @@ def _details(pair: Pair, families: dict[str, int]) -> None:
             for row in rows
         ]
         if lines:
-            show.table(f"{heading}, {view}", ["", "what", *numbers], lines, right=numbers, narrow=True)
+            show.table(f"{heading}, {view}", ["", "what", *numbers], lines, right=numbers, width=show.NARROW)
             show.reasons({row.name: {"": {"reason": row.reason}} for row in rows if row.reason})
     print(DETAILS + "\n")
     duels = [
         [show.TITLES[measure], str(duel.wins), str(duel.ties), str(duel.losses)] for measure, duel in pair.duels.items()
     ]
     numbers = [f"{pair.a} better", "tie", f"{pair.b} better"]
-    show.table("Sample by sample", ["", *numbers], duels, right=numbers, narrow=True)
+    show.table("Sample by sample", ["", *numbers], duels, right=numbers, width=show.NARROW)
     if pair.apart:
         listed = [[one.sample, whole(one.a), whole(one.b), f"{one.difference:+.0f}"] for one in pair.apart]
         numbers = [pair.a, pair.b, "difference"]
         title = "Where they differ most (means of the axes, clipped to 100)"
-        show.table(title, ["sample", *numbers], listed, right=numbers, narrow=True)
+        show.table(title, ["sample", *numbers], listed, right=numbers, width=show.NARROW)
 
 
 def _difference(row: Difference) -> str:

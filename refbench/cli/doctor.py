@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -13,7 +14,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def doctor(
-    metrics: Annotated[str | None, typer.Option("--metrics", help="Only these, with commas.")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics", metavar="METRICS", help="Only these, with commas.", autocompletion=completion.metrics
+        ),
+    ] = None,
     device: o.Device = "cpu",
     as_json: o.Json = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 from refbench.errors import RefbenchError
 
@@ -27,20 +28,29 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
 
 @app.command()
 def figures(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Measured run folders of one suite.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Measured run folders of one suite.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
-    style: Annotated[str, typer.Option("--style", help="neurips, cvpr or slides.")] = "neurips",
-    only: Annotated[str | None, typer.Option("--only", help="Only these kinds, with commas.")] = None,
+    style: Annotated[
+        str, typer.Option("--style", metavar="STYLE", help="neurips, cvpr or slides.", autocompletion=completion.styles)
+    ] = "neurips",
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only", metavar="KINDS", help="Only these kinds, with commas.", autocompletion=completion.figures
+        ),
+    ] = None,
     focus: Annotated[
         str | None, typer.Option("--focus", help="Model whose best, median and worst are shown; else the first run.")
     ] = None,
     samples: Annotated[str | None, typer.Option("--samples", help="Show these samples instead, with commas.")] = None,
     contestants: Annotated[str | None, typer.Option("--contestants", help="Columns of the grid, with commas.")] = None,
     stage: Annotated[
-        list[str] | None, typer.Option("--stage", help="Stage of the ablation, LABEL=MODEL; repeat in order.")
+        list[str] | None,
+        typer.Option("--stage", metavar="LABEL=MODEL", help="Stage of the ablation; repeat in order."),
     ] = None,
     log: Annotated[
-        list[str] | None, typer.Option("--log", help="Training log of a stage, LABEL=log.jsonl; may be repeated.")
+        list[str] | None,
+        typer.Option("--log", metavar="LABEL=LOG", help="Training log (log.jsonl) of a stage; may be repeated."),
     ] = None,
     curves: Annotated[str | None, typer.Option("--curves", help="Logged values to draw, with commas.")] = None,
     audit: Annotated[Path | None, typer.Option("--audit", help="audit.csv of 'refbench audit --out'.")] = None,
@@ -68,9 +78,12 @@ def figures(
         audit=audit,
     )
     if as_json:
-        show.json_out({"out": str(made.out), "files": [str(f) for f in made.files], "skipped": dict(made.skipped)})
+        files = [str(file) for file in made.files]
+        show.json_out({"out": str(made.out), "files": files, "skipped": dict(made.skipped), "lacking": made.lacking})
         return
     for path in made.files:
         print(path)
     for kind, why in made.skipped.items():
         show.note(f"left out: {kind}: {why}")
+    if made.lacking:
+        show.note(f"spelt out, as no font here has them: {made.lacking} (install one that does, e.g. Noto Sans CJK)")

@@ -11,7 +11,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def generate(
-    model: o.Models,
+    model: o.Model,
     suite: o.SuiteName = "core",
     tasks: o.Tasks = None,
     limit: o.Limit = None,
@@ -28,7 +28,7 @@ def generate(
     max_cost: o.MaxCost = None,
     as_json: o.Json = False,
 ) -> None:
-    """Let one model answer a suite; ``refbench measure RUN`` scores the run later, here or elsewhere."""
+    """Let one model answer a suite; `refbench measure RUN` scores the run later, here or elsewhere."""
     from refbench.cli import show
     from refbench.runs.api import generate_only
 

@@ -9,7 +9,9 @@ import typer
 
 from refbench.cli import options as o
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=False)
+app = typer.Typer(
+    cls=o.Group, add_completion=False, rich_markup_mode=None, help="The board: its files, and its entries."
+)
 
 BoardFolder = Annotated[Path, typer.Option("--board", help="The board's folder.")]
 DEFAULT = Path("leaderboard")
@@ -38,7 +40,7 @@ def check(board: BoardFolder = DEFAULT) -> None:
 
 @app.command()
 def add(
-    what: Annotated[list[Path], typer.Argument(metavar="RUN|ENTRY ...", help="Run folders of your own, or entries.")],
+    what: Annotated[list[Path], typer.Argument(metavar="RUN|ENTRY", help="Run folders of your own, or entries.")],
     board: BoardFolder = DEFAULT,
     submitter: Annotated[str, typer.Option("--by", help="For runs: person or group.")] = "refbench",
     name: Annotated[str | None, typer.Option("--name", help="For one run: name of the entry.")] = None,

@@ -1,52 +1,62 @@
-"""``refbench list``: what there is."""
+"""``refbench list``: what there is, as a table, or one of it in full."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
+from refbench.errors import unknown_name
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-class What(StrEnum):
-    """What can be listed."""
-
-    models = "models"
-    tasks = "tasks"
-    metrics = "metrics"
-
-
 @app.command()
 def listing(
-    what: Annotated[What, typer.Argument(help="models, tasks or metrics")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT", help="models, metrics or tasks.", autocompletion=lambda: ["models", "metrics", "tasks"]
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only this one, in full.", autocompletion=completion.listed)
+    ] = None,
     suite: o.SuiteName = "core",
+    wide: o.Wide = False,
     as_json: o.Json = False,
 ) -> None:
-    """List models, the tasks of a suite, or metrics with their cards."""
+    """List models, metrics or the tasks of a suite; or say all about one, as in `refbench list model warp-blend`."""
     from refbench.cli import show
     from refbench.runs import catalogue
 
-    if what is What.models:
-        title, rows = "Models", catalogue.models()
-        columns, cells, below = catalogue.model_table(rows)
-    elif what is What.tasks:
-        title, rows = f"Tasks of {suite}", catalogue.tasks(suite)
-        columns = ["task", "samples", "category", "mode", "true views", "sources", "mask share"]
-    else:
-        title, rows = "Metrics", catalogue.metrics()
-        columns = ["name", "axis", "region", "better", "range", "definition", "backend", "scored", "card", "ready here"]
-        for row in rows:
-            row["ready here"] = row["ready"].partition(":")[0]
-    if what is not What.models:
-        below = [f"{row['name']}: it {row['ready'][4:]}" for row in rows if row.get("ready", "yes") != "yes"]
-        cells = [[str(row[column]) for column in columns] for row in rows]
+    kinds: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "models": catalogue.models,
+        "metrics": catalogue.metrics,
+        "tasks": lambda: catalogue.tasks(suite),
+    }
+    kind = what if what in kinds else f"{what}s"
+    if kind not in kinds:
+        raise unknown_name("list", what, kinds)
+    if name is not None:
+        facts = catalogue.one(kind, name, suite)
+        if as_json:
+            show.json_out(facts)
+        else:
+            show.card(name, catalogue.in_full(facts))
+        return
+    rows = kinds[kind]()
     if as_json:
-        show.json_out([{key: value for key, value in row.items() if key != "ready here"} for row in rows])
-    else:
-        show.table(title, columns, cells)
-        if below:
-            print(*below, sep="\n")
+        show.json_out(rows)
+        return
+    columns, cells = catalogue.table(kind, rows, wide=wide)
+    title = f"Tasks of {suite}" if kind == "tasks" else kind.capitalize()
+    show.table(title, columns, cells, width=None if wide else 80)
+    missing = sum(row.get("ready", "yes") != "yes" for row in rows)
+    if missing:
+        print(f"{missing} of {len(rows)} are not ready here; 'refbench list {kind[:-1]} NAME' says what one needs.")
+    if not wide:
+        print("--wide shows all columns.")

@@ -38,6 +38,10 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 """Verb -> (module of refbench.cli with a Typer `app`, one line of help), in the order of the front page."""
 
+COMPLETION = "_REFBENCH_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
+COMPLETION_OPTIONS = ("--install-completion", "--show-completion")
+
 PAGE = """\
 Usage: refbench COMMAND [OPTIONS] ...
 
@@ -48,8 +52,10 @@ Commands:
 {verbs}
 
 Options:
-  --version  Show the version and exit.
-  --help     Show this page, or after a command the command's own.
+  --version             Show the version and exit.
+  --help                Show this page, or after a command the command's own.
+  --install-completion  Let the shell complete commands, options and names.
+  --show-completion     Print what that would install.
 
 Start with: refbench eval --model warp-blend
 """
@@ -87,11 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"Error: {_sentence(error)}", file=sys.stderr)
+        print(_wrapped(f"Error: {_sentence(error, given)}"), file=sys.stderr)
         return 2
 
 
 def _dispatch(given: list[str]) -> int:
+    if COMPLETION in os.environ or (given and given[0].partition("=")[0] in COMPLETION_OPTIONS):
+        from refbench.cli.completion import serve
+
+        serve(given)
+        return 0
     if not given or given[0] in ("--help", "-h", "help"):
         print(front_page(), end="")
         return 0
@@ -108,6 +119,8 @@ def _dispatch(given: list[str]) -> int:
     import typer
 
     command = typer.main.get_command(importlib.import_module(f"refbench.cli.{VERBS[verb][0]}").app)
+    if len(given) == 1 and isinstance(command, typer.core.TyperGroup):
+        given = [verb, "--help"]
     try:
         code: Any = command.main(given[1:], prog_name=f"refbench {verb}", standalone_mode=False)
     except typer.Abort:
@@ -119,18 +132,55 @@ def _dispatch(given: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _sentence(error: Exception) -> str:
+def _not_installed(module: str) -> str:
+    """The sentence for a missing package, with the extra of refbench that brings it."""
+    import re
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        wanted = requires("refbench") or []
+    except PackageNotFoundError:
+        wanted = []
+    plain = re.sub(r"[-_.]", "", module).lower()
+    for one in wanted:
+        name, _, condition = one.partition(";")
+        extra = re.search(r"extra == ['\"]([\w-]+)", condition)
+        if extra and re.sub(r"[-_.]", "", name).lower().startswith(plain):
+            brings = f"'refbench[{extra[1]}]'"
+            break
+    else:
+        brings = module
+    return f"Expected the package '{module}', but it is not installed; run `uv pip install {brings}`."
+
+
+def _wrapped(text: str) -> str:
+    """Broken between words at the terminal's width, as long paths and commands are to be copied; else one line."""
+    if not sys.stderr.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _sentence(error: Exception, given: Sequence[str]) -> str:
     """One sentence for the user."""
     if isinstance(error, RefbenchError):
         return str(error)
     usage = getattr(error, "format_message", None)
     if callable(usage):  # from the command line's parser: an unknown option, a missing argument
         context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "refbench"
-        return f"{str(usage()).rstrip('.')}; see '{path} --help'."
-    if isinstance(error, OSError) and error.strerror:
+        path = context.command_path if context is not None else f"refbench {given[0]}"
+        said = str(usage()).replace("Value error, ", "").rstrip(".?")
+        return f"{said}; see '{path} --help'."
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("refbench"):
+        return _not_installed(error.name.partition(".")[0])
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the second is torch's
+        return "Expected more memory than there is; try smaller pictures, --batch-size 1 and --workers 1."
+    if isinstance(error, OSError):
         where = f" at {error.filename}" if error.filename else ""
-        return f"Expected to read and write files, but {error.strerror}{where}."
+        return f"Expected to read and write files, but {error.strerror or error}{where}."
     text = " ".join(str(error).split())[:300]
     return (
         f"Something went wrong that refbench did not foresee ({type(error).__name__}: {text}); "

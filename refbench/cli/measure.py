@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 from refbench.cli.beside import Beside
 from refbench.errors import RefbenchError
@@ -22,7 +23,13 @@ def measure(
     mask: Annotated[Path | None, typer.Option("--mask", help="Black and white; white was to be put right.")] = None,
     draft: Annotated[Path | None, typer.Option("--draft", help="The draft it was made from.")] = None,
     metrics: Annotated[
-        str | None, typer.Option("--metrics", help="Only these, with commas; 'learned' for all that need weights.")
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="METRICS",
+            help="Only these, with commas; 'learned' for all that need weights.",
+            autocompletion=completion.metrics,
+        ),
     ] = None,
     suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the run's suite is, if it moved.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="Where learned metrics run.")] = None,

@@ -14,11 +14,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def new_adapter(
-    name: Annotated[str, typer.Argument(help="Name of your model.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of your model, such as my-refiner.")],
     script: Annotated[
         bool, typer.Option("--script", help="A script with an environment of its own, instead of a class.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="File to write; by default <name>.py here.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; by default my_refiner.py here.")] = None,
     as_json: o.Json = False,
 ) -> None:
     """Write an adapter that works as it stands; then put your model into it."""

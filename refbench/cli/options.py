@@ -8,14 +8,39 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from refbench.cli import completion
 from refbench.errors import RefbenchError
 
 Models = Annotated[
-    str, typer.Option("--model", "-m", help="Name, file.py, file.py:Class or folder of PNGs; several with commas.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Name, file.py, file.py:Class or folder of PNGs; several with commas.",
+        autocompletion=completion.models,
+    ),
 ]
-SuiteName = Annotated[str, typer.Option("--suite", "-s", help="core, mini, or a folder with suite.json.")]
-Tasks = Annotated[str | None, typer.Option("--tasks", help="Only these tasks, with commas.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="Name, file.py, file.py:Class or folder of PNGs.",
+        autocompletion=completion.models,
+    ),
+]  # fmt: skip
+SuiteName = Annotated[
+    str,
+    typer.Option(
+        "--suite", "-s", metavar="SUITE", help="core, mini, or a folder with suite.json.",
+        autocompletion=completion.suites,
+    ),
+]  # fmt: skip
+Tasks = Annotated[
+    str | None,
+    typer.Option("--tasks", metavar="TASKS", help="Only these tasks, with commas.", autocompletion=completion.tasks),
+]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only so many samples, taken from the tasks in turn.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.")]
 Device = Annotated[str, typer.Option("--device", help="Where models and learned metrics run: cpu, cuda, cuda:1, mps.")]
@@ -24,7 +49,8 @@ Workers = Annotated[int, typer.Option("--workers", help="Processes that generate
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/<suite>/<model>.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Longest time for one sample, in seconds.")]
 AdapterOptions = Annotated[
-    list[str] | None, typer.Option("--option", "-o", help="Option of the model as NAME=VALUE; may be repeated.")
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="NAME=VALUE", help="Option of the model; may be repeated."),
 ]
 Focus = Annotated[
     bool, typer.Option("--focus", help="Editors work on an enlarged crop around the mask; in the name on the board.")
@@ -35,10 +61,21 @@ PasteBack = Annotated[
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again for samples that failed before.")]
 Metrics = Annotated[
     str | None,
-    typer.Option("--metrics", help="Also these, with commas: names, or 'learned' for all that need weights."),
+    typer.Option(
+        "--metrics",
+        metavar="METRICS",
+        help="Also these, with commas: names, or 'learned' for all that need weights.",
+        autocompletion=completion.metrics,
+    ),
 ]
 Protocol = Annotated[
-    str | None, typer.Option("--protocol", help="Also the columns of refineeval, fidelitybench or hifi-inpaint.")
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="Also the columns of refineeval, fidelitybench or hifi-inpaint.",
+        autocompletion=completion.protocols,
+    ),
 ]
 Judge = Annotated[
     str | None,
@@ -50,7 +87,17 @@ MaxCost = Annotated[
     float | None,
     typer.Option("--max-cost", help="Most that a web service may cost in this run, in USD; local models cost nothing."),
 ]
+Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
+
+
+class Group(TyperGroup):
+    """Commands below a verb, each shown with the whole first sentence of its help."""
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        """Write the list of commands; lines wrap, nothing is cut."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in self.commands.items()])
 
 
 def names(text: str | None) -> list[str] | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -14,8 +15,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def protocol(
-    name: Annotated[str, typer.Argument(help="refineeval, fidelitybench or hifi-inpaint")],
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="refineeval, fidelitybench or hifi-inpaint.", autocompletion=completion.protocols
+        ),
+    ],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.")],
     suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the runs' suite is, if it moved.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="Where networks run; by default as the run.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Add the paper's own numbers.")] = False,

@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Measured run folders of one suite.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Measured run folders of one suite.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for index.html and its pictures.")],
     single_file: Annotated[bool, typer.Option("--single-file", help="Put the pictures into the page.")] = False,
     title: Annotated[str | None, typer.Option("--title", help="Title of the page.")] = None,
@@ -30,4 +30,4 @@ def report(
     if as_json:
         show.json_out({"index": str(page.index), "samples": page.samples, "runs": page.runs, "bytes": page.size})
     else:
-        print(f"{page.index} ({page.samples} samples, {page.runs} runs, {page.size / 1e6:.1f} MB)")
+        print(f"{page.index} (samples: {page.samples}, runs: {page.runs}, {page.size / 1e6:.1f} MB)")

@@ -82,12 +82,20 @@ def _vote(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def console(narrow: bool = False) -> Console:
-    """Where tables go: stdout, at least 160 columns wide when it is no terminal, or just 80."""
+NARROW = 80
+"""Columns of a narrow table where stdout is no terminal."""
+
+
+def console(width: int | None = 0) -> Console:
+    """Where tables go: stdout. Where it is no terminal, `width` columns wide, at least 160 for 0; None is without end."""
     from rich.console import Console
 
     out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=80 if narrow else max(out.width, 160))
+    if width is None:
+        out.width = 1_000_000
+    elif not out.is_terminal:
+        out.width = width or max(out.width, 160)
+    return out
 
 
 def table(
@@ -96,25 +104,43 @@ def table(
     rows: Iterable[Sequence[str]],
     right: Sequence[str] = (),
     *,
-    narrow: bool = False,
+    width: int | None = 0,
 ) -> None:
     """Print a table on stdout.
 
     Args:
         right: the columns that are aligned right.
-        narrow: fit 80 columns, in a file too.
+        width: where stdout is no terminal, so many characters a line; 0 is that of :func:`console`. None sets each row
+            on one line, however long, on a terminal too.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=SIMPLE_HEAD, collapse_padding=narrow, pad_edge=not narrow)
-    for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    tight = width == NARROW
+    grid = Table(box=SIMPLE_HEAD, collapse_padding=tight, pad_edge=not tight)
+    for number, column in enumerate(columns):
+        whole = width != 0 and number == 0  # a name is not broken
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         grid.add_row(*(_plain(cell) for cell in row))
-    out = console(narrow)
+    out = console(width)
     out.print(Text(_clean(title), style="table.title"), grid, sep="")
+
+
+def card(title: str, facts: Mapping[str, str]) -> None:
+    """Print all about one thing: names left, words right, as wide as the terminal (80 where there is none)."""
+    from rich.padding import Padding
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, words in facts.items():
+        grid.add_row(name, _plain(words))
+    out = console(NARROW)
+    out.print(title, markup=False, style="italic")
+    out.print(Padding(grid, (0, 0, 0, 2)))
 
 
 def _plain(cell: str) -> str:
@@ -146,7 +172,7 @@ def reasons(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
             if cell.get("reason") and cell["reason"] != NOT_SCORED:
                 why.setdefault(cell["reason"], {})[name] = None
     for reason, names in why.items():
-        console(narrow=True).print(f"{', '.join(names)}: {reason}", markup=False)
+        console(NARROW).print(f"{', '.join(names)}: {reason}", markup=False)
 
 
 def _number(value: float) -> str:
@@ -188,7 +214,7 @@ def result(found: Result) -> None:
     failed += f", ${data['cost_usd']:.2f}" if data["cost_usd"] is not None else ""
     title = f"{data['model']} on {data['suite']} ({data['suite_hash'][:12]}), {data['samples']} samples{failed}"
     titles = [TITLES[column] for column in columns]
-    table(title, ["", *titles], rows, right=titles, narrow=True)
+    table(title, ["", *titles], rows, right=titles, width=NARROW)
     out = console()
     out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval.", markup=False)
     for axis, why in withheld.items():

@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def submit(
-    run: Annotated[Path, typer.Argument(help="A finished run over a whole suite.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run over a whole suite.")],
     to: Annotated[Path, typer.Option("--to", help="Folder that will hold the entry.")],
     submitter: Annotated[str, typer.Option("--by", help="Person or group, as it shall stand on the board.")],
     name: Annotated[str | None, typer.Option("--name", help="Name of the entry; by default the model's.")] = None,

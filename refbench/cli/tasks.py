@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Build suites, and generate training data.")
+app = typer.Typer(
+    cls=o.Group, add_completion=False, rich_markup_mode=None, help="Build suites, and generate training data."
+)
 
 Sources = Annotated[
     Path | None, typer.Option("--sources", help="Folder of fetched sources; by default in refbench's cache.")
@@ -24,7 +27,9 @@ def _sources(given: Path | None) -> Path:
 
 @app.command()
 def fetch(
-    folder: Annotated[Path | None, typer.Argument(help="Where to; by default refbench's cache.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Where to; by default refbench's cache.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Download and unpack the packages that the suites are made of (about 1 GB); what is there is kept."""
@@ -94,7 +99,7 @@ def generate(
     n: Annotated[int, typer.Option("--n", help="Samples, rounded up to whole shards of 64.")] = 30_000,
     size: Annotated[int, typer.Option("--size", help="Side of the pictures in px.")] = 256,
     seed: o.Seed = 0,
-    workers: o.Workers = 2,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that generate.")] = 2,
     sources: Sources = None,
     assets: Annotated[Path | None, typer.Option("--assets", help="Prepared assets, instead of the sources.")] = None,
     as_json: o.Json = False,
@@ -147,7 +152,14 @@ def assets(
 
 
 @app.command()
-def verify(suite: Annotated[str, typer.Argument(help="core, mini, or a folder with suite.json.")] = "core") -> None:
+def verify(
+    suite: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE", help="core, mini, or a folder with suite.json.", autocompletion=completion.suites
+        ),
+    ] = "core",
+) -> None:
     """Decode every sample of a suite and compare it with the suite's content hash."""
     from refbench.tasks.suite import load_suite
 

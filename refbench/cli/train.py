@@ -29,7 +29,13 @@ class Stage(StrEnum):
 
 @app.command()
 def train(
-    stage: Annotated[Stage, typer.Argument(help="A stage, or all; export writes out saved state, curves draws a log.")],
+    stage: Annotated[
+        Stage,
+        typer.Argument(
+            metavar="STAGE",
+            help="A stage, or all; export writes out saved state, curves draws a log.",
+        ),
+    ],
     config: Annotated[str, typer.Option("--config", help="tiny, flux-kontext, or a YAML file.")] = "tiny",
     assets: Annotated[Path, typer.Option("--assets", help="Folder made by `refbench tasks assets`.")] = Path(
         "training_assets"
@@ -45,7 +51,9 @@ def train(
     ] = False,
     init: Annotated[Path | None, typer.Option("--init", help="Checkpoint folder to start from.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data.")] = 0,
-    of: Annotated[Stage, typer.Option("--of", help="For export and curves: the stage meant.")] = Stage.sft,
+    of: Annotated[
+        Stage, typer.Option("--of", metavar="STAGE", help="For export and curves: the stage meant.")
+    ] = Stage.sft,
     as_json: o.Json = False,
 ) -> None:
     """Train OmniRefiner: autoencoder, aligner, base editor, stage 1 (sft), stage 2 (grpo).

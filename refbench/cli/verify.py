@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def verify(
-    entry: Annotated[Path, typer.Argument(help="An entry: folder or zip.")],
+    entry: Annotated[Path, typer.Argument(metavar="ENTRY", help="An entry: folder or zip.")],
     outputs: Annotated[
         Path | None, typer.Option("--outputs", help="Folder or zip of the outputs, for an entry that came without.")
     ] = None,

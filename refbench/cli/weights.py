@@ -7,12 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from refbench.cli import completion
 from refbench.cli import options as o
 from refbench.errors import RefbenchError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(cls=o.Group, add_completion=False, rich_markup_mode=None)
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="As `refbench weights list` shows them.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="As `refbench weights list` shows them.", autocompletion=completion.weights),
+]
 
 
 @app.callback()
@@ -21,8 +25,8 @@ def weights() -> None:
 
 
 @app.command("list")
-def listing(as_json: o.Json = False) -> None:
-    """List every weight file: what for, from where, how large, which licence, which hash, and whether it is here."""
+def listing(wide: o.Wide = False, as_json: o.Json = False) -> None:
+    """List every weight file: what for, how large, under which licence, whether it is here; --wide: source, hash."""
     from refbench.cli import show
     from refbench.weights import CATALOGUE
     from refbench.weights.listing import row
@@ -31,8 +35,11 @@ def listing(as_json: o.Json = False) -> None:
     if as_json:
         show.json_out(rows)
         return
-    columns = ["name", "for", "source", "MB", "licence", "SHA-256", "here"]
-    show.table("Weights", columns, [[str(r[column]) for column in columns] for r in rows], right=["MB"])
+    columns = ["name", "here", "MB", "for", "licence", *(["source", "SHA-256"] if wide else [])]
+    cells = [[str(r[column]) for column in columns] for r in rows]
+    show.table("Weights", columns, cells, right=["MB"], width=None if wide else 80)
+    if not wide:
+        print("--wide shows where each comes from, and its hash.")
 
 
 @app.command()
@@ -83,7 +90,7 @@ def verify(
         show.json_out(rows)
     else:
         columns = ["name", "status", "path", "why"]
-        show.table("Weights", columns, [[str(r[column] or "") for column in columns] for r in rows])
+        show.table("Weights", columns, [[str(r[column] or "") for column in columns] for r in rows], width=80)
     bad = [v for v in verdicts if not v.good and (v.status != "missing" or names)]
     raise typer.Exit(1 if bad else 0)
 

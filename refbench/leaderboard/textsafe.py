@@ -11,23 +11,12 @@ import re
 from typing import Any
 
 from refbench.leaderboard.refused import RefusedError
+from refbench.spelling import latex_text
 
 LONGEST = 500
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9._+-]{0,62}[a-z0-9])?")
 _TAG = re.compile(r"<\s*[a-zA-Z/!?]")
 _SCHEME = re.compile(r"(?:java|vb)script\s*:|data:[a-z]+/|file://", re.IGNORECASE)
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
 
 
 def check_text(value: str, where: str, longest: int = LONGEST) -> None:
@@ -86,7 +75,7 @@ def markdown(text: object) -> str:
 
 def latex(text: object) -> str:
     """Text for LaTeX; every character that LaTeX gives a meaning is written by its command."""
-    return "".join(_LATEX.get(c, c) for c in printable(text, LONGEST))
+    return latex_text(printable(text, LONGEST))
 
 
 def csv_cell(text: object) -> str:

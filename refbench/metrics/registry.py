@@ -11,6 +11,7 @@ from refbench.schema import AXES, MetricCard
 
 if TYPE_CHECKING:
     from refbench.metrics.contract import Metric
+    from refbench.schema import MetricCard
 
 _TEXTURE = {
     "squeeze_pooled": "squeeze_pooled:SqueezePooled",

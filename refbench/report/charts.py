@@ -346,6 +346,8 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
 
     tint, shape = colours(study.names), markers(study.names)
     rows = []
+    unnamed: set[str] = set()
+    drawn = []
     with rc(style):
         wide = len(told) > 1
         width = style.text if wide else min(style.column, 3.6 * style.font / 8)
@@ -372,26 +374,27 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
             ax.set_xlabel(COSTS[kind][0])
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
             ax.yaxis.grid(True)
+            shown = [(cost, max(value, FLOOR)) for cost, value in points]
             bars = [
-                ((c, r.summary.mean.low or y), (c, r.summary.mean.high or y))
-                for (r, c), (_, y) in zip(known, points, strict=True)
+                ((c, max(y if low is None else low, FLOOR)), (c, min(y if high is None else high, CEILING)))
+                for (r, c), (_, y) in zip(known, shown, strict=True)
+                for low, high in [(r.summary.mean.low, r.summary.mean.high)]
             ]
             steps = [((xs[k], ys[k]), (xs[k + 1], ys[k])) for k in range(len(xs) - 1)]
             steps += [((xs[k + 1], ys[k]), (xs[k + 1], ys[k + 1])) for k in range(len(xs) - 1)]
-            place_labels(
-                ax,
-                points,
-                [run.name for run, _ in known],
-                [readable(tint[run.name]) for run, _ in known],
-                style,
-                bars + steps,
-            )
+            drawn.append((ax, shown, [run.name for run, _ in known], bars, steps))
         panels[0][0].set_ylabel("Mean recovery")
+        figure.canvas.draw()
+        figure.set_layout_engine("none")
+        for ax, shown, names, bars, steps in drawn:
+            tints = [readable(tint[name]) for name in names]
+            unnamed |= set(place_labels(ax, shown, names, tints, style, bars, steps))
     silent = sorted({r.name for r in study.runs} - {r["model"] for r in rows})
     caption = (
         "Quality against cost, with 95 % intervals; the dashed line is the Pareto front (no other model is both "
         "cheaper and better). "
         "Seconds are the median over samples on the machine of the run"
         + (f"; not shown, because they tell no cost: {', '.join(silent)}." if silent else ".")
+        + (f" Not named in every panel, for want of room: {', '.join(sorted(unnamed))}." if unnamed else "")
     )
     return Drawn("cost", figure, pd.DataFrame(rows), caption, wide=wide)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from refbench.images import write_atomic
 from refbench.report.style import Style, rc
+from refbench.spelling import latex_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,21 +31,6 @@ class Drawn:
     """Spans both columns of a two-column paper."""
     sideways: bool = False
     """Takes a page turned by 90 degrees."""
-
-
-_ESCAPES = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "\u2013": "--", "\u2212": "$-$", "\u00d7": r"$\times$", "\u2191": r"$\uparrow$",
-    "\u2193": r"$\downarrow$",
-    "\u03c1": r"$\rho$", "\u0394": r"$\Delta$", "\u2265": r"$\geq$", "\u2264": r"$\leq$", "\u00b1": r"$\pm$",
-}  # fmt: skip
-
-
-def latex_text(text: str) -> str:
-    """Plain text made safe for LaTeX; control characters become spaces, so that no name can end a line or start
-    a command."""
-    return "".join(_ESCAPES.get(c, c if c.isprintable() else " ") for c in text)
 
 
 def snippet(drawn: Drawn, style: Style) -> str:

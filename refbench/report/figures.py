@@ -11,6 +11,7 @@ from pathlib import Path
 from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.report.drawn import Drawn, save
+from refbench.report.glyphs import settle
 from refbench.report.study import Study, open_study
 from refbench.report.style import style_named
 
@@ -38,6 +39,8 @@ class Written:
     files: tuple[Path, ...]
     skipped: Mapping[str, str]
     """Kind -> one sentence."""
+    lacking: str = ""
+    """Characters that no font of this machine has; they are in words in the figures."""
 
 
 def make_figures(
@@ -87,6 +90,7 @@ def make_figures(
     makers = _makers(study, style, focus, samples, contestants, stages, logs, curves, audit)
     files: list[Path] = []
     skipped: dict[str, str] = {}
+    lacking: set[str] = set()
     for kind in KINDS:
         if only is not None and kind not in only:
             continue
@@ -98,12 +102,14 @@ def make_figures(
                     write_atomic(folder / name, text.encode())
                     files.append(folder / name)
             else:
-                files += save(makers[kind](), folder, look)
+                made = makers[kind]()
+                lacking |= settle(made.figure, look.family)
+                files += save(made, folder, look)
         except Skip as reason:
             if only is not None:
                 raise RefbenchError(str(reason)) from None
             skipped[kind] = str(reason)
-    return Written(folder, tuple(files), skipped)
+    return Written(folder, tuple(files), skipped, "".join(sorted(lacking)))
 
 
 def _refuse_unscored(study: Study) -> None:

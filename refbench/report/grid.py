@@ -119,6 +119,12 @@ def window(size: tuple[int, int], box: Box, aspect: float = NARROW, *, tight: bo
     return min(round(left), width - wide), min(round(top), height - tall), wide, tall
 
 
+def fills(size: tuple[int, int], box: Box, aspect: float = NARROW) -> bool:
+    """Whether an inset of the region would enlarge it by less than a quarter, and so repeat the picture above it."""
+    inner, outer = (window(size, box, aspect, tight=tight) for tight in (True, False))
+    return inner[2] > 0.8 * outer[2]
+
+
 def _cut(image: Image, box: Box) -> Image:
     x, y, w, h = box
     return np.ascontiguousarray(image[y : y + h, x : x + w])
@@ -180,7 +186,12 @@ def grid(
                     }
                 )
     what = "Draft, reference, refinements and target, " if laid.context else "The masked region of draft, reference, "
-    what += "with the masked region enlarged. " if laid.context else "refinements and target. "
+    what += "with the masked region enlarged" if laid.context else "refinements and target"
+    everywhere = laid.context and any(
+        fills(held.mask.shape, mask_box(held.mask), laid.cell / laid.tall)
+        for held in (study.suite.sample(choice.sample) for choice in choices)
+    )
+    what += " where it does not fill the picture. " if everywhere else ". "
     caption = (
         f"{what}{words} "
         "Numbers are the sample's mean recovery (0 trivial, 100 truth, clipped to [-100, 100])."
@@ -281,17 +292,18 @@ class _Place:
             size = self.style.small
             ax.text(0.5, 0.5, note, ha="center", va="center", color=MUTED, fontsize=size, transform=ax.transAxes)
             return
-        if box is None:
-            # Nothing is known about where the detail is: the whole picture, as large as the block allows.
+        if box is None or (laid.context and fills(image.shape[:2], box, w / h)):
+            # Nothing is known about where the detail is, or it is everywhere: the whole picture, as large as the block
+            # allows.
             tall, wide = image.shape[:2]
             fit = min(w / wide, room / tall)
             self.picture(image, x + (w - wide * fit) / 2, y + (room - tall * fit) / 2, wide * fit, tall * fit)
-            return
-        inner = window(image.shape[:2], box, w / h, tight=True)
-        if laid.context:
-            self.joined(image, window(image.shape[:2], box, w / h, tight=False), inner, x, y)
         else:
-            self.picture(_cut(image, inner), x, y, w, h)
+            inner = window(image.shape[:2], box, w / h, tight=True)
+            if laid.context:
+                self.joined(image, window(image.shape[:2], box, w / h, tight=False), inner, x, y)
+            else:
+                self.picture(_cut(image, inner), x, y, w, h)
         if note:
             wide = text_width(note, self.style.small, self.style)
             self.text(x + w / 2, y + room + laid.score / 2, note, self.style.small * min(1.0, w / max(wide, 1e-6)))

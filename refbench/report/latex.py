@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from refbench.report.charts import COLUMNS, cell
-from refbench.report.drawn import latex_text
 from refbench.report.study import Run, Study, meta_table
 from refbench.schema import AXES
+from refbench.spelling import latex_text
 from refbench.stats.compare import Comparison, View, compare
 
 if TYPE_CHECKING:

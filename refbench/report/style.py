@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refbench.errors import unknown_name
+from refbench.report.glyphs import drawable, families
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -114,7 +115,9 @@ def _points(text: str, family: str, bold: bool) -> float:
 
     if not text.strip():
         return 0.0
-    font = FontProperties(family=family, weight="bold" if bold else "normal")
+    if not text.isascii():
+        text = drawable(text, family)
+    font = FontProperties(family=families(text, family), weight="bold" if bold else "normal")
     # A dollar would start mathematics; it is as wide as an S.
     return float(TextPath((0, 0), text.replace("$", "S"), size=100, prop=font).get_extents().x1) / 100
 

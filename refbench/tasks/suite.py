@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refbench import images
-from refbench.errors import RefbenchError, unknown_name
+from refbench.errors import RefbenchError, in_words, unknown_name
 from refbench.images import Image, Mask
 from refbench.schema import Box, Sample, SampleMeta, Truth
 
@@ -286,19 +286,27 @@ def lay_patch(target: Image, mask: Mask, patch: Image, box: tuple[int, ...], whe
     return draft
 
 
+def embedded_suites() -> list[str]:
+    """Names of the suites that come with refbench."""
+    return sorted(entry.parent.name for entry in data_folder().glob("*/suite.json"))
+
+
 def _suite_folder(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if (path / "suite.json").is_file():
         return path
-    embedded = data_folder() / str(name_or_path)
-    if (embedded / "suite.json").is_file():
-        return embedded
+    if str(name_or_path) in embedded_suites():
+        return data_folder() / str(name_or_path)
     if path.exists():
         raise RefbenchError(
             f"Expected a suite folder at {path}, but it has no suite.json; name a folder made by refbench."
         )
-    known = [entry.parent.name for entry in data_folder().glob("*/suite.json")]
-    raise unknown_name("suite", str(name_or_path), known)
+    if any(mark in str(name_or_path) for mark in "/\\") or str(name_or_path).startswith((".", "~")):
+        raise RefbenchError(
+            f"Expected a suite folder at {name_or_path}, but nothing is there; check the path, or give one of "
+            f"{in_words(embedded_suites())}."
+        )
+    raise unknown_name("suite", str(name_or_path), embedded_suites(), otherwise="a folder with suite.json")
 
 
 def load_suite(name_or_path: str | Path = "core") -> Suite:

@@ -58,6 +58,40 @@ def test_a_click_on_a_head_sorts_by_it_and_again_the_other_way(page: Any) -> Non
     assert names(page) == sorted(falling) == falling[::-1]
 
 
+def test_a_filter_keeps_the_order_and_keys_sort(page: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    head = page.find_element("css selector", "#view-overall thead button")
+    head.click()
+    ActionChains(page).send_keys("\ue007").perform()  # Enter
+    everyone = names(page)
+    assert everyone == sorted(everyone)
+    choose(page, "reference", "no")
+    assert names(page) == sorted(names(page))
+
+
+def test_on_a_phone_names_are_whole_and_tables_scroll(page: Any, built: Path) -> None:
+    phone = browser.start(390, 844, phone=True)
+    try:
+        phone.get(browser.address(built / "index.html"))
+        assert phone.execute_script("return document.documentElement.scrollWidth") <= 390
+        lines = phone.execute_script(
+            "return [...document.querySelectorAll('#view-overall tbody th')].map(e => {"
+            "const r = document.createRange(); r.selectNodeContents(e); return new Set([...r.getClientRects()].map("
+            "c => Math.round(c.top))).size; })"
+        )
+        assert set(lines) == {1}
+        box, last, first = phone.execute_script(
+            "const f = document.querySelector('#view-overall'); f.scrollLeft = f.scrollWidth;"
+            "const r = f.querySelector('tbody tr'), side = e => e.getBoundingClientRect();"
+            "return [side(f).right, side(r.lastElementChild), side(r.firstElementChild).right]"
+        )
+        assert last["right"] <= box + 1
+        assert last["left"] >= first
+    finally:
+        phone.quit()
+
+
 def test_tabs_show_one_table_and_are_linked_to(page: Any, built: Path) -> None:
     page.find_element("id", "tab-claims").click()
     shown = page.execute_script(

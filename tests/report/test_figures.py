@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refbench.errors import RefbenchError
-from refbench.report import ablation, charts, drawn, grid, layout, metrics_chart
+from refbench.report import ablation, charts, grid, layout, metrics_chart
 from refbench.report.figures import KINDS, make_figures
 from refbench.report.study import Study
 from refbench.report.style import STYLES, sideways, text_width
+from refbench.spelling import latex_text
 
 NEURIPS = STYLES["neurips"]
 
@@ -327,7 +328,7 @@ def test_unknown_stage_of_a_log_is_told(study: Study, logs: dict[str, Path]) -> 
 
 def test_names_cannot_break_latex() -> None:
     nasty = "a_b & 100% \\input{x} #$^~{}\n\x1b[31m"
-    text = drawn.latex_text(nasty)
+    text = latex_text(nasty)
     assert "\\input{" not in text
     assert "\n" not in text
     assert "\x1b" not in text

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from refbench.errors import RefbenchError
+from refbench.images import mask_box
 from refbench.report.study import Study, open_study
 from refbench.report.viewer import build_report, embed_json, outline, printable, render
 from report import browser
@@ -372,6 +373,62 @@ def test_region_brings_the_mask_into_the_middle(reader: Reader) -> None:
     assert 0.6 < centre[2] < 1
 
 
+BOX = (
+    "(() => { const p = arguments[0].querySelector('.outline .over').getBoundingClientRect(),"
+    "f = arguments[0].getBoundingClientRect();"
+    "return [(p.left + p.width / 2 - f.left) / f.width, (p.top + p.height / 2 - f.top) / f.height,"
+    "Math.max(p.width / f.width, p.height / f.height)]; })()"
+)
+
+
+@pytest_browser
+def test_region_brings_the_references_own_box_too(reader: Reader, study: Study) -> None:
+    reader.open("s=text-refine-000&view=all")
+    reader.pictures_ready()
+    held = study.suite.sample("text-refine-000")
+    assert held.reference_box != mask_box(held.mask)
+    reader.one("#region").click()
+    for frame in reader.all(".frame")[:2]:
+        x, y, share = reader.driver.execute_script("return " + BOX, frame)
+        assert (x, y) == pytest.approx((0.5, 0.5), abs=0.05)
+        assert 0.6 < share < 1
+    assert zooms(reader)[0] != zooms(reader)[1]
+    reader.one("#zoom-in").click()  # from there all are moved alike
+    before = zooms(reader)
+    reader.one("#zoom-in").click()
+    after = zooms(reader)
+    assert [b / a for a, b in zip(before, after, strict=True)] == pytest.approx([1.5] * len(before))
+    reader.one("#fit").click()
+    assert set(zooms(reader)) == {1.0}
+
+
+def zooms(reader: Reader) -> list[float]:
+    return reader.js(
+        "[...document.querySelectorAll('.frame')].map(f => f.querySelector('.moved').getBoundingClientRect().width"
+        " / f.getBoundingClientRect().width)"
+    )
+
+
+@pytest_browser
+def test_results_sort_by_click_and_by_key(reader: Reader, study: Study) -> None:
+    reader.open()
+    column = {run.name: run.summary.axes["texture_fidelity"].value for run in study.runs}
+    rising = sorted(column, key=lambda name: column[name])
+
+    def names() -> list[str]:
+        return [head.text for head in reader.all("#summary > .scroll tbody th")]
+
+    head = reader.all("#summary > .scroll thead button")[2]
+    head.click()
+    assert names() == rising[::-1]
+    assert head.find_element("xpath", "..").get_attribute("aria-sort") == "descending"
+    reader.keys("\ue007")  # Enter, on the head that has the focus
+    assert names() == rising
+    reader.all("#summary > .scroll thead button")[0].click()
+    assert names() == sorted(column)
+    assert len(reader.all("#summary > .scroll [aria-sort]")) == 1
+
+
 @pytest_browser
 def test_the_difference_is_black_outside_the_mask_and_bright_inside(reader: Reader, study: Study) -> None:
     reader.open("s=text-refine-000&view=difference&outline=0")
@@ -456,6 +513,26 @@ def _luminance(rgb: list[float]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+BROKEN = """
+return [...document.querySelectorAll('tbody th, .note em, h2, .head h2')].filter(e => e.offsetParent).filter(e => {
+  const range = document.createRange();
+  const text = [...e.childNodes].find(n => n.nodeType === Node.TEXT_NODE);
+  if (!text) return false;
+  range.selectNodeContents(text);
+  return new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1;
+}).map(e => e.textContent)"""
+"""Names that take more than one line."""
+HIDDEN = """
+return [...document.querySelectorAll('table')].filter(t => t.offsetParent).filter(t => {
+  const box = t.closest('.scroll');
+  box.scrollLeft = box.scrollWidth;
+  const edge = t.querySelector('tbody th').getBoundingClientRect();
+  const last = t.querySelector('tbody tr').lastElementChild.getBoundingClientRect();
+  return last.right > box.getBoundingClientRect().right + 1 || last.left < edge.right - 1 || last.right > innerWidth;
+}).map(t => t.className)"""
+"""Tables whose last column cannot be scrolled out from under the first one."""
+
+
 @pytest_browser
 def test_on_a_phone_nothing_is_wider_than_the_screen(driver: Any, page: Path) -> None:
     phone = browser.start(390, 844, phone=True)
@@ -465,6 +542,8 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(driver: Any, page: Path) ->
             phone.get(browser.address(page, fragment))
             assert phone.execute_script("return document.documentElement.scrollWidth") <= 390
             assert phone.execute_script("return document.querySelector('#detail').scrollWidth") <= 390
+            assert phone.execute_script(BROKEN) == []
+            assert phone.execute_script(HIDDEN) == []
     finally:
         phone.quit()
 

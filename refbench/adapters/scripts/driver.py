@@ -48,7 +48,7 @@ def read_options(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str
     found = dict(known)
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
+            near = difflib.get_close_matches(name, known, n=2, cutoff=0.75)
             hint = f"did you mean {' or '.join(near)}" if near else f"it takes {', '.join(sorted(known))}"
             raise RefbenchError(f"Expected an option of this model, but it has no '{name}'; {hint}.")
         default = known[name]

@@ -103,6 +103,32 @@ function rank(sample, run, metric) {
   return ranks.has(sample.index) ? [ranks.get(sample.index), count] : null;
 }
 
+// A table whose columns sort: by a click on a head or by its key, numbers from the largest, words from the first, and
+// again the other way. `heads` are [text, class]; a row is a list of cells, each [node, value] with null sorted last.
+function sortableTable(heads, rows, attributes) {
+  const body = el("tbody", {}, rows.map((row) => el("tr", {}, row.map(([node]) => node))));
+  const lines = rows.map((row, index) => [row, body.rows[index]]);
+  const head = el("tr", {}, heads.map(([text, kind], column) => el("th", { scope: "col", class: kind },
+    el("button", { type: "button", class: "sort", title: `Sort by ${text}`, onclick: (event) => {
+      const cell = event.currentTarget.parentElement;
+      const words = rows.some((row) => typeof row[column][1] === "string");
+      const was = cell.getAttribute("aria-sort");
+      const falling = was ? was === "ascending" : !words;
+      for (const other of head.cells) other.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", falling ? "descending" : "ascending");
+      const compare = words ? (x, y) => x.localeCompare(y) : (x, y) => x - y;
+      lines.sort(([one], [two]) => {
+        const [x, y] = [one[column][1], two[column][1]];
+        if (x === null || y === null) return (x === null) - (y === null);
+        return falling ? compare(y, x) : compare(x, y);
+      });
+      body.append(...lines.map(([, line]) => line));
+    } }, text))));
+  return el("div", { class: "scroll", tabindex: "0", role: "region", ...attributes }, el("table", { class: "results" }, el("thead", {}, head), body));
+}
+// A name is not broken, unless it alone is wider than a phone has room for.
+const named = (name) => (name.length > 24 ? " long" : "");
+
 // Theme: as the system, light, or dark; remembered where the browser allows it.
 const THEMES = ["auto", "light", "dark"];
 function setTheme(name) {

@@ -121,7 +121,6 @@ function drawDetail() {
   }
   document.title = `${sample.id} · ${DATA.title}`;
 }
-function toRegion(sample) { zoomTo(sample.box, sample.size, $("stage").querySelector(".frame")); }
 function swap() { [state.left, state.right] = [state.right, state.left]; writeAddress(); drawDetail(); }
 
 function metricCell(sample, run, m) {

@@ -1,5 +1,6 @@
 // Filters, sorting, and the list of samples, added in portions as the reader scrolls.
 const PORTION = 40;
+const LETTERS = Math.min(24, Math.max(...DATA.runs.map((run) => run.name.length)));
 let shown = [];
 let drawn = 0;
 
@@ -80,7 +81,7 @@ function drawRow(sample) {
   const gap = difference(sample);
   const runs = DATA.runs.map((run, k) => thumb(
     sample.small[k], sample.failed[k] ? `${run.name} failed on ${sample.id}: ${sample.failed[k]}` : `${sample.id} refined by ${run.name}`,
-    el("span", {}, dot(k), el("em", {}, run.name), el("b", {}, points(score(sample, k)))), open(String(k)),
+    el("span", {}, dot(k), el("em", { class: named(run.name) }, run.name), el("b", {}, points(score(sample, k)))), open(String(k)),
     DATA.runs.length > 1 && (state.a === String(k) ? "is-a" : state.b === String(k) ? "is-b" : "")));
   return el("article", { class: "row", "data-id": sample.id },
     el("div", { class: "what" },
@@ -88,7 +89,7 @@ function drawRow(sample) {
       el("span", { class: "chips" }, el("span", { class: "chip" }, sample.mode), el("span", { class: "chip" }, sample.degradation),
         sample.failed.some(Boolean) ? el("span", { class: "chip bad" }, "failure") : null),
       gap === null ? null : el("span", { class: "gap " + (gap < 0 ? "worse" : gap > 0 ? "better" : "") }, "A − B ", el("b", {}, signed(gap)))),
-    el("div", { class: "strip" },
+    el("div", { class: "strip", style: { "--letters": LETTERS } },
       thumb(sample.thumbs.draft, `Draft of ${sample.id}, around the region`, "draft", open(state.a)),
       thumb(sample.thumbs.reference, `Reference of ${sample.id}`, "reference", open(state.a, "reference")),
       runs,

@@ -1,16 +1,24 @@
 // Pictures that share one zoom and pan. A view is (zoom, x, y): x and y move the picture, in shares of the frame's size.
+// The reference has a view of its own, as what it shows lies elsewhere in it: "Region" sends each to its own box, and
+// from there both are moved alike. The whole picture is the whole picture in both.
 const view = { zoom: 1, x: 0, y: 0 };
+const referenceView = { ...view };
 const MOST_ZOOM = 32;
+const WHOLE = { zoom: 1, x: 0, y: 0 };
 
+function place(node, where) {
+  const reach = where.zoom - 1;
+  where.x = Math.min(0, Math.max(-reach, where.x));
+  where.y = Math.min(0, Math.max(-reach, where.y));
+  node.style.setProperty("--zoom", where.zoom);
+  node.style.setProperty("--x", where.x * 100 + "%");
+  node.style.setProperty("--y", where.y * 100 + "%");
+}
 function applyView() {
   const stage = $("stage");
   if (!stage) return;
-  const reach = view.zoom - 1;
-  view.x = Math.min(0, Math.max(-reach, view.x));
-  view.y = Math.min(0, Math.max(-reach, view.y));
-  stage.style.setProperty("--zoom", view.zoom);
-  stage.style.setProperty("--x", view.x * 100 + "%");
-  stage.style.setProperty("--y", view.y * 100 + "%");
+  place(stage, view);
+  for (const node of stage.querySelectorAll("[data-what=reference]")) place(node, referenceView);
   stage.classList.toggle("pixels", view.zoom >= 4);
   stage.classList.toggle("zoomed", view.zoom > 1);
   const label = $("zoom-label");
@@ -18,22 +26,35 @@ function applyView() {
 }
 // Zoom by a factor so that the point (px, py), in shares of the frame, stays where it is.
 function zoomAt(factor, px = 0.5, py = 0.5) {
-  const zoom = Math.min(Math.max(view.zoom * factor, 1), MOST_ZOOM);
-  const grown = zoom / view.zoom;
-  view.x = px - (px - view.x) * grown;
-  view.y = py - (py - view.y) * grown;
-  view.zoom = zoom;
+  for (const one of [view, referenceView]) {
+    const zoom = Math.min(Math.max(one.zoom * factor, 1), MOST_ZOOM);
+    const grown = zoom / one.zoom;
+    Object.assign(one, { zoom, x: px - (px - one.x) * grown, y: py - (py - one.y) * grown });
+  }
+  if (view.zoom === 1) Object.assign(referenceView, WHOLE);
   applyView();
 }
-function resetView() { Object.assign(view, { zoom: 1, x: 0, y: 0 }); applyView(); }
-// Show a box (px of the picture) as large as it fits, with a little room.
-function zoomTo(box, size, frame) {
+function panBy(x, y) {
+  for (const one of [view, referenceView]) { one.x += x; one.y += y; }
+  applyView();
+}
+function resetView() { for (const one of [view, referenceView]) Object.assign(one, WHOLE); applyView(); }
+// The view that shows a box (px of the picture) as large as it fits, with a little room.
+function zoomedTo(box, size, frame) {
   const scale = Math.min(frame.clientWidth / size[0], frame.clientHeight / size[1]);
   const [ox, oy] = [(frame.clientWidth - size[0] * scale) / 2, (frame.clientHeight - size[1] * scale) / 2];
   const [w, h] = [box[2] * scale, box[3] * scale];
-  view.zoom = Math.min(Math.max(Math.min(frame.clientWidth / w, frame.clientHeight / h) / 1.25, 1), MOST_ZOOM);
-  view.x = 0.5 - ((ox + (box[0] + box[2] / 2) * scale) / frame.clientWidth) * view.zoom;
-  view.y = 0.5 - ((oy + (box[1] + box[3] / 2) * scale) / frame.clientHeight) * view.zoom;
+  const zoom = Math.min(Math.max(Math.min(frame.clientWidth / w, frame.clientHeight / h) / 1.25, 1), MOST_ZOOM);
+  return {
+    zoom,
+    x: 0.5 - ((ox + (box[0] + box[2] / 2) * scale) / frame.clientWidth) * zoom,
+    y: 0.5 - ((oy + (box[1] + box[3] / 2) * scale) / frame.clientHeight) * zoom,
+  };
+}
+function toRegion(sample) {
+  const frame = $("stage").querySelector(".frame");
+  Object.assign(view, zoomedTo(sample.box, sample.size, frame));
+  Object.assign(referenceView, sample.referenceBox ? zoomedTo(sample.referenceBox, sample.referenceSize, frame) : WHOLE);
   applyView();
 }
 
@@ -82,7 +103,7 @@ function setGain(value) {
 // Mouse, pen and fingers on a frame: wheel and pinch zoom, drag moves; `slide` is told where an unzoomed drag goes.
 function listen(stage, slide) {
   const down = new Map();
-  const place = (event, frame) => {
+  const spot = (event, frame) => {
     const box = frame.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   };
@@ -91,14 +112,14 @@ function listen(stage, slide) {
     const frame = frameOf(event);
     if (!frame) return;
     event.preventDefault();
-    zoomAt(Math.exp(-event.deltaY * (event.deltaMode === 1 ? 0.05 : 0.0018)), ...place(event, frame));
+    zoomAt(Math.exp(-event.deltaY * (event.deltaMode === 1 ? 0.05 : 0.0018)), ...spot(event, frame));
   }, { passive: false });
   stage.addEventListener("pointerdown", (event) => {
     const frame = frameOf(event);
     if (!frame || event.button > 0) return;
     down.set(event.pointerId, { x: event.clientX, y: event.clientY, frame, handle: Boolean(event.target.closest(".handle")) });
     frame.setPointerCapture(event.pointerId);
-    if (slide && (view.zoom === 1 || down.get(event.pointerId).handle)) slide(place(event, frame)[0]);
+    if (slide && (view.zoom === 1 || down.get(event.pointerId).handle)) slide(spot(event, frame)[0]);
   });
   stage.addEventListener("pointermove", (event) => {
     const held = down.get(event.pointerId);
@@ -111,11 +132,9 @@ function listen(stage, slide) {
       const box = held.frame.getBoundingClientRect();
       if (before > 0) zoomAt(after / before, ((event.clientX + other.x) / 2 - box.left) / w, ((event.clientY + other.y) / 2 - box.top) / h);
     } else if (slide && (view.zoom === 1 || held.handle)) {
-      slide(place(event, held.frame)[0]);
+      slide(spot(event, held.frame)[0]);
     } else {
-      view.x += (event.clientX - held.x) / w;
-      view.y += (event.clientY - held.y) / h;
-      applyView();
+      panBy((event.clientX - held.x) / w, (event.clientY - held.y) / h);
     }
     held.x = event.clientX;
     held.y = event.clientY;
@@ -123,6 +142,6 @@ function listen(stage, slide) {
   for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => down.delete(event.pointerId));
   stage.addEventListener("dblclick", (event) => {
     const frame = frameOf(event);
-    if (frame) view.zoom > 1 ? resetView() : zoomAt(4, ...place(event, frame));
+    if (frame) view.zoom > 1 ? resetView() : zoomAt(4, ...spot(event, frame));
   });
 }

@@ -16,30 +16,30 @@ function resultCell(cell, colour, best, why) {
     el("small", {}, cell && cell[1] !== null ? `[${points(cell[1], 1)}, ${points(cell[2], 1)}]` : ""),
     bar(cell, colour));
 }
+const runHead = (index, title) => [el("th", { scope: "row", title, class: "run" + named(DATA.runs[index].name) }, dot(index), DATA.runs[index].name), DATA.runs[index].name];
+const valueOf = (cell) => (cell ? cell[0] : null);
 function drawSummary() {
   const order = DATA.runs.map((run, index) => index)
     .sort((x, y) => ((DATA.runs[y].axes[3] || [-1e9])[0]) - ((DATA.runs[x].axes[3] || [-1e9])[0]));
   const best = DATA.axes.map((_, k) => Math.max(...DATA.runs.map((run) => (run.axes[k] ? run.axes[k][0] : -1e9))));
-  const head = el("tr", {}, el("th", { scope: "col" }, "Run"),
-    ["mean", ...DATA.axes.slice(0, 3)].map((axis) => el("th", { scope: "col", class: "number" }, TITLES[axis])),
-    el("th", { scope: "col", class: "number" }, "Failed"), el("th", { scope: "col", class: "number" }, "s/image"));
+  const heads = [["Run", ""], ...["mean", ...DATA.axes.slice(0, 3)].map((axis) => [TITLES[axis], "number"]), ["Failed", "number"], ["s/image", "number"]];
   const rows = order.map((index) => {
     const run = DATA.runs[index];
-    return el("tr", {},
-      el("th", { scope: "row", title: run.about }, dot(index), run.name),
-      [3, 0, 1, 2].map((k) => resultCell(run.axes[k], run.colour, DATA.runs.length > 1 && run.axes[k] && run.axes[k][0] === best[k], run.withheld[k])),
-      el("td", { class: "number" + (run.failed ? " bad" : "") }, `${run.failed} / ${run.samples}`),
-      el("td", { class: "number" }, run.seconds === null ? "–" : Number(run.seconds.toPrecision(2)).toString()));
+    return [
+      runHead(index, run.about),
+      ...[3, 0, 1, 2].map((k) => [resultCell(run.axes[k], run.colour, DATA.runs.length > 1 && run.axes[k] && run.axes[k][0] === best[k], run.withheld[k]), valueOf(run.axes[k])]),
+      [el("td", { class: "number" + (run.failed ? " bad" : "") }, `${run.failed} / ${run.samples}`), run.failed],
+      [el("td", { class: "number" }, run.seconds === null ? "–" : Number(run.seconds.toPrecision(2)).toString()), run.seconds],
+    ];
   });
   const categories = [...new Set(DATA.runs.flatMap((run) => Object.keys(run.categories)))];
   const byCategory = el("details", {}, el("summary", {}, "By category (mean of the axes)"),
-    el("div", { class: "scroll" }, el("table", { class: "results" },
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Run"), categories.map((name) => el("th", { scope: "col", class: "number" }, name)))),
-      el("tbody", {}, order.map((index) => el("tr", {}, el("th", { scope: "row" }, dot(index), DATA.runs[index].name),
-        categories.map((name) => resultCell((DATA.runs[index].categories[name] || [])[3], DATA.runs[index].colour, false))))))));
+    sortableTable([["Run", ""], ...categories.map((name) => [name, "number"])], order.map((index) => [
+      runHead(index, null),
+      ...categories.map((name) => (DATA.runs[index].categories[name] || [])[3]).map((cell) => [resultCell(cell, DATA.runs[index].colour, false), valueOf(cell)]),
+    ]), { "aria-label": "Results by category" }));
   $("summary").replaceChildren(
-    el("div", { class: "scroll" }, el("table", { class: "results" },
-      el("thead", {}, head), el("tbody", {}, rows))),
+    sortableTable(heads, rows, { "aria-label": "Results" }),
     el("p", { class: "caption" }, "Recovery: 0 is the trivial answer, 100 the ground truth; 95 % intervals in brackets."),
     ...DATA.runs.filter((run) => run.withheld[3]).map((run) => el("p", { class: "caption" }, `${run.name} has no score: ${run.withheld[3]}`)),
     byCategory);
