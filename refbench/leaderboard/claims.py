@@ -44,7 +44,7 @@ def check_labels(
     """
     for (sample, metric), row in rows.items():
         card, shown = cards[metric], f"{printable(metric, 40)} of {printable(sample, 60)}"
-        right = {"task": tasks.get(sample), "axis": card.axis, "region": card.region}
+        right: dict[str, object] = {"task": tasks.get(sample), "axis": card.axis, "region": card.region}
         right |= {"higher_is_better": card.higher_is_better}
         for name, value in right.items():
             if row[name] != value:
