@@ -18,22 +18,25 @@ DEFAULT = Path("leaderboard")
 
 
 @app.command()
-def build(board: BoardFolder = DEFAULT) -> None:
+def build(board: BoardFolder = DEFAULT, as_json: o.Json = False) -> None:
     """Render README.md, index.html, board.csv, board.tex and board.json from the entries."""
+    from refbench.cli import show
     from refbench.leaderboard.board import build as render
 
-    for path in render(board):
-        print(path)
+    written = [str(path) for path in render(board)]
+    show.json_out({"board": str(board), "written": written}) if as_json else print(*written, sep="\n")
 
 
 @app.command()
-def check(board: BoardFolder = DEFAULT) -> None:
+def check(board: BoardFolder = DEFAULT, as_json: o.Json = False) -> None:
     """Exit with 1 if a rendered file is not what the entries give."""
     from refbench.cli import show
     from refbench.leaderboard.board import stale
 
     old = stale(board)
-    for name in old:
+    if as_json:
+        show.json_out({"board": str(board), "out_of_date": old})
+    for name in () if as_json else old:
         show.note(f"out of date: {board / name}; run 'refbench leaderboard build'")
     raise typer.Exit(1 if old else 0)
 
@@ -53,13 +56,14 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="In the place of an entry of the same name.")] = False,
     device: o.Device = "cpu",
     workers: o.Workers = 1,
+    as_json: o.Json = False,
 ) -> None:
     """Verify runs or entries, put those that are verified on the board, and render it."""
     from refbench.cli import show
     from refbench.leaderboard.board import add as put
     from refbench.leaderboard.board import build as render
 
-    worst = 0
+    verdicts = []
     for one in what:
         verdict = put(
             board,
@@ -74,9 +78,14 @@ def add(
             device=device,
             workers=workers,
         )
-        show.note(verdict.text())
-        worst = max(worst, verdict.exit_code)
-    if worst == 0:
-        for path in render(board):
-            print(path)
+        verdicts.append(verdict)
+        if not as_json:
+            show.note(verdict.text())
+    worst = max(verdict.exit_code for verdict in verdicts)
+    written = [] if worst else [str(path) for path in render(board)]
+    if as_json:
+        found = [verdict.model_dump(mode="json") for verdict in verdicts]
+        show.json_out({"board": str(board), "verdicts": found, "written": written})
+    else:
+        print(*written, sep="\n", end="\n" * bool(written))
     raise typer.Exit(worst)

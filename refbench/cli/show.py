@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,43 @@ def json_out(value: Any) -> None:
 def note(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr)
+
+
+class Lines:
+    """Where a training's progress goes: on a terminal a line that changes, elsewhere one now and then.
+
+    Args:
+        seconds: between two ticks where stderr is no terminal.
+    """
+
+    def __init__(self, seconds: float = 20.0) -> None:
+        self.seconds = seconds
+        self._open, self._last = False, float("-inf")
+
+    def note(self, text: str) -> None:
+        """One line of its own."""
+        sys.stderr.write("\r\x1b[K" * self._open + text + "\n")
+        sys.stderr.flush()
+        self._open, self._last = False, time.monotonic()
+
+    def tick(self, text: str) -> None:
+        """How far it is."""
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{text}")
+            self._open = True
+            sys.stderr.flush()
+        elif time.monotonic() - self._last >= self.seconds:
+            self.note(text)
+
+    def counted(self, what: str, done: int, total: int) -> None:
+        """How many of so many samples are done."""
+        self.tick(f"{what}: {done:,} of {total:,} samples prepared")
+
+    def close(self) -> None:
+        """End the line that changes."""
+        if self._open:
+            sys.stderr.write("\n")
+            self._open = False
 
 
 def download(name: str) -> Callable[[int, int | None], None] | None:
@@ -87,7 +125,7 @@ NARROW = 80
 
 
 def console(width: int | None = 0) -> Console:
-    """Where tables go: stdout. Where it is no terminal, `width` columns wide, at least 160 for 0; None is without end."""
+    """Where tables go: stdout. Where it is no terminal, `width` columns wide, at least 160 for 0; None: no limit."""
     from rich.console import Console
 
     out = Console(highlight=False)

@@ -34,11 +34,13 @@ def fetch(
 ) -> None:
     """Download and unpack the packages that the suites are made of (about 1 GB); what is there is kept."""
     from refbench.cli import show
-    from refbench.runs.progress import Bar, steps
+    from refbench.cli.stopping import going_on
     from refbench.tasks.fetching import fetch as get
 
-    with Bar() as bar:
-        path = get(_sources(folder), steps(bar, "fetch"))
+    lines = show.Lines(seconds=0)
+    with going_on():
+        path = get(_sources(folder), lambda name, done, total: lines.tick(f"fetch: {done} of {total} packages, {name}"))
+    lines.close()
     if as_json:
         show.json_out({"sources": str(path)})
     else:
@@ -106,10 +108,11 @@ def generate(
 ) -> None:
     """Generate quadruplets from training assets, in any number, as a suite in sharded parquet."""
     from refbench.cli import show
+    from refbench.cli.stopping import going_on
     from refbench.runs.progress import Bar, steps
     from refbench.tasks.generate import generate as make
 
-    with Bar() as bar:
+    with going_on(), Bar(lines=True) as bar:
         found = make(
             n,
             out,
@@ -134,8 +137,11 @@ def assets(
         str, typer.Option("--split", help="train, or val for the pictures that watch a training.")
     ] = "train",
     budget_mb: Annotated[float, typer.Option("--budget-mb", help="Largest size of the file.")] = 15.5,
+    as_json: o.Json = False,
 ) -> None:
     """Prepare the folder of training assets that generating and training read."""
+    from refbench.cli import show
+    from refbench.cli.stopping import going_on
     from refbench.errors import unknown_name
     from refbench.runs.progress import Bar, steps
     from refbench.tasks.training_assets import prepare_training_assets
@@ -143,12 +149,14 @@ def assets(
     splits: dict[str, Literal["train", "val"]] = {"train": "train", "val": "val"}
     if split not in splits:
         raise unknown_name("split", split, splits)
-    with Bar() as bar:
-        print(
-            prepare_training_assets(
-                _sources(sources), out, split=splits[split], budget_mb=budget_mb, progress=steps(bar)
-            )
+    with going_on(), Bar(lines=True) as bar:
+        path = prepare_training_assets(
+            _sources(sources), out, split=splits[split], budget_mb=budget_mb, progress=steps(bar)
         )
+    if as_json:
+        show.json_out({"assets": str(path), "split": split, "bytes": path.stat().st_size})
+    else:
+        print(path)
 
 
 @app.command()
@@ -159,10 +167,15 @@ def verify(
             metavar="SUITE", help="core, mini, or a folder with suite.json.", autocompletion=completion.suites
         ),
     ] = "core",
+    as_json: o.Json = False,
 ) -> None:
     """Decode every sample of a suite and compare it with the suite's content hash."""
+    from refbench.cli import show
     from refbench.tasks.suite import load_suite
 
     found = load_suite(suite)
     found.verify()
-    print(f"{found.name}: {len(found)} samples, hash {found.hash} as recorded")
+    if as_json:
+        show.json_out({"suite": found.name, "samples": len(found), "hash": found.hash})
+    else:
+        print(f"{found.name}: {len(found)} samples, hash {found.hash} as recorded")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ class Stage(StrEnum):
     sft = "sft"
     grpo = "grpo"
     all = "all"
+    prepare = "prepare"
     export = "export"
     curves = "curves"
 
@@ -33,7 +34,7 @@ def train(
         Stage,
         typer.Argument(
             metavar="STAGE",
-            help="A stage, or all; export writes out saved state, curves draws a log.",
+            help="A stage, or all; prepare makes a stage's data, export writes out saved state, curves draws a log.",
         ),
     ],
     config: Annotated[str, typer.Option("--config", help="tiny, flux-kontext, or a YAML file.")] = "tiny",
@@ -52,34 +53,80 @@ def train(
     init: Annotated[Path | None, typer.Option("--init", help="Checkpoint folder to start from.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data.")] = 0,
     of: Annotated[
-        Stage, typer.Option("--of", metavar="STAGE", help="For export and curves: the stage meant.")
+        Stage, typer.Option("--of", metavar="STAGE", help="For prepare, export and curves: the stage meant.")
     ] = Stage.sft,
+    prepared: Annotated[
+        Path | None,
+        typer.Option("--prepared", help="Learn from data prepared in this folder; what is missing is made first."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="Samples that are prepared; by default the configuration's number.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that prepare data; by default one a processor.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Train OmniRefiner: autoencoder, aligner, base editor, stage 1 (sft), stage 2 (grpo).
 
-    Stop it as you like; --resume goes on. Several GPUs: start it with `accelerate launch -m refbench train ...`.
+    Stop it as you like (Ctrl-C, SIGTERM): what it has is saved, and --resume goes on.
+    Several GPUs: start it with `accelerate launch -m refbench train ...`.
     """
     from refbench.cli import show
-    from refbench.omnirefiner import train as room
+    from refbench.cli.stopping import going_on
+    from refbench.omnirefiner import checks
+    from refbench.tasks.working import cores
 
+    lines = show.Lines()
     if stage is Stage.curves:
         from refbench.report.learning import draw_curves
 
         made = draw_curves(out / of.value / "log.jsonl", out / f"{of.value}.png")
     elif stage is Stage.export:
-        made = room.export_state(of.value, config, out, assets, device=device, seed=seed)
-    elif stage is Stage.all:
-        if minutes is None:
-            raise RefbenchError("Expected a budget for all stages, but --minutes is missing; add e.g. --minutes 9.")
-        made = room.train_all(
-            config, assets=assets, out=out, minutes=minutes, held_out=held_out, device=device, seed=seed
-        )
+        from refbench.omnirefiner.train import export_state
+
+        lines.tick(f"{of.value}: loading torch and the saved state")
+        made = export_state(of.value, config, out, assets, device=device, seed=seed)
+    elif stage is Stage.all and minutes is None:
+        raise RefbenchError("Expected a budget for all stages, but --minutes is missing; add e.g. --minutes 9.")
+    elif stage is Stage.prepare and prepared is None:
+        raise RefbenchError("Expected a folder for prepared data, but --prepared is missing; add --prepared FOLDER.")
     else:
-        made = room.train(
-            stage.value, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device,
-            resume=resume, init=init, seed=seed,
-        )  # fmt: skip
+        first = {Stage.all: "autoencoder", Stage.prepare: of.value}.get(stage, stage.value)
+        data: dict[str, Any] = {
+            "prepared": prepared,
+            "samples": samples,
+            "workers": cores() if workers is None else workers,
+        }
+        if stage is Stage.all:  # the later stages find what the earlier ones leave
+            checks.check_training(
+                first, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device, seed=seed
+            )
+        else:
+            checks.check_training(
+                first, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device,
+                resume=resume, init=init, seed=seed, **data,
+            )  # fmt: skip
+        with going_on(*([] if stage is Stage.prepare else ["--resume"])):
+            lines.note(f"{stage.value}: {config} on {device}, in {out}; loading torch")
+            from refbench.omnirefiner import train as room
+
+            data["progress"] = lines.counted
+            if stage is Stage.prepare:
+                ready = room.prepare_stage(of.value, config, assets=assets, out=out, init=init, seed=seed, **data)
+                made = ready.folder
+            elif stage is Stage.all:
+                assert minutes is not None
+                made = room.train_all(
+                    config, assets=assets, out=out, minutes=minutes, held_out=held_out, device=device, resume=resume,
+                    seed=seed, telling=lines, **data,
+                )  # fmt: skip
+            else:
+                made = room.train(
+                    stage.value, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device,
+                    resume=resume, init=init, seed=seed, telling=lines, **data,
+                )  # fmt: skip
+    lines.close()
     if as_json:
         show.json_out({"stage": stage.value, "out": str(made)})
     else:

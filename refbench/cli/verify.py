@@ -56,12 +56,12 @@ def verify(
             on_board=on_board,
             progress=bar,
         )
-    if comment is not None:
-        write_atomic(comment, verdict.comment().encode())
-    if out is not None:
-        write_verdict(verdict, out)
     if as_json:
         show.json_out(verdict.model_dump(mode="json"))
     else:
         print(verdict.text())
+    if comment is not None:
+        write_atomic(comment, verdict.comment().encode())
+    if out is not None:
+        write_verdict(verdict, out)
     raise typer.Exit(verdict.exit_code)

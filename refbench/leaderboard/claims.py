@@ -26,7 +26,37 @@ Key = tuple[str, str]
 
 
 def read_scores(path: Path, samples: int, cards: Mapping[str, str]) -> dict[Key, float]:
-    """Claimed values by (sample, metric), after looking at the file's declared sizes and columns.
+    """Claimed values by (sample, metric); arguments and errors as :func:`read_rows`."""
+    return {key: float(row["value"]) for key, row in read_rows(path, samples, cards).items()}
+
+
+def check_labels(
+    rows: Mapping[Key, Mapping[str, Any]], cards: Mapping[str, MetricCard], tasks: Mapping[str, str]
+) -> None:
+    """Refuse a row that puts its score into another task, axis or region than sample and card do.
+
+    Args:
+        rows: of :func:`read_rows`.
+        tasks: sample -> task.
+
+    Raises:
+        RefusedError: "broken-scores".
+    """
+    for (sample, metric), row in rows.items():
+        card, shown = cards[metric], f"{printable(metric, 40)} of {printable(sample, 60)}"
+        right: dict[str, object] = {"task": tasks.get(sample), "axis": card.axis, "region": card.region}
+        right |= {"higher_is_better": card.higher_is_better}
+        for name, value in right.items():
+            if row[name] != value:
+                raise RefusedError(
+                    "broken-scores",
+                    f"Expected {name} {value} for {shown}, but its row says {printable(row[name], 40)}; measure the "
+                    "run again.",
+                )
+
+
+def read_rows(path: Path, samples: int, cards: Mapping[str, str]) -> dict[Key, dict[str, Any]]:
+    """Rows of the score table by (sample, metric), after looking at the file's declared sizes and columns.
 
     Args:
         samples: how many samples the suite has.
@@ -35,7 +65,6 @@ def read_scores(path: Path, samples: int, cards: Mapping[str, str]) -> dict[Key,
     Raises:
         RefusedError: "broken-scores", "duplicate-score", "not-finite", "other-card" or "too-large".
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
@@ -51,12 +80,14 @@ def read_scores(path: Path, samples: int, cards: Mapping[str, str]) -> dict[Key,
                 "broken-scores", "Expected the columns of a refbench score table, but scores.parquet has others."
             )
         rows = file.read().to_pylist()
-    except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError, MemoryError) as error:
+    except RefusedError:
+        raise
+    except Exception as error:  # Arrow's own errors, and OSError, ValueError, MemoryError ... of damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RefusedError(
-            "broken-scores",
-            f"Expected a readable scores.parquet, but {printable(str(error).splitlines()[0])}; pack again.",
+            "broken-scores", f"Expected a readable scores.parquet, but {printable(reason)}; pack again."
         ) from None
-    found: dict[Key, float] = {}
+    found: dict[Key, dict[str, Any]] = {}
     for row in rows:
         key = (str(row["sample"]), str(row["metric"]))
         shown = f"{printable(key[1], 40)} of {printable(key[0], 60)}"
@@ -71,7 +102,7 @@ def read_scores(path: Path, samples: int, cards: Mapping[str, str]) -> dict[Key,
                 f"Expected {shown} by the card {cards.get(key[1], '(none)')}, but its row names "
                 f"{printable(row['card'], 20)}; measure the run again.",
             )
-        found[key] = float(value)
+        found[key] = row
     return found
 
 
@@ -119,10 +150,6 @@ def compare_claims(claimed: Summary, found: Summary, allowed: float) -> tuple[in
         How many numbers were compared, and the differences.
     """
     mine, theirs = _numbers(found), _numbers(claimed)
-    if (claimed.seed, claimed.resamples) != (found.seed, found.resamples):
-        mine, theirs = (
-            {k: v for k, v in table.items() if not k.endswith((" low", " high"))} for table in (mine, theirs)
-        )
     differences = []
     for place in sorted(mine.keys() | theirs.keys()):
         one, two = theirs.get(place), mine.get(place)
@@ -141,7 +168,8 @@ def compare_claims(claimed: Summary, found: Summary, allowed: float) -> tuple[in
 
 
 def _numbers(summary: Summary) -> dict[str, float | None]:
-    """All numbers of a summary by their place in words."""
+    """All that a summary says, by its place in words: its numbers, and 1 for each text (which metric is in which axis,
+    which are not scored, by which method) so that another text is one that the other side lacks."""
     out: dict[str, float | None] = {}
 
     def walk(place: str, value: Any) -> None:
@@ -150,7 +178,8 @@ def _numbers(summary: Summary) -> dict[str, float | None]:
                 walk(f"{place} {key}".strip(), item)
         elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
             out[place] = None if value is None else float(value)
+        elif isinstance(value, str):
+            out[f"{place} {value}"] = 1.0
 
-    data = summary.model_dump(mode="python", exclude={"seed", "resamples", "method", "unscored", "unscored_in"})
-    walk("", data)
+    walk("", summary.model_dump(mode="python"))
     return {place: value for place, value in out.items() if value is None or np.isfinite(value)}

@@ -16,14 +16,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import statistics
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
 from refbench.leaderboard.refused import RefusedError
-from refbench.leaderboard.textsafe import SLUG, check_tree, printable, web_link
-from refbench.schema import SCORE_VERSION, AdapterCard, Record
+from refbench.leaderboard.textsafe import LONGEST, SLUG, check_tree, printable, web_link
+from refbench.runs.folder import first_fault
+from refbench.schema import SCORE_VERSION, AdapterCard, Record, RunManifest, SampleRecord
 from refbench.stats.recovery import Summary
 
 ENTRY = "entry.json"
@@ -36,6 +40,10 @@ ENTRIES = "entries"
 BOARD_BYTES = 300 * 1024
 """Largest size of an entry on the board, in bytes, outputs not counted."""
 MAX_JSON = 2 * 1024 * 1024
+MAX_INT = 2**63
+"""No count, seed or size has more bits, and what has more is infinite to some readers."""
+
+R = TypeVar("R", bound=Record)
 
 
 class FileNote(Record):
@@ -60,7 +68,7 @@ class Cost(Record):
 class Entry(Record):
     """Content of ``entry.json``."""
 
-    format: int = 1
+    format: Literal[1] = 1
     name: str = Field(pattern=f"^{SLUG.pattern}$")
     """Folder name on the board."""
     submitter: str
@@ -107,23 +115,33 @@ def note_of(path: Path) -> FileNote:
 
 
 def strict_json(data: bytes, where: str) -> Any:
-    """Parse JSON from a stranger: UTF-8, no NaN or infinity, no key twice, not too deep, not too large.
+    """Parse JSON from a stranger: UTF-8, every number finite as 64 bits, no key twice, not too deep, not too large.
 
     Raises:
-        RefusedError: "not-utf8", "not-finite", "duplicate-key" or "broken-json".
+        RefusedError: "too-large", "not-utf8", "not-finite", "duplicate-key" or "broken-json".
     """
 
     def constant(name: str) -> Any:
-        raise RefusedError("not-finite", f"Expected finite numbers in {where}, but {name} stands there; measure again.")
+        shown = printable(name, 20)
+        raise RefusedError(
+            "not-finite", f"Expected finite numbers in {where}, but {shown} stands there; measure again."
+        )
+
+    def real(digits: str) -> float:
+        return value if math.isfinite(value := float(digits)) else constant(digits)
+
+    def integer(digits: str) -> int:
+        value = int(digits) if len(digits) <= 20 else MAX_INT
+        return value if -MAX_INT <= value < MAX_INT else constant(digits)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise RefusedError(
-                "duplicate-key", f"Expected each key once in {where}, but '{printable(twice)}' is twice."
-            )
+        found: dict[str, Any] = {}
+        for key, item in items:
+            if key in found:
+                raise RefusedError(
+                    "duplicate-key", f"Expected each key once in {where}, but '{printable(key)}' is twice."
+                )
+            found[key] = item
         return found
 
     if len(data) > MAX_JSON:
@@ -135,21 +153,37 @@ def strict_json(data: bytes, where: str) -> Any:
             "not-utf8", f"Expected UTF-8 in {where}, but byte {error.start} is not; save it so."
         ) from None
     try:
-        return json.loads(text, parse_constant=constant, object_pairs_hook=pairs)
+        return json.loads(text, parse_constant=constant, parse_float=real, parse_int=integer, object_pairs_hook=pairs)
     except RecursionError:
         raise RefusedError("broken-json", f"Expected plain JSON in {where}, but it is nested without end.") from None
     except ValueError as error:
         raise RefusedError("broken-json", f"Expected JSON in {where}, but {printable(error)}; pack it again.") from None
 
 
-def parse_entry(data: bytes, where: str) -> Entry:
-    """Read and check ``entry.json``: its JSON, fields, texts and seal.
+def parse_record(kind: type[R], data: bytes, where: str, broken: str, longest: int = LONGEST) -> R:
+    """A stranger's record of a known kind; nothing is converted, so that no text becomes a number.
+
+    Args:
+        kind: the record's class.
+        data: its JSON.
+        where: how messages call it.
+        broken: name of the finding where fields are missing, unknown or of the wrong kind.
+        longest: characters that a text of it may have.
 
     Raises:
-        RefusedError: naming the first thing that is wrong.
+        RefusedError: as :func:`strict_json` and :func:`refbench.leaderboard.textsafe.check_tree`, or `broken`.
     """
-    content = strict_json(data, where)
-    check_tree(content, "entry.json")
+    check_tree(strict_json(data, where), where, longest)
+    try:
+        return kind.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        raise RefusedError(
+            broken, f"Expected the fields of a {kind.__name__} in {where}, but {printable(first_fault(error))}; pack "
+            "the run again.",
+        ) from None  # fmt: skip
+
+
+def _refuse_other_score(content: Any, where: str) -> None:
     claims = content.get("claims") if isinstance(content, dict) else None
     version = claims.get("score_version", 1) if isinstance(claims, dict) else SCORE_VERSION
     if version != SCORE_VERSION:
@@ -158,15 +192,16 @@ def parse_entry(data: bytes, where: str) -> Entry:
             f"Expected claims of score {SCORE_VERSION} in {where}, but they are of score {printable(version)}; run "
             "'refbench measure' on the run, which generates nothing anew, and pack it again.",
         )
-    try:
-        entry = Entry.model_validate(content)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = printable(".".join(map(str, fault["loc"])), 80)
-        raise RefusedError(
-            "broken-entry",
-            f"Expected the fields of an entry in {where}, but '{place}': {printable(fault['msg'])}; pack it again.",
-        ) from None
+
+
+def parse_entry(data: bytes, where: str) -> Entry:
+    """Read and check ``entry.json``: its JSON, fields, texts and seal.
+
+    Raises:
+        RefusedError: naming the first thing that is wrong.
+    """
+    _refuse_other_score(strict_json(data, where), where)
+    entry = parse_record(Entry, data, where, "broken-entry")
     if entry.outputs_url is not None and web_link(entry.outputs_url) is None:
         raise RefusedError("bad-link", f"Expected an https address as outputs_url in {where}; correct it.")
     if entry.seal != sealed(entry).seal:
@@ -184,3 +219,18 @@ def write_entry(folder: Path, entry: Entry) -> None:
 
     text = json.dumps(sealed(entry).model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(folder / ENTRY, (text + "\n").encode())
+
+
+def cost_of(records: Mapping[str, SampleRecord], manifest: RunManifest) -> Cost:
+    """What a run's own files say about its cost."""
+    done = [record for record in records.values() if record.status == "ok"]
+    prices = [record.extra.get("price_usd") for record in done]
+    known = [float(price) for price in prices if isinstance(price, int | float)]
+    gpus = manifest.hardware.get("gpus")
+    hardware = gpus[0] if isinstance(gpus, list | tuple) and gpus else manifest.hardware.get("processor", "")
+    return Cost(
+        seconds=round(statistics.median(record.seconds for record in done), 3) if done else None,
+        hardware=str(hardware)[:100],
+        vram_gb=manifest.card.vram_gb,
+        price_usd=round(statistics.mean(known), 5) if known else manifest.card.price_per_image_usd,
+    )

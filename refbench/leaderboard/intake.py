@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import ValidationError
 
-from refbench.images import Image, decode_image
+from refbench.errors import RefbenchError
+from refbench.images import Image, decode_image, resize
 from refbench.leaderboard import entry as e
-from refbench.leaderboard.png import check_png
+from refbench.leaderboard.png import check_png, decode_plain_webp
 from refbench.leaderboard.refused import RefusedError
+from refbench.leaderboard.submission import thumbnail
 from refbench.leaderboard.suspicion import look
-from refbench.leaderboard.textsafe import check_tree, printable
+from refbench.leaderboard.textsafe import printable
+from refbench.leaderboard.verdict import Finding
 from refbench.runs.folder import first_fault
 from refbench.runs.generate import pixels_sha256
 from refbench.schema import RunManifest, SampleRecord
@@ -29,6 +34,11 @@ TYPICAL = 0.7
 """Median correlation with the target's finest band, over the samples whose draft has lost it; more is refused."""
 UNRELATED = 0.1
 """Share of samples that may show something else than their draft; more is refused."""
+
+
+THUMB_LEVELS = 6.0
+"""Grey levels by which a small picture may differ from its output on average at 16 x 16 px, where WebP loses next to
+nothing even of noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +96,12 @@ def suite_of(suite: str | Suite | None, entry: e.Entry) -> Suite:
             "folder with --suite.",
         )
     whole = load_suite(suite or entry.suite) if suite is None or isinstance(suite, str) else suite
-    if whole.hash != entry.suite_hash:
+    if (whole.hash, whole.name, str(whole.version)) != (entry.suite_hash, entry.suite, entry.suite_version):
         raise RefusedError(
             "other-suite",
-            f"Expected the suite '{whole.name}' with hash {whole.hash[:12]}, but the entry is on "
-            f"{printable(entry.suite, 40)} with hash {entry.suite_hash[:12]}; evaluate the model on this suite.",
+            f"Expected the suite '{whole.name}' {whole.version} with hash {whole.hash[:12]}, but the entry is on "
+            f"'{printable(entry.suite, 40)}' {printable(entry.suite_version, 20)} with hash {entry.suite_hash[:12]}; "
+            "evaluate the model on this suite.",
         )
     return whole
 
@@ -110,25 +121,39 @@ def package_of(entry: e.Entry, files: Mapping[str, Path], suite: Suite) -> Packa
                 f"Expected an output of {sample} exactly where its record says ok, but the record says "
                 f"'{record.status}' and the file is {'there' if place in files else 'not there'}; pack the run again.",
             )
+    _check_cost(entry, records, manifest)
     return Package(entry, files, manifest, records)
 
 
-def _manifest(data: bytes, entry: e.Entry) -> RunManifest:
-    content = e.strict_json(data, e.MANIFEST)
-    check_tree(content, e.MANIFEST, longest=2000)
+def _check_cost(entry: e.Entry, records: Mapping[str, SampleRecord], manifest: RunManifest) -> None:
+    """Seconds, hardware and prices are the submitter's word, but one word in all of the entry's files."""
     try:
-        manifest = RunManifest.model_validate(content)
+        found = e.cost_of(records, manifest)
     except ValidationError as error:
         raise RefusedError(
-            "broken-manifest", f"Expected a run manifest, but {printable(first_fault(error))}; pack the run again."
+            "broken-records", f"Expected seconds and prices of 0 or more, but {first_fault(error)}."
         ) from None
+    for name, claimed in entry.cost.model_dump().items():
+        recorded = getattr(found, name)
+        if claimed != recorded:
+            raise RefusedError(
+                "manifest-differs",
+                f"Expected the cost that manifest and records give ({name} {printable(recorded, 40)}), but entry.json "
+                f"has {printable(claimed, 40)}; pack the run again.",
+            )
+
+
+def _manifest(data: bytes, entry: e.Entry) -> RunManifest:
+    manifest = e.parse_record(RunManifest, data, e.MANIFEST, "broken-manifest", longest=2000)
     pairs = {
+        "suite": (manifest.suite, entry.suite),
+        "suite version": (manifest.suite_version, entry.suite_version),
         "suite hash": (manifest.suite_hash, entry.suite_hash),
         "model card": (manifest.card, entry.card),
         "model": (manifest.model, entry.model),
         "seed": (manifest.seed, entry.seed),
         "device": (manifest.device, entry.device),
-        "options": (dict(manifest.arguments.get("options") or {}), entry.options),
+        "options": (manifest.arguments.get("options") or {}, entry.options),
         "metric cards": (manifest.metric_cards, entry.metric_cards),
     }
     for what, (one, two) in pairs.items():
@@ -141,12 +166,13 @@ def _manifest(data: bytes, entry: e.Entry) -> RunManifest:
 
 
 def _check_plan(samples: Sequence[str], suite: Suite) -> None:
-    if len(set(samples)) < len(samples):
-        twice = next(s for s in samples if samples.count(s) > 1)
+    planned, known = Counter(samples), set(suite.ids)
+    twice = next((sample for sample, times in planned.items() if times > 1), None)
+    if twice is not None:
         raise RefusedError(
             "duplicate-sample", f"Expected each sample once, but '{printable(twice, 60)}' is planned twice."
         )
-    missing, extra = [s for s in suite.ids if s not in set(samples)], [s for s in samples if s not in set(suite.ids)]
+    missing, extra = [s for s in suite.ids if s not in planned], [s for s in planned if s not in known]
     if missing:
         raise RefusedError(
             "missing-sample",
@@ -186,14 +212,7 @@ def _records(data: bytes, tasks: Mapping[str, str]) -> dict[str, SampleRecord]:
     found: dict[str, SampleRecord] = {}
     for number, line in enumerate(data.splitlines(), start=1):
         where = f"line {number} of {e.RECORDS}"
-        content = e.strict_json(line, where)
-        check_tree(content, where)
-        try:
-            record = SampleRecord.model_validate(content)
-        except ValidationError as error:
-            raise RefusedError(
-                "broken-records", f"Expected a record in {where}, but {printable(first_fault(error))}."
-            ) from None
+        record = e.parse_record(SampleRecord, line, where, "broken-records")
         if record.id in found:
             raise RefusedError("duplicate-sample", f"Expected one record a sample, but {record.id} has two.")
         if tasks.get(record.id) != record.task:
@@ -216,7 +235,10 @@ def image_of(package: Package, suite: Suite, sample: str) -> Image:
     data = package.files[place].read_bytes()
     draft = suite.sample(sample).draft
     check_png(data, (draft.shape[0], draft.shape[1]), place)
-    image = decode_image(data, place)
+    try:
+        image = decode_image(data, place)
+    except RefbenchError as error:
+        raise RefusedError("not-a-png", printable(error, 400)) from None
     if pixels_sha256(image) != record.sha256:
         raise RefusedError(
             "edited-image",
@@ -261,3 +283,24 @@ def look_at_outputs(package: Package, suite: Suite) -> list[str]:
             f"({', '.join(unrelated[:3])}); look for swapped or foreign images.",
         )
     return [f"{unchanged} of {count} outputs are the draft itself."] if unchanged else []
+
+
+def look_at_thumbs(package: Package, suite: Suite) -> list[Finding]:
+    """A finding for each small picture that is not an output made small: the board shows them."""
+    wrong = []
+    for place in sorted(name for name in package.files if name.startswith("thumbs/")):
+        sample = Path(place).stem
+        record = package.records.get(sample)
+        try:
+            if record is None or record.status != "ok":
+                raise ValueError("there is no output of that name")
+            expected = thumbnail(image_of(package, suite, sample), suite.sample(sample).mask)
+            shown = decode_plain_webp(package.files[place].read_bytes(), (expected.shape[0], expected.shape[1]))
+            small = [resize(image, (16, 16)).astype(np.int16) for image in (shown, expected)]
+            apart = float(np.abs(small[0] - small[1]).mean())
+            if apart > THUMB_LEVELS:
+                raise ValueError(f"it is {apart:.0f} grey levels away on average")
+        except (RefbenchError, ValueError) as error:
+            told = f"Expected the output made small at {place}, but {printable(error, 300)}; pack the run again."
+            wrong.append(Finding(name="other-thumbnail", message=told))
+    return wrong

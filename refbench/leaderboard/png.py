@@ -1,10 +1,11 @@
-"""Look at a stranger's PNG byte by byte before a decoder sees it."""
+"""Look at a stranger's PNG or WebP byte by byte before a decoder sees it."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 
+from refbench.images import Image, decode_image
 from refbench.leaderboard.refused import RefusedError
 from refbench.leaderboard.textsafe import printable
 
@@ -54,8 +55,27 @@ def check_png(data: bytes, size: tuple[int, int], where: str) -> None:
     if _inflated(data) > height * (1 + 3 * width):
         raise RefusedError(
             "decompression-bomb",
-            f"Expected the pixels of {width} x {height} px at {shown}, but far more data is packed in.",
+            f"Expected the pixels of {width} x {height} px at {shown}, but more data is packed in.",
         )
+
+
+def decode_plain_webp(data: bytes, size: tuple[int, int]) -> Image:
+    """A lossy WebP of nothing but pixels (one VP8 chunk), of this (height, width).
+
+    Raises:
+        ValueError: it is another file, or of another size; nothing was decoded.
+        RefbenchError: it cannot be decoded.
+    """
+    whole = len(data) >= 30 and data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8 " and data[23:26] == b"\x9d\x01\x2a"
+    if not whole:
+        raise ValueError("it is something else")
+    riff, chunk = (int(struct.unpack("<I", data[at : at + 4])[0]) for at in (4, 16))
+    if riff + 8 != len(data) or chunk + chunk % 2 + 20 != len(data):
+        raise ValueError("it has other chunks, or data behind its end")
+    width, height = (value & 0x3FFF for value in struct.unpack("<HH", data[26:30]))
+    if (height, width) != size:
+        raise ValueError(f"it is {width} x {height} px, not {size[1]} x {size[0]}")
+    return decode_image(data, "the small picture")
 
 
 def _inflated(data: bytes) -> int:
@@ -68,6 +88,7 @@ def _inflated(data: bytes) -> int:
             (length,) = struct.unpack(">I", data[at : at + 4])
             if data[at + 4 : at + 8] == b"IDAT":
                 count += len(engine.decompress(data[at + 8 : at + 8 + length], limit - count))
+                count = limit if engine.unused_data else count  # something else is behind the pixels
             at += 12 + length
     except zlib.error:
         return 0  # damaged: the decoder tells it better

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from refbench.errors import RefbenchError
 from refbench.leaderboard import entry as e
 from refbench.leaderboard.claims import read_scores
 from refbench.leaderboard.refused import RefusedError
 from refbench.leaderboard.safety import list_folder
 from refbench.leaderboard.sheet import Sheet, metas_of
-from refbench.leaderboard.textsafe import SLUG, check_tree, printable
+from refbench.leaderboard.textsafe import SLUG, printable
 from refbench.leaderboard.verdict import Verdict
 from refbench.runs.aggregate import refuse_other_score, scoring
-from refbench.runs.folder import RunFolder, first_fault
+from refbench.runs.folder import RunFolder
 from refbench.schema import MetricCard
 from refbench.stats.compare import Comparison, compare
 
@@ -72,12 +70,9 @@ def _verdict(path: Path, entry: e.Entry) -> Verdict | None:
     if not path.is_file():
         return None
     try:
-        content = e.strict_json(path.read_bytes(), str(path))
-        check_tree(content, e.VERDICT, longest=2000)
-        verdict = Verdict.model_validate(content)
-    except (ValidationError, RefusedError) as error:
-        fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
-        raise RefbenchError(f"Expected a verdict at {path}, but {printable(fault)}; verify the entry again.") from None
+        verdict = e.parse_record(Verdict, path.read_bytes(), str(path), "broken-json", longest=2000)
+    except RefusedError as error:
+        raise RefbenchError(f"Expected a verdict at {path}, but {printable(error)}; verify the entry again.") from None
     return verdict if verdict.seal == entry.seal else None
 
 
@@ -104,7 +99,8 @@ def _samples(one: BoardEntry) -> tuple[str, ...] | None:
         content = e.strict_json((one.folder / e.MANIFEST).read_bytes(), e.MANIFEST)
     except (OSError, RefusedError):
         return None
-    return tuple(map(str, content.get("samples", ()))) if isinstance(content, dict) else None
+    samples = content.get("samples") if isinstance(content, dict) else None
+    return tuple(map(str, samples)) if isinstance(samples, list) else None
 
 
 Facts = tuple[str, Mapping[str, str], tuple[str, ...] | None]

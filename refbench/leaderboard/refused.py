@@ -7,7 +7,7 @@ from refbench.errors import RefbenchError
 FINDINGS: dict[str, str] = {
     # the package
     "no-entry": "There is no folder or zip at the path.",
-    "broken-archive": "The zip cannot be read.",
+    "broken-archive": "The zip cannot be read, or its members overlap.",
     "encrypted": "A file in the zip is encrypted.",
     "zip-bomb": "A file grows more than a hundred times when unpacked, or beyond what it declares.",
     "too-large": "A file, a table or the whole is larger than an entry can be (32 MiB a file, 1 GiB in all).",
@@ -31,13 +31,13 @@ FINDINGS: dict[str, str] = {
     "bad-link": "outputs_url is no https address.",
     "broken-json": "A record is not JSON.",
     "duplicate-key": "A record has a key twice.",
-    "not-finite": "A number is NaN or infinite where that means nothing.",
+    "not-finite": "A number is NaN, infinite or no 64-bit number where that means nothing.",
     "broken-entry": "entry.json lacks a field, or has one of the wrong kind or an unknown one.",
     "broken-manifest": "manifest.json lacks a field, or has one of the wrong kind or an unknown one.",
     "broken-records": "A line of records.jsonl is no record.",
-    "broken-scores": "scores.parquet is damaged or has other columns.",
+    "broken-scores": "scores.parquet is damaged, has other columns, or puts a score into another axis or region.",
     "broken-seal": "The content of entry.json was changed after packing.",
-    "manifest-differs": "manifest.json and entry.json disagree.",
+    "manifest-differs": "manifest.json or records.jsonl and entry.json disagree.",
     # what was asked
     "other-suite": "The entry is on another suite, or on another version of it.",
     "other-score": "The claims are of another version of the score.",
@@ -55,6 +55,7 @@ FINDINGS: dict[str, str] = {
     "hidden-content": "A PNG carries other things than pixels.",
     "edited-image": "An output's pixels are not those that its record names.",
     "target-copies": "Outputs follow the target where no model could know it.",
+    "other-thumbnail": "A small picture is not its output made small.",
     "unrelated-images": "Outputs show something else than their drafts.",
     # the numbers
     "scores-differ": "Scores are not what the images give.",

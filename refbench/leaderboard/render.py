@@ -170,7 +170,7 @@ def as_csv(board: Board) -> str:
         header += [f"{column.key}{part}" for part in parts.get(column.kind, ("",))]
     writer.writerow(header)
     for row in board.rows:
-        line = [row.entry.name, safe.csv_cell(row.entry.card.name)]
+        line = [row.entry.name, safe.csv(row.entry.card.name)]
         for column in board.columns:
             line += _csv_cells(column, column.value(row))
         writer.writerow(line)
@@ -187,7 +187,7 @@ def _csv_cells(column: Column, value: Value) -> list[str]:
         return [""]
     if isinstance(value, bool):
         return ["yes" if value else "no"]
-    return [safe.csv_cell(value)] if isinstance(value, str) else [f"{value:.6g}"]
+    return [safe.csv(value)] if isinstance(value, str) else [f"{value:.6g}"]
 
 
 def as_json(board: Board) -> str:

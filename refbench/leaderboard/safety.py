@@ -26,6 +26,8 @@ MAX_FILES = 20_000
 MAX_RATIO = 100.0
 """A zip member that grows more than this is a bomb; PNGs and parquet hardly shrink at all."""
 MAX_DIRECTORY = 8 * 1024 * 1024
+ENCRYPTED = 0x1 | 0x40 | 0x2000
+"""A member's flags: encrypted, strongly, or its directory entry masked."""
 _ALLOWED = re.compile(
     r"entry\.json|manifest\.json|scores\.parquet|records\.jsonl"
     r"|outputs/[a-z0-9][a-z0-9-]{0,63}/[a-z0-9][a-z0-9-]{0,63}\.png|thumbs/[a-z0-9][a-z0-9-]{0,63}\.webp"
@@ -153,12 +155,31 @@ def _directory_size(path: Path) -> int:
     with path.open("rb") as handle:
         handle.seek(max(size - 65_557, 0))
         tail = handle.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or at + 22 > len(tail):
-        raise RefusedError(
-            "broken-archive", f"Expected a zip archive at {path.name}, but it has no directory; pack it again."
-        )
-    return int(struct.unpack("<I", tail[at + 12 : at + 16])[0])
+        at = tail.rfind(b"PK\x05\x06")
+        if at < 0 or at + 22 > len(tail):
+            raise RefusedError(
+                "broken-archive", f"Expected a zip archive at {path.name}, but it has no directory; pack it again."
+            )
+        listed = int(struct.unpack("<I", tail[at + 12 : at + 16])[0])
+        locator = tail[max(at - 20, 0) : at]
+        if listed == 0xFFFFFFFF and locator.startswith(b"PK\x06\x07"):  # zip64 keeps it in a record of its own
+            handle.seek(min(struct.unpack("<Q", locator[8:16])[0], size))
+            record = handle.read(48)
+            listed = struct.unpack("<Q", record[40:48])[0] if len(record) == 48 else listed
+    return listed
+
+
+def _check_apart(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:
+    """Refuse members whose bytes overlap: a few bytes that many members share are how the worst bombs are made."""
+    ordered = sorted(members, key=lambda member: member.header_offset)
+    ends = [member.header_offset for member in ordered[1:]] + [archive.start_dir]
+    for member, end in zip(ordered, ends, strict=False):
+        if member.header_offset + 30 + len(member.orig_filename.encode()) + member.compress_size > end:
+            raise RefusedError(
+                "broken-archive",
+                f"Expected members one after another, but '{printable(member.filename)}' overlaps what follows it; "
+                "pack it again.",
+            )
 
 
 def _unpack(path: Path, to: Path) -> dict[str, Path]:
@@ -181,7 +202,7 @@ def _unpack(path: Path, to: Path) -> dict[str, Path]:
                     raise RefusedError(
                         "symbolic-link", f"Expected plain files, but '{printable(member.filename)}' is a symbolic link."
                     )
-                if member.flag_bits & 0x1:
+                if member.flag_bits & ENCRYPTED:
                     raise RefusedError(
                         "encrypted",
                         f"Expected open files, but '{printable(member.filename)}' is encrypted; pack it again.",
@@ -195,23 +216,15 @@ def _unpack(path: Path, to: Path) -> dict[str, Path]:
             names = [member.filename for member in members]
             _unique(names)
             _limits(names, [member.file_size for member in members])
-            found = {}
-            for member in members:
-                found[member.filename] = _member(archive, member, to)
-            return found
+            _check_apart(archive, members)
+            return {member.filename: _member(archive, member, to) for member in members}
     except RefusedError:
         raise
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # zipfile's own errors, and zlib's, lzma's, bz2's and struct's of damaged members
         raise RefusedError(
-            "broken-archive", f"Expected a readable zip archive at {path.name}, but {printable(error)}; pack it again."
+            "broken-archive",
+            f"Expected a readable zip archive at {path.name}, but {printable(str(error) or type(error).__name__)}; "
+            "pack it again.",
         ) from None
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
+from refbench.csvtext import csv_bytes, csv_text
 from refbench.errors import RefbenchError
 from refbench.images import Image, encode_webp, resize, write_atomic
 from refbench.leaderboard.submission import THUMB_PX, THUMBS, thumbnail
@@ -116,7 +117,7 @@ def write_sheet(board: Path, run: Path, suite: Suite, cards: Mapping[str, Metric
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd")
     write_atomic(to / "answers.parquet", buffer.getvalue())
-    write_atomic(to / "samples.csv", metas_of(suite).to_csv(index=False, lineterminator="\n").encode())
+    write_atomic(to / "samples.csv", csv_bytes(metas_of(suite)))
     seen: set[str] = set()
     for meta in suite.metas:
         if meta.task not in seen and len(seen) < THUMBS:
@@ -153,6 +154,7 @@ def read_sheet(board: Path) -> Sheet:
         head = SheetHead.model_validate_json((folder / "sheet.json").read_bytes())
         answers = pq.read_table(folder / "answers.parquet").to_pandas()
         metas = pd.read_csv(folder / "samples.csv", keep_default_na=False)
+        metas = metas.map(lambda value: csv_text(value) if isinstance(value, str) else value)
     except FileNotFoundError as error:
         raise RefbenchError(
             f"Expected an answer sheet at {folder}, but {Path(str(error.filename)).name} is not there; "

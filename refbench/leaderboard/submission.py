@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import statistics
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +115,7 @@ def submit(
         seed=manifest.seed,
         device=manifest.device,
         metric_cards=manifest.metric_cards,
-        cost=_cost(records, manifest),
+        cost=e.cost_of(records, manifest),
         claims=claims,
         files={file: e.note_of(target / file) for file in files},
     )
@@ -245,16 +244,3 @@ def _plain(record: SampleRecord) -> SampleRecord:
         return record
     line = " ".join("".join(c if c.isprintable() else " " for c in record.error).split())
     return record.model_copy(update={"error": re.sub(r"\S*/\S+", "(path)", line)[:300]})
-
-
-def _cost(records: Mapping[str, SampleRecord], manifest: RunManifest) -> e.Cost:
-    done = [record for record in records.values() if record.status == "ok"]
-    prices: Sequence[Any] = [record.extra.get("price_usd") for record in done]
-    known = [float(price) for price in prices if isinstance(price, int | float)]
-    gpus = manifest.hardware.get("gpus")
-    return e.Cost(
-        seconds=round(statistics.median(record.seconds for record in done), 3) if done else None,
-        hardware=str(gpus[0] if gpus else manifest.hardware.get("processor", ""))[:100],
-        vram_gb=manifest.card.vram_gb,
-        price_usd=round(statistics.mean(known), 5) if known else manifest.card.price_per_image_usd,
-    )

@@ -10,6 +10,7 @@ import html
 import re
 from typing import Any
 
+from refbench.csvtext import csv_cell
 from refbench.leaderboard.refused import RefusedError
 from refbench.spelling import latex_text
 
@@ -78,10 +79,9 @@ def latex(text: object) -> str:
     return latex_text(printable(text, LONGEST))
 
 
-def csv_cell(text: object) -> str:
-    """Text for a spreadsheet: what would start a formula is preceded by an apostrophe."""
-    line = printable(text, LONGEST)
-    return f"'{line}" if line[:1] in ("=", "+", "-", "@") else line
+def csv(text: object) -> str:
+    """Text for a spreadsheet: one line that is no formula."""
+    return csv_cell(printable(text, LONGEST))
 
 
 def web_link(text: str | None) -> str | None:

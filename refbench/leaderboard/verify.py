@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from refbench.leaderboard.intake import (
     entry_of,
     image_of,
     look_at_outputs,
+    look_at_thumbs,
     only_outputs,
     package_of,
     suite_of,
@@ -64,7 +66,7 @@ def verify(
     progress: Progress | None = None,
     on_board: bool = False,
 ) -> Verdict:
-    """Verify an entry and say what was found; wrong entries never raise.
+    """Verify an entry and say what was found; no entry raises, whatever is in it.
 
     Args:
         entry: folder or zip.
@@ -100,7 +102,9 @@ def verify(
             whole = suite_of(suite, content)
             package = package_of(content, files, whole)
             cards = _cards(content, metrics)
-            claimed = c.read_scores(files[e.SCORES], len(whole.ids), content.metric_cards)
+            rows = c.read_rows(files[e.SCORES], len(whole.ids), content.metric_cards)
+            c.check_labels(rows, cards, {meta.id: meta.task for meta in whole.metas})
+            claimed = {key: float(row["value"]) for key, row in rows.items()}
             notes = look_at_outputs(package, whole)
             spec = suite if isinstance(suite, str) else content.suite
             found = _recompute(package, whole, spec, cards, device, workers, progress or Silent())
@@ -117,7 +121,7 @@ def verify(
                 hide=_outermost([*_data_folders(whole), cache_folder(), *_holders(files)]),
                 timeout_s=timeout_s,
             )
-            findings += wrong
+            findings += wrong + look_at_thumbs(package, whole)
             ordered = sorted([*more, *differences], key=lambda one: -one.excess)
             return Verdict(
                 verdict="differs" if findings else "verified",
@@ -135,16 +139,33 @@ def verify(
                 mean=found.summary.mean,
                 refbench=__version__,
             )
-    except RefbenchError as error:
-        finding = error.name if isinstance(error, RefusedError) else "cannot-verify"
+    except Exception as error:
         return Verdict(
             verdict="refused",
             entry=name,
             seal=seal,
             suite_hash=suite_hash,
-            findings=(Finding(name=finding, message=printable(error, 500)),),
+            findings=(_refusal(error),),
             refbench=__version__,
         )
+
+
+def _refusal(error: Exception) -> Finding:
+    """What stopped the verifier, as a finding."""
+    if isinstance(error, RefusedError):
+        return Finding(name=error.name, message=printable(error, 500))
+    if isinstance(error, RefbenchError):
+        return Finding(name="cannot-verify", message=printable(error, 500))
+    if isinstance(error, OSError) and error.strerror:
+        where = f" at {printable(error.filename, 200)}" if error.filename else ""
+        told = f"Expected to read the entry and to write beside the cache, but {error.strerror}{where}."
+        return Finding(name="cannot-verify", message=told)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return Finding(
+        name="cannot-verify",
+        message=f"Expected an entry that can be read to its end, but {type(error).__name__} at "
+        f"{Path(last.filename).name}:{last.lineno} says: {printable(error, 300)}; please report it with the entry.",
+    )
 
 
 def _cards(entry: e.Entry, metrics: Sequence[str] | None) -> dict[str, MetricCard]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from refbench.csvtext import csv_bytes
 from refbench.images import Image, Mask, resize, write_atomic
 from refbench.metrics.failures import FAILURES
 from refbench.metrics.filters import Floats
@@ -242,5 +243,5 @@ def write_audit(table: pd.DataFrame, folder: Path, source: str) -> tuple[Path, P
     """
     page, rows = folder / "audit.md", folder / "audit.csv"
     write_atomic(page, audit_markdown(table, source).encode())
-    write_atomic(rows, table.to_csv(index=False).encode())
+    write_atomic(rows, csv_bytes(table))
     return page, rows

@@ -23,9 +23,11 @@ from refbench.crops import cut
 from refbench.omnirefiner.aligner import Aligner, crop_inputs, even_light, flow_error, warp_by
 from refbench.omnirefiner.config import AlignerConfig
 from refbench.omnirefiner.data import Reservoir
-from refbench.omnirefiner.scenes import Scene, draw_scenes, print_flow
+from refbench.omnirefiner.prepared import Kind, Prepared
+from refbench.omnirefiner.scenes import Scene, SceneSource, draw_scenes, print_flow
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
 from refbench.omnirefiner.trainer import Average, Budget, append_log, copy_into, learning_rate, load_state, save_state
+from refbench.omnirefiner.watching import Pace, Quiet, Telling, rounds
 from refbench.registration.opencv import cv2
 
 FARTHEST = 20.0
@@ -106,11 +108,26 @@ class ScenePairs(IterableDataset[tuple[Tensor, ...]]):
     def __init__(self, scenes: Callable[[int], Any], config: AlignerConfig, seed: int) -> None:
         self.scenes, self.config, self.seed = scenes, config, seed
 
+    kinds: tuple[Kind, ...] = ("picture", "picture", "picture", "share", "share", "offset", "share")
+
+    def recipe(self) -> dict[str, Any]:
+        """As :class:`refbench.omnirefiner.prepared.Drawing` has it; `scenes` is a ``SceneSource``."""
+        settings = {"size": self.config.size, "levels": list(self.config.levels), "farthest": self.config.farthest}
+        assert isinstance(self.scenes, SceneSource)
+        return {"kind": "pairs", **settings, **self.scenes.recipe()}
+
+    def open(self) -> Any:
+        """A sampler of scenes."""
+        return self.scenes(self.seed)
+
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         worker = get_worker_info()
-        sampler = self.scenes(self.seed + (worker.id if worker else 0))
+        return self.samples(self.scenes(self.seed + (worker.id if worker else 0)))
+
+    def samples(self, opened: Any) -> Iterator[tuple[Tensor, ...]]:
+        """Pairs of the sampler's scenes, one after another without end."""
         while True:
-            for scene in draw_scenes(sampler, 8, self.config.levels):
+            for scene in draw_scenes(opened, 8, self.config.levels):
                 pair = pair_of(scene, self.config.size)
                 mask, flow, sure = pair[3], pair[5], pair[6]
                 weight = mask * sure
@@ -175,6 +192,8 @@ def train_aligner(
     device: str = "cpu",
     resume: bool = False,
     seed: int = 0,
+    prepared: Prepared | None = None,
+    telling: Telling | None = None,
 ) -> dict[str, Any]:
     """Train until `config.steps` or `minutes`; `aligner` ends as its moving average.
 
@@ -182,10 +201,16 @@ def train_aligner(
         aligner: trained in place.
         scenes, held_out: open samplers of training and validation scenes with a seed.
         out: folder for ``log.jsonl`` and ``state.pt``.
+        prepared: pairs to learn from instead of scenes drawn meanwhile.
+        telling: where progress goes.
 
     Returns:
         Facts for the card.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
     """
+    telling = telling or Quiet()
     torch.nn.Module.to(aligner, device)
     aligner.train().requires_grad_(True)
     names = dict(aligner.named_parameters())
@@ -200,20 +225,28 @@ def train_aligner(
         optimiser.load_state_dict(state["optimiser"])
         step, spent_before, start = state["step"], state["minutes"], state["progress"]
     generator = torch.Generator(device).manual_seed(seed + 5 + step)
-    loader = DataLoader(
-        ScenePairs(scenes, config, 1000 * (seed + 1) + step), batch_size=None, num_workers=config.workers,
-        prefetch_factor=32 if config.workers else None,
-    )  # fmt: skip
-    stream = iter(loader)
+    stream: Iterator[tuple[Tensor, ...]] = iter(())
+    if prepared is None:
+        stream = iter(DataLoader(
+            ScenePairs(scenes, config, 1000 * (seed + 1) + step), batch_size=None, num_workers=config.workers,
+            prefetch_factor=32 if config.workers else None,
+        ))  # fmt: skip
 
     def fresh(count: int) -> tuple[Tensor, ...]:
+        if prepared is not None:
+            return tuple(part.to(device) for part in prepared.draw(count, generator))
         return tuple(torch.stack(part).to(device) for part in zip(*(next(stream) for _ in range(count)), strict=True))
 
-    checks = iter(ScenePairs(held_out, config, CHECK_SEED))
-    check = Pairs(
-        *(torch.stack(p).to(device) for p in zip(*(next(checks) for _ in range(config.validate_samples)), strict=True))
-    )
-    reservoir = Reservoir(fresh, config.capacity, config.reuse, first=min(4 * config.batch, config.capacity))
+    checks, parts = iter(ScenePairs(held_out, config, CHECK_SEED)), []
+    for number in range(config.validate_samples):
+        telling.tick(f"aligner: {number} of {config.validate_samples} held-out pairs")
+        parts.append(next(checks))
+    check = Pairs(*(torch.stack(p).to(device) for p in zip(*parts, strict=True)))
+    # what is prepared costs nothing to draw
+    reuse = config.reuse if prepared is None else 1
+    reservoir = Reservoir(fresh, config.capacity, reuse, first=min(4 * config.batch, config.capacity))
+    if prepared is None:
+        telling.note(f"aligner: the first {min(4 * config.batch, config.capacity)} pairs are placed")
     budget = Budget(config.steps, minutes, start if start < 1 else 0.0)
     saved, last, total, seen = time.monotonic(), {}, 0.0, 0
 
@@ -225,7 +258,11 @@ def train_aligner(
             "minutes": spent_before + budget.spent,
         })  # fmt: skip
 
-    while (progress := budget.progress(step)) < 1.0:
+    def done() -> float:
+        return budget.progress(step)
+
+    pace = Pace(telling, "aligner", config.steps)
+    for progress in rounds(done, save):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, progress, config.lr, 100)
         batch = turned(Pairs(*reservoir.draw(config.batch, generator)), generator)
@@ -251,10 +288,10 @@ def train_aligner(
                 scenes=reservoir.made, minutes=spent_before + budget.spent, progress=progress, **last,
             )  # fmt: skip
             total, seen = 0.0, 0
+        pace.step(step, progress, loss=loss.detach())
         if time.monotonic() - saved > 60 * config.save_minutes:
             save(progress)
             saved = time.monotonic()
-    save(1.0)
     average.swap(names)
     last = validate_aligner(aligner.eval(), check)
     return {

@@ -24,6 +24,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from refbench.images import Image
+from refbench.omnirefiner.watching import Pace, Quiet, Telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,7 @@ def train_autoencoder(
     lr: float = 1e-3,
     seed: int = 0,
     device: str = "cpu",
+    telling: Telling | None = None,
 ) -> dict[str, float]:
     """Train for at most `steps` or `minutes` (the cosine follows whichever is nearer its end); saves to `out`.
 
@@ -205,6 +207,7 @@ def train_autoencoder(
     optimiser = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.01)
     out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
+    pace = Pace(telling or Quiet(), "autoencoder", steps)
     psnr = 0.0
     for step in range(steps + 1):
         spent = (time.monotonic() - start) / 60
@@ -217,6 +220,7 @@ def train_autoencoder(
                 log.write(json.dumps({"step": step, "minutes": round(spent, 2), "psnr": round(psnr, 3)}) + "\n")
         if progress >= 1.0:
             break
+        pace.step(step + 1, progress, psnr=psnr)
         rate = lr * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
         optimiser.param_groups[0]["lr"] = rate
         loss = autoencoder_loss(vae, crops(images, batch, size, generator).to(device), generator)

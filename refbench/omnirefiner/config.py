@@ -23,6 +23,8 @@ LORA_TARGETS = (
     "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp", "proj_out",
 )  # fmt: skip
 """Attention and feed-forward of the double and single blocks."""
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""An adapter's file in its folder, named as diffusers does."""
 
 
 class ModelConfig(Record):
@@ -87,7 +89,9 @@ class SupervisedConfig(Record):
     """Learn on whole pictures whose references went through the pose search (:mod:`refbench.omnirefiner.scenes`), not
     on crops whose references are displaced at random; `misalignment` to `light` are then without effect."""
     workers: int = 0
-    """Processes that make scenes."""
+    """Processes that make scenes while training learns; with prepared data there are none."""
+    prepared: int = Field(default=8192, ge=1)
+    """Samples that are prepared when no other number is given; for stage 2 as well."""
     moved: float = 0.0
     """Base only: share of samples whose draft is another view of the whole picture, mask all over."""
     drop_reference: float = 0.1
@@ -122,6 +126,8 @@ class AlignerConfig(Record):
     """Scenes kept for that."""
     workers: int = 0
     """Processes that make scenes beside the one that learns."""
+    prepared: int = Field(default=8192, ge=1)
+    """Scenes that are prepared when no other number is given."""
     bent: float = 0.5
     """Share of the steps whose references are bent at random as well."""
     bend: float = 4.0

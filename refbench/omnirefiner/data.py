@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -66,6 +66,10 @@ class Quadruplets:
     def first(self, count: int) -> Quadruplets:
         """Every so manieth sample, `count` of them, so that all kinds stay in."""
         return self.rows(torch.linspace(0, len(self.mask) - 1, min(count, len(self.mask))).round().long())
+
+
+Source: TypeAlias = Callable[[int, torch.Generator], Quadruplets]
+"""Draws a batch of so many; a source that makes endless new ones may leave the generator alone."""
 
 
 def open_sampler(

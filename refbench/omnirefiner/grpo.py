@@ -7,7 +7,7 @@ and to the ground truth by a supervised anchor. Evaluation is with the ODE.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
-from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, draw, mirrored
+from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, Source, draw, mirrored
 from refbench.omnirefiner.gating import drift, explore, gate_loss, opening, unguided
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.rewards import (
@@ -42,6 +42,7 @@ from refbench.omnirefiner.trainer import (
     save_state,
     trainable,
 )  # fmt: skip
+from refbench.omnirefiner.watching import Pace, Quiet, Telling, rounds
 
 
 def group_advantages(rewards: Tensor, floor: float, cap: float) -> tuple[Tensor, Tensor]:
@@ -173,7 +174,8 @@ def train_grpo(
     device: str = "cpu",
     resume: bool = False,
     seed: int = 0,
-    source: Callable[[int], Quadruplets] | None = None,
+    source: Source | None = None,
+    telling: Telling | None = None,
 ) -> dict[str, Any]:
     """Train a fresh LoRA adapter over the stage 1 policy (merged into `pipeline`'s weights).
 
@@ -181,7 +183,11 @@ def train_grpo(
 
     Returns:
         Facts for the card, among them the perceptual backbone's name.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
     """
+    telling = telling or Quiet()
     transformer = pipeline.transformer
     if not getattr(transformer, "peft_config", None):
         with torch.random.fork_rng():
@@ -203,20 +209,34 @@ def train_grpo(
         optimiser.load_state_dict(state["optimiser"])
         iteration, spent_before, start = state["step"], state["minutes"], state["progress"]
     generator = torch.Generator(device).manual_seed(seed + 17 + iteration)
+    telling.tick("grpo: the rewards of stage 1's answers")
     held_out = {name: batch.first(config.validate_samples) for name, batch in held_out.items()}
     first = last = evaluate(pipeline, held_out, prompts, config, judges)
     append_log(out / "log.jsonl", stage="grpo", step=iteration, minutes=spent_before, **first)
     budget = Budget(config.iterations, minutes, start if start < 1 else 0.0)
 
     def fresh(count: int) -> tuple[Tensor, ...]:
-        made = source(count) if source is not None else draw(
+        made = source(count, generator) if source is not None else draw(
             sampler, count, config.misalignment, generator, wild=sft.wild, light=sft.light,
             laying=pipeline.config.laying == "blend", aligner=pipeline.aligner,
         )  # fmt: skip
         return tuple(p.to(device) for p in made.parts)
 
     reservoir = Reservoir(fresh, 64 * config.conditions, config.reuse)
-    while (progress := budget.progress(iteration)) < 1.0:
+
+    def save(progress: float) -> None:
+        save_state(out / "state.pt", {
+            "weights": {k: p.detach().cpu() for k, p in names.items()}, "optimiser": optimiser.state_dict(),
+            "average": {k: p.detach().cpu() for k, p in names.items()},
+            "step": iteration, "samples": iteration * config.conditions * config.group, "progress": progress,
+            "minutes": spent_before + budget.spent,
+        })  # fmt: skip
+
+    def done() -> float:
+        return budget.progress(iteration)
+
+    pace = Pace(telling, "grpo", config.iterations)
+    for progress in rounds(done, save):
         rate = learning_rate(iteration, progress, config.lr, config.warmup)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -240,13 +260,9 @@ def train_grpo(
         if iteration % config.validate_every == 0:
             last = evaluate(pipeline, held_out, prompts, config, judges)
             append_log(out / "log.jsonl", stage="grpo", step=iteration, minutes=spent_before + budget.spent, **last)
+        pace.step(iteration, progress, reward=facts["reward/perceptual"])
         if iteration % 5 == 0:
-            save_state(out / "state.pt", {
-                "weights": {k: p.detach().cpu() for k, p in names.items()}, "optimiser": optimiser.state_dict(),
-                "average": {k: p.detach().cpu() for k, p in names.items()},
-                "step": iteration, "samples": iteration * config.conditions * config.group, "progress": progress,
-                "minutes": spent_before + budget.spent,
-            })  # fmt: skip
+            save(progress)
     last = evaluate(pipeline, held_out, prompts, config, judges)
     append_log(out / "log.jsonl", stage="grpo", step=iteration, minutes=spent_before + budget.spent, **last)
     return {

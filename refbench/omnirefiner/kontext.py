@@ -13,9 +13,8 @@ from typing import Any
 import torch
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.config import ModelConfig
+from refbench.omnirefiner.config import LORA_FILE, ModelConfig
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.weights import LORA_FILE
 
 
 def load_kontext(

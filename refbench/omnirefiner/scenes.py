@@ -8,6 +8,7 @@ known point of it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from refbench.omnirefiner.aligner import Aligner, crop_map
 from refbench.omnirefiner.data import Quadruplets, exchanged
 from refbench.omnirefiner.focus import Laying, focus
 from refbench.omnirefiner.instructions import REPLACE, RESTORE
+from refbench.omnirefiner.prepared import Kind
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
 from refbench.registration.laying import Placement, asks_exchange, place
 from refbench.registration.opencv import cv2
@@ -65,6 +67,24 @@ def open_scenes(assets: Path, seed: int, strength: tuple[float, float], size: in
     return QuadrupletSampler(
         assets, size, "cpu", generator, reach=(0.22, 0.56), most=0.33, strength=strength, spare=(1, 6)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSource:
+    """:func:`open_scenes` of one folder, for any seed; as a value it can be pickled and said in a recipe."""
+
+    assets: Path
+    strength: tuple[float, float]
+    size: int = SIZE
+
+    def __call__(self, seed: int) -> Any:
+        """A sampler of scenes."""
+        return open_scenes(self.assets, seed, self.strength, self.size)
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the scenes, beside the seed."""
+        digest = hashlib.sha256((self.assets / "assets.npz").read_bytes()).hexdigest()
+        return {"assets": digest, "strength": list(self.strength), "scene_size": self.size}
 
 
 def draw_scenes(sampler: Any, count: int, levels: tuple[float, float] = (0.3, 1.0)) -> Iterator[Scene]:
@@ -118,11 +138,29 @@ class SceneQuadruplets(IterableDataset[tuple[Tensor, ...]]):
         self.scenes, self.size, self.laying, self.aligner = scenes, size, laying, aligner
         self.seed, self.levels = seed, levels
 
+    kinds: tuple[Kind, ...] = ("picture", "picture", "picture", "share", "share")
+
+    def recipe(self) -> dict[str, Any]:
+        """As :class:`refbench.omnirefiner.prepared.Drawing` has it; `scenes` is a :class:`SceneSource`."""
+        assert isinstance(self.scenes, SceneSource)
+        weights = None if self.aligner is None else weights_digest(self.aligner)
+        return {
+            "kind": "quadruplets", "size": self.size, "laying": self.laying, "levels": list(self.levels),
+            "aligner": weights, **self.scenes.recipe(),
+        }  # fmt: skip
+
+    def open(self) -> Any:
+        """A sampler of scenes."""
+        return self.scenes(self.seed)
+
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         worker = get_worker_info()
-        sampler = self.scenes(self.seed + (worker.id if worker else 0))
+        return self.samples(self.scenes(self.seed + (worker.id if worker else 0)))
+
+    def samples(self, opened: Any) -> Iterator[tuple[Tensor, ...]]:
+        """Crops of the sampler's scenes, one after another without end."""
         while True:
-            for scene in draw_scenes(sampler, 8, self.levels):
+            for scene in draw_scenes(opened, 8, self.levels):
                 seen = focus(
                     scene.draft, scene.reference, scene.mask, self.size, reference_box=scene.reference_box,
                     prompt=scene.prompt, laying=self.laying, aligner=self.aligner, found=scene.found,
@@ -132,6 +170,14 @@ class SceneQuadruplets(IterableDataset[tuple[Tensor, ...]]):
                 target = resize_crop(to_tensor(cut(scene.target, seen.box)), self.size).clamp(-1, 1)
                 other = torch.tensor(float(asks_exchange(scene.prompt)))
                 yield seen.draft, seen.reference, target, seen.mask, other
+
+
+def weights_digest(module: torch.nn.Module) -> str:
+    """SHA-256 over the names and values of a module's state."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def stream(dataset: SceneQuadruplets, workers: int) -> Callable[[int], Quadruplets]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from refbench.omnirefiner.config import SupervisedConfig
-from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, curriculum, draw, mirrored
+from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, Source, curriculum, draw, mirrored
 from refbench.omnirefiner.losses import draw_sigma, flow_loss
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.tokens import Conditions, pack
@@ -32,6 +32,7 @@ from refbench.omnirefiner.trainer import (
     trainable,
 )  # fmt: skip
 from refbench.omnirefiner.velocity import add_noise
+from refbench.omnirefiner.watching import Pace, Quiet, Telling, rounds
 
 Prompts = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Embedded instructions of samples (B,), to mend (0) or to replace (1): (states (B, T, D), pooled (B, P))."""
@@ -132,7 +133,8 @@ def train_supervised(
     device: str = "cpu",
     resume: bool = False,
     seed: int = 0,
-    source: Callable[[int], Quadruplets] | None = None,
+    source: Source | None = None,
+    telling: Telling | None = None,
 ) -> dict[str, Any]:
     """Train until `config.steps` or `minutes`; the learning rate's cosine ends with whichever comes first.
 
@@ -144,11 +146,16 @@ def train_supervised(
         out: folder for ``log.jsonl`` and ``state.pt``.
         stage: "base" trains all weights without reference, "sft" a LoRA adapter with it.
         resume: continue from ``state.pt`` in `out` if there is one.
-        source: draws batches instead of `sampler` (:func:`refbench.omnirefiner.scenes.stream`).
+        source: draws batches instead of `sampler`.
+        telling: where progress goes.
 
     Returns:
         Facts for the card: steps, samples, minutes, last validation.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
     """
+    telling = telling or Quiet()
     from accelerate import Accelerator
 
     cuda = device.startswith("cuda")
@@ -201,7 +208,7 @@ def train_supervised(
     grown, largest = 0.0, 0.0
 
     def fresh(count: int) -> tuple[Tensor, ...]:
-        made = source(count) if source is not None else draw(
+        made = source(count, generator) if source is not None else draw(
             sampler, count, largest, generator, moved=config.moved if stage == "base" else 0.0,
             wild=config.wild * grown, light=config.light * grown,
             laying=reference and pipeline.config.laying == "blend", aligner=pipeline.aligner,
@@ -227,8 +234,18 @@ def train_supervised(
                 progress=progress, **{f"{n}/{k}": v for n, r in last.items() for k, v in r.items()},
             )  # fmt: skip
 
+    def agreed(asked: bool) -> bool:
+        if accelerator.num_processes == 1:
+            return asked
+        return bool(accelerator.reduce(torch.tensor(float(asked), device=accelerator.device)) > 0)
+
     model.train()
-    while (progress := budget.progress(step)) < 1.0:
+
+    def done() -> float:
+        return budget.progress(step)
+
+    pace = Pace(telling, stage, config.steps)
+    for progress in rounds(done, save, agreed):
         rate = learning_rate(step, progress, config.lr, config.warmup)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -255,12 +272,14 @@ def train_supervised(
                 lr=rate, misalignment=largest, seconds_a_step=(now - window) / seen,
             )  # fmt: skip
             total, seen, window = torch.zeros_like(total), 0, now
+        pace.step(step, progress, loss=loss.detach())
         if step % config.validate_every == 0:
+            telling.tick(f"{stage}: step {step:,}, validation")
             check(progress)
         if time.monotonic() - saved > config.save_minutes * 60:
             save(progress)
             saved = time.monotonic()
-    save(1.0)
+    telling.tick(f"{stage}: step {step:,}, last validation")
     check(1.0)
     average.swap(names)
     return {

@@ -9,25 +9,25 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from refbench.errors import RefbenchError
+from refbench.errors import RefbenchError, UnavailableError
 from refbench.omnirefiner.aligner import Aligner
-from refbench.omnirefiner.config import Config, Stage, SupervisedConfig, load_config
-from refbench.omnirefiner.data import Quadruplets, exchanged, lay_references, open_sampler
+from refbench.omnirefiner.checks import check_start, check_training, learns_on_scenes, samples_of, size_of
+from refbench.omnirefiner.config import LORA_FILE, Config, Stage, load_config
+from refbench.omnirefiner.data import Quadruplets, Source, exchanged, lay_references, open_sampler
 from refbench.omnirefiner.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.prepared import Drawing, Prepared, Progress, prepare
 from refbench.omnirefiner.sft import Prompts, train_supervised
 from refbench.omnirefiner.trainer import load_state, trainable
+from refbench.omnirefiner.watching import Quiet, Telling
 from refbench.omnirefiner.weights import (
-    LORA_FILE,
     load_pipeline,
     read_card,
     save_adapter,
@@ -124,6 +124,11 @@ def train(
     resume: bool = False,
     init: str | Path | None = None,
     seed: int = 0,
+    prepared: str | Path | None = None,
+    samples: int | None = None,
+    workers: int = 1,
+    telling: Telling | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Train one stage and export it.
 
@@ -139,16 +144,31 @@ def train(
             or `init`, with a fresh optimiser.
         init: checkpoint folder (the shipped one, say) to start from where `out` has no earlier stage.
         seed: of weights and data.
+        prepared: folder of prepared data to learn from; what is missing of it is made first. Without it scenes are
+            drawn while the stage learns.
+        samples: how many are prepared; the configuration's number when None.
+        workers: processes that prepare.
+        telling: where the training's progress goes.
+        progress: called while data is prepared, with what it is, samples done and samples in all.
 
     Returns:
         The exported checkpoint folder.
 
     Raises:
-        RefbenchError: an unknown stage, or a missing earlier stage.
+        RefbenchError: as :func:`refbench.omnirefiner.checks.check_training`, or there is no such device.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, and `resume` goes on from it.
     """
-    config = config if isinstance(config, Config) else load_config(config)
+    config = check_training(
+        stage, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device, resume=resume,
+        init=init, seed=seed, prepared=prepared, samples=samples, workers=workers,
+    )  # fmt: skip
+    _check_device(device)
+    telling = telling or Quiet()
     assets, out = Path(assets), Path(out)
+    held = Path(held_out or assets)
     model = out / "model"
+    if resume and not (out / stage / "state.pt").is_file():
+        telling.note(f"{stage}: no saved state at {out / stage}; it starts from the weights that are there")
     if device.startswith("cuda"):
         torch.set_float32_matmul_precision("high")
     if stage == "autoencoder":
@@ -163,6 +183,7 @@ def train(
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             vae = build_autoencoder(config.model.autoencoder)
+        telling.tick("autoencoder: drawing its pictures")
         training, check = _pictures(assets)
         if isinstance(vae, PatchAutoencoder):
             generator = torch.Generator().manual_seed(seed)
@@ -172,19 +193,22 @@ def train(
             save_autoencoder(vae, out / "vae", _card(stage, device, seed, fitted, assets))
             return out / "vae"
         facts = train_autoencoder(
-            vae, training, check, out / "autoencoder", minutes=minutes or 12.0, seed=seed, device=device
+            vae,
+            training,
+            check,
+            out / "autoencoder",
+            minutes=minutes or 12.0,
+            seed=seed,
+            device=device,
+            telling=telling,
         )
         save_autoencoder(vae, out / "vae", _card(stage, device, seed, dict(facts), assets))
         return out / "vae"
     if stage == "aligner":
         from refbench.omnirefiner.aligning import train_aligner
-        from refbench.omnirefiner.scenes import open_scenes
+        from refbench.omnirefiner.scenes import SceneSource
 
-        if config.aligner is None:
-            raise RefbenchError(
-                f"Expected a section 'aligner' in the configuration '{config.name}', but there is none; leave the "
-                "stage out or add the section."
-            )
+        assert config.aligner is not None
         found = out / "aligner" / "model"
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -194,52 +218,56 @@ def train(
             if start:
                 aligner.load_state_dict(Aligner.from_pretrained(start).state_dict())
         strength = config.aligner.strength
+        ready = None
+        if prepared is not None:
+            pairs = drawing_of(stage, config, assets)
+            ready = prepare(
+                pairs, prepared, samples or samples_of(stage, config), seed=seed, workers=workers, progress=progress
+            )
         facts = train_aligner(
-            aligner, config.aligner, partial(open_scenes, assets, strength=strength),
-            partial(open_scenes, Path(held_out or assets), strength=strength), out / "aligner",
-            minutes=minutes, device=device, resume=resume, seed=seed,
+            aligner, config.aligner, SceneSource(assets, strength), SceneSource(held, strength), out / "aligner",
+            minutes=minutes, device=device, resume=resume, seed=seed, prepared=ready, telling=telling,
         )  # fmt: skip
         save_aligner(aligner.cpu(), found, _card(stage, device, seed, facts, assets))
         return found
-    if stage not in ("base", "sft", "grpo"):
-        raise RefbenchError(
-            f"Expected a stage autoencoder, aligner, base, sft or grpo, but got '{stage}'; choose one of these."
-        )
+    telling.tick(f"{stage}: loading the model")
     pipeline = _start(stage, config, out, init, seed)
     if resume and not (out / stage / "state.pt").is_file():
         _take_up(stage, pipeline, config, out, init)
     prompts = prompts_of(pipeline)
+    source: Source | None = None
+    fresh: dict[str, Quadruplets] = {}
+    if learns_on_scenes(stage, config):
+        source, fresh["scene"] = _scenes(
+            stage, config, pipeline, assets, held, seed, prepared, samples, workers, telling, progress
+        )
+    if prepared is not None:  # what is prepared costs nothing to draw
+        config = config.model_copy(update={
+            "sft": config.sft.model_copy(update={"reuse": 1}), "grpo": config.grpo.model_copy(update={"reuse": 1}),
+        })  # fmt: skip
+    telling.tick(f"{stage}: held-out samples")
     if stage == "grpo":
         from refbench.omnirefiner.grpo import train_grpo
 
         sampler = open_sampler(assets, config.grpo.size, device, seed, config.sft.strength)
         check_batches = held_out_batches(
-            Path(held_out or assets), config.grpo.size, device, laying=pipeline.config.laying == "blend",
-            aligner=pipeline.aligner,
-        )  # fmt: skip
-        source = _scenes(pipeline, config.sft, config.grpo.size, assets, held_out, seed + 7, check_batches)
+            held, config.grpo.size, device, laying=pipeline.config.laying == "blend", aligner=pipeline.aligner
+        )
         facts = train_grpo(
-            pipeline, config.grpo, config.sft, sampler, check_batches, prompts, out / "grpo", minutes=minutes,
-            device=device, resume=resume, seed=seed, source=source,
+            pipeline, config.grpo, config.sft, sampler, check_batches | fresh, prompts, out / "grpo", minutes=minutes,
+            device=device, resume=resume, seed=seed, source=source, telling=telling,
         )  # fmt: skip
     else:
         settings = config.base if stage == "base" else config.sft
-        if settings is None:
-            raise RefbenchError(
-                f"Expected a section 'base' in the configuration '{config.name}', but it adapts a trained editor; "
-                "train sft instead."
-            )
+        assert settings is not None
         sampler = open_sampler(assets, settings.size, device, seed, settings.strength)
         check_batches = held_out_batches(
-            Path(held_out or assets), settings.size, device,
-            laying=stage == "sft" and pipeline.config.laying == "blend", aligner=pipeline.aligner,
+            held, settings.size, device, laying=stage == "sft" and pipeline.config.laying == "blend",
+            aligner=pipeline.aligner,
         )  # fmt: skip
-        source = None
-        if stage == "sft":
-            source = _scenes(pipeline, settings, settings.size, assets, held_out, seed, check_batches)
         facts = train_supervised(
-            pipeline, settings, sampler, check_batches, prompts, out / stage, stage=stage, minutes=minutes,
-            device=device, resume=resume, seed=seed, source=source,
+            pipeline, settings, sampler, check_batches | fresh, prompts, out / stage, stage=stage, minutes=minutes,
+            device=device, resume=resume, seed=seed, source=source, telling=telling,
         )  # fmt: skip
     card = _card(stage, device, seed, facts, assets)
     pipeline.to("cpu")
@@ -254,21 +282,84 @@ def train(
     return model
 
 
+def _check_device(device: str) -> None:
+    """Refuse a GPU that is not there."""
+    kind, _, number = device.partition(":")
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind != "cpu" and int(number or 0) >= there[kind]:
+        raise UnavailableError(
+            f"Expected the device {device} to train on, but torch sees {there[kind]} of its kind here; choose another "
+            "with --device."
+        )
+
+
+def drawing_of(stage: str, config: Config, assets: Path, pipeline: OmniRefinerPipeline | None = None) -> Drawing:
+    """What draws the samples of a stage that learns on placed scenes.
+
+    Args:
+        pipeline: that the stage starts from; the aligner needs none.
+    """
+    from refbench.omnirefiner.aligning import ScenePairs
+    from refbench.omnirefiner.scenes import SceneQuadruplets, SceneSource
+
+    if stage == "aligner":
+        assert config.aligner is not None
+        return ScenePairs(SceneSource(assets, config.aligner.strength), config.aligner, 0)
+    assert pipeline is not None
+    scenes = SceneSource(assets, config.sft.strength)
+    return SceneQuadruplets(scenes, size_of(stage, config), pipeline.config.laying, pipeline.aligner, 0)
+
+
+def prepare_stage(
+    stage: str,
+    config: str | Path | Config = "tiny",
+    *,
+    assets: str | Path,
+    out: str | Path,
+    prepared: str | Path,
+    init: str | Path | None = None,
+    seed: int = 0,
+    samples: int | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Only prepare the data of a stage; a training with the same arguments then finds it.
+
+    Arguments and errors as :func:`train`.
+    """
+    config = check_training(
+        stage, config, assets=assets, out=out, init=init, seed=seed, prepared=prepared, samples=samples, workers=workers
+    )
+    pipeline = None if stage == "aligner" else _start(stage, config, Path(out), init, seed)
+    drawing = drawing_of(stage, config, Path(assets), pipeline)
+    count = samples or samples_of(stage, config)
+    return prepare(drawing, prepared, count, seed=seed, workers=workers, progress=progress)
+
+
 def _scenes(
-    pipeline: OmniRefinerPipeline, settings: SupervisedConfig, size: int, assets: Path, held_out: str | Path | None,
-    seed: int, check: dict[str, Quadruplets],
-) -> Callable[[int], Quadruplets] | None:  # fmt: skip
-    """What draws placed scenes, where the configuration wants them; `check` gets a batch of held-out ones, "scene"."""
-    if not settings.scenes:
-        return None
-    from refbench.omnirefiner.scenes import SceneQuadruplets, open_scenes, stream
+    stage: str, config: Config, pipeline: OmniRefinerPipeline, assets: Path, held: Path, seed: int,
+    prepared: str | Path | None, samples: int | None, workers: int, telling: Telling, progress: Progress | None,
+) -> tuple[Source, Quadruplets]:  # fmt: skip
+    """What draws placed scenes, and a batch of held-out ones."""
+    from refbench.omnirefiner.scenes import SceneQuadruplets, SceneSource, stream
 
-    def of(folder: Path, seed: int) -> SceneQuadruplets:
-        opened = partial(open_scenes, folder, strength=settings.strength)
-        return SceneQuadruplets(opened, size, pipeline.config.laying, pipeline.aligner, seed)
-
-    check["scene"] = stream(of(Path(held_out or assets), VALIDATION_SEED), 0)(VALIDATION_SAMPLES)
-    return stream(of(assets, 1000 * (seed + 1)), settings.workers)
+    size, laying, aligner = size_of(stage, config), pipeline.config.laying, pipeline.aligner
+    if prepared is not None:
+        count = samples or samples_of(stage, config)
+        ready, check = (
+            prepare(
+                drawing_of(stage, config, folder, pipeline), prepared, n, seed=s, workers=workers, progress=progress
+            )
+            for folder, n, s in ((assets, count, seed), (held, VALIDATION_SAMPLES, VALIDATION_SEED))
+        )
+        shown = Quadruplets(*check.rows(torch.arange(VALIDATION_SAMPLES)))
+        return lambda number, generator: Quadruplets(*ready.draw(number, generator)), shown
+    telling.note(f"{stage}: {VALIDATION_SAMPLES} held-out scenes are placed")
+    held_scenes, scenes = (SceneSource(folder, config.sft.strength) for folder in (held, assets))
+    shown = stream(SceneQuadruplets(held_scenes, size, laying, aligner, VALIDATION_SEED), 0)(VALIDATION_SAMPLES)
+    first = 1000 * (seed + (7 if stage == "grpo" else 0) + 1)
+    drawn = stream(SceneQuadruplets(scenes, size, laying, aligner, first), config.sft.workers)
+    return lambda number, generator: drawn(number), shown
 
 
 def train_all(
@@ -279,25 +370,43 @@ def train_all(
     minutes: float,
     held_out: str | Path | None = None,
     device: str = "cpu",
+    resume: bool = False,
     seed: int = 0,
+    prepared: str | Path | None = None,
+    samples: int | None = None,
+    workers: int = 1,
+    telling: Telling | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Every stage one after the other in one budget: 20 % aligner, 20 % base, 45 % stage 1, 15 % stage 2.
 
-    A configuration without an aligner gives its share to the other stages; see :func:`train`.
+    A configuration without an aligner gives its share to the other stages. With `resume` finished stages are left
+    alone and the one that was stopped goes on with what is left of its share. Arguments and errors as :func:`train`.
 
     Returns:
         The exported checkpoint folder.
     """
     config = config if isinstance(config, Config) else load_config(config)
-    found = Path(out)
+    found, place, telling = Path(out), Path(out), telling or Quiet()
     shares = {"aligner": 0.2, "base": 0.2, "sft": 0.45, "grpo": 0.15}
     if config.aligner is None:
         del shares["aligner"]
-    train("autoencoder", config, assets=assets, out=out, device=device, seed=seed)
-    for stage, share in shares.items():
+    exported = {
+        "autoencoder": place / "vae", "aligner": place / "aligner" / "model", "base": place / "model" / "transformer",
+        "sft": place / "model" / "adapters" / "sft", "grpo": place / "model" / "adapters" / "grpo",
+    }  # fmt: skip
+    for stage, share in ({"autoencoder": 0.0} | shares).items():
+        state = load_state(place / stage / "state.pt") if resume else None
+        left = 1.0 if state is None else 1.0 - float(state["progress"])
+        if resume and exported[stage].is_dir() and (left <= 0 or (state is None and stage == "autoencoder")):
+            telling.note(f"{stage}: finished before, left as it is")
+            found = exported[stage]
+            continue
+        scenes, whole = learns_on_scenes(stage, config), sum(shares.values())
         found = train(
             stage, config, assets=assets, out=out, held_out=held_out, device=device, seed=seed,
-            minutes=minutes * share / sum(shares.values()),
+            resume=state is not None, minutes=max(minutes * share / whole * left, 1e-3) if share else None,
+            prepared=prepared if scenes else None, samples=samples, workers=workers, telling=telling, progress=progress,
         )  # fmt: skip
     return found
 
@@ -312,6 +421,7 @@ def _start(stage: str, config: Config, out: Path, init: str | Path | None, seed:
 
     from refbench.omnirefiner.autoencoder import PatchAutoencoder
 
+    check_start(stage, config, out, None if init is None else Path(init))
     model = out / "model"
     earlier: tuple[str, ...] = ("sft",) if stage == "grpo" else ()
     source = model if (model / "model_index.json").is_file() else (Path(init) if init else None)
@@ -319,11 +429,6 @@ def _start(stage: str, config: Config, out: Path, init: str | Path | None, seed:
         if init is not None:
             return load_pipeline(init)
         pipeline = OmniRefinerPipeline.fresh(config.model, seed)
-        if not (out / "vae" / "config.json").is_file():
-            raise RefbenchError(
-                f"Expected a trained autoencoder at {out / 'vae'}, but there is none; run `refbench train autoencoder` "
-                "first, or start from a checkpoint with --init."
-            )
         kind = PatchAutoencoder if "patch" in config.model.autoencoder else AutoencoderKL
         pipeline.register_modules(vae=kind.from_pretrained(out / "vae", torch_dtype=torch.float32))
         aligner = out / "aligner" / "model"
@@ -332,14 +437,9 @@ def _start(stage: str, config: Config, out: Path, init: str | Path | None, seed:
         return pipeline
     if source is not None:
         return load_pipeline(source, earlier)
-    if config.model.pretrained is not None:
-        from refbench.omnirefiner.kontext import load_kontext
+    from refbench.omnirefiner.kontext import load_kontext
 
-        return load_kontext(config.model, adapters=[out / "model" / "adapters" / name for name in earlier])
-    raise RefbenchError(
-        f"Expected a trained base editor at {model}, but there is none; run `refbench train base` first, or start from "
-        "a checkpoint with --init."
-    )
+    return load_kontext(config.model, adapters=[out / "model" / "adapters" / name for name in earlier])
 
 
 def _take_up(stage: str, pipeline: OmniRefinerPipeline, config: Config, out: Path, init: str | Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import LORA_TARGETS
 
 ADAPTER = "default"
@@ -101,18 +103,39 @@ def append_log(path: Path, **values: Any) -> None:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write training state so that a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write training state so that a kill leaves the old file or the new one.
+
+    Raises:
+        RefbenchError: the disk is full or the folder cannot be written; the old file is kept.
+    """
     part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+        part.unlink(missing_ok=True)
+        raise RefbenchError(
+            f"Expected to write training state to {path}, but {str(error).splitlines()[0][:120]}; free some space and "
+            "add --resume, what was saved before is kept."
+        ) from None
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """Training state, or None where there is none."""
+    """Training state, or None where there is none.
+
+    Raises:
+        RefbenchError: it is damaged.
+    """
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise RefbenchError(
+            f"Expected saved training state at {path}, but it is damaged ({str(error).splitlines()[0][:120]}); delete "
+            "it, and --resume goes on from the stage's exported weights."
+        ) from None
     return state
 
 

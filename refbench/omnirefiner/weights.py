@@ -16,9 +16,9 @@ from torch import Tensor
 
 from refbench.errors import RefbenchError
 from refbench.images import write_atomic
+from refbench.omnirefiner.config import LORA_FILE
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 CARD = "card.json"
 
 

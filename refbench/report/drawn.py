@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refbench.csvtext import csv_bytes
 from refbench.images import write_atomic
 from refbench.report.style import Style, rc
 from refbench.spelling import latex_text
@@ -69,6 +70,6 @@ def save(drawn: Drawn, out: Path, style: Style) -> tuple[Path, ...]:
             write_atomic(out / f"{drawn.name}.{kind}", buffer.getvalue())
             paths.append(out / f"{drawn.name}.{kind}")
     plt.close(drawn.figure)
-    write_atomic(out / f"{drawn.name}.csv", drawn.data.to_csv(index=False, float_format="%.6g").encode())
+    write_atomic(out / f"{drawn.name}.csv", csv_bytes(drawn.data, digits=6))
     write_atomic(out / f"{drawn.name}.tex", snippet(drawn, style).encode())
     return (*paths, out / f"{drawn.name}.csv", out / f"{drawn.name}.tex")

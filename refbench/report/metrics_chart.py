@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refbench.csvtext import csv_text
 from refbench.errors import RefbenchError
 from refbench.report.drawn import Drawn
 from refbench.report.study import Study
@@ -149,7 +150,7 @@ def read_audit(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path).map(lambda value: csv_text(value) if isinstance(value, str) else value)
     except (OSError, ValueError) as error:
         raise RefbenchError(
             f"Expected the audit's table at {path}, but {error}; make it with 'refbench audit --out'."

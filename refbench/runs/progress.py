@@ -39,9 +39,14 @@ class Silent:
 
 
 class Bar:
-    """A rich progress bar on stderr; where stderr is no terminal, one line a stage."""
+    """A rich progress bar on stderr; where stderr is no terminal, one line at the end of a stage.
 
-    def __init__(self) -> None:
+    Args:
+        lines: where stderr is no terminal, also a line when a stage begins and every 20 seconds of it.
+    """
+
+    def __init__(self, *, lines: bool = False) -> None:
+        self.lines, self._told = lines, 0.0
         self._console: Console | None = None
         self._rich: RichBar | None = None
         self._task: TaskID | None = None
@@ -92,6 +97,9 @@ class Bar:
         self._stage, self._total, self._done, self._failed, self._fresh = stage, total, done, 0, 0
         self._since = time.monotonic()
         self._task = self._bar().add_task(stage, total=total, completed=done, rate="", left="", failed="")
+        self._told = self._since
+        if not self.console.is_terminal and self.lines:
+            self.note(f"{stage}: {done}/{total}")
 
     def advance(self, samples: int = 1, failed: int = 0) -> None:
         """Count finished samples; rate and time left come from this start alone, not from resumed samples."""
@@ -102,6 +110,9 @@ class Bar:
         self._failed += failed
         rate = self._fresh / max(time.monotonic() - self._since, 1e-9)
         left = (self._total - self._done) / rate if rate else 0.0
+        if self.lines and not self.console.is_terminal and time.monotonic() - self._told >= 20:
+            self._told = time.monotonic()
+            self.note(f"{self._stage}: {self._done}/{self._total}, {_clock(left)} left")
         if self._task is not None:
             self._bar().update(
                 self._task,

@@ -14,29 +14,30 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from refbench.errors import RefbenchError, UnavailableError
 from refbench.tasks.sources import FONTS
-from refbench.tasks.writing import check_writable
+from refbench.tasks.writing import check_free, check_writable
 
 PYPI = {
     "image": "0.3.160", "api": "0.3.84", "video": "0.3.101", "other": "0.3.229",
     "assets-01": "0.1.48", "assets-02": "0.1.24",
 }  # fmt: skip
 NPM = {"@iconify-json/logos": "1.2.19", "@lobehub/fluent-emoji-3d": "1.1.0"}
+NEEDED_MB = 3000
+"""Disk for all packages, downloads and unpacked."""
 DEBIAN = ("gcompris-qt-data", "lomiri-wallpapers-16.04", "libjxl-testdata")
 
 Progress = Callable[[str, int, int], None]
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    if shutil.which(command[0]) is None:
-        raise UnavailableError(
-            f"Expected the program '{command[0]}' to fetch the suite's sources, but it is not installed; install it, "
-            "or run this on a Debian machine with pip, npm and apt."
-        )
+    _check_program(command[0])
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -55,17 +56,22 @@ def fetch(folder: str | Path, progress: Progress | None = None) -> Path:
     root = check_writable(folder)
     cache = check_writable(root / "dl")
     fonts = tuple(sorted({entry[0].split("/")[0] for entry in FONTS.values()}))
-    total = len(PYPI) + len(NPM) + len(DEBIAN) + len(fonts)
+    places = _places(root, fonts)
+    missing = [name for name, place in places.items() if not place.is_dir()]
+    _check_clients(missing)
+    check_free(root, NEEDED_MB * len(missing) / len(places))
     done = 0
+    if progress:
+        progress(next(iter(missing), "nothing"), len(places) - len(missing), len(places))
 
     def step(name: str) -> None:
         nonlocal done
         done += 1
-        if progress:
-            progress(name, done, total)
+        if progress and done >= len(places) - len(missing):
+            progress(name, done, len(places))
 
     for name, version in PYPI.items():
-        place = root / "comfyui" / f"media_{name.replace('-', '_')}-{version}"
+        place = places[name]
         if not place.is_dir():
             package = f"comfyui-workflow-templates-media-{name}=={version}"
             _run(
@@ -84,27 +90,76 @@ def fetch(folder: str | Path, progress: Progress | None = None) -> Path:
                 cache,
             )
             stem = package.split("==")[0].replace("-", "_")
-            with zipfile.ZipFile(_one(cache, f"{stem}-{version}-*.whl")) as wheel:
+            with _opened(_one(cache, f"{stem}-{version}-*.whl"), zipfile.ZipFile) as wheel:
                 _whole(place, wheel.extractall)
         step(name)
     for name, version in NPM.items():
-        place = root / "npm" / f"{name.lstrip('@').replace('/', '-')}-{version}"
+        place = places[name]
         if not place.is_dir():
             _run(["npm", "pack", f"{name}@{version}"], cache)
-            with tarfile.open(_one(cache, f"{place.name}.tgz")) as archive:
+            with _opened(_one(cache, f"{place.name}.tgz"), tarfile.open) as archive:
                 _whole(place, lambda path, archive=archive: archive.extractall(path, filter="data"))  # type: ignore[misc]
         step(name)
     for name in (*DEBIAN, *fonts):
-        place = root / ("deb" if name in DEBIAN else "fonts") / name
+        place = places[name]
         if not place.is_dir():
             _run(["apt-get", "download", name], cache)
             file = _one(cache, f"{name}_*.deb")
             _whole(place, lambda path, file=file: _run(["dpkg-deb", "-x", str(file), str(path)], cache))  # type: ignore[misc]
         step(name)
-    if not (root / "gcompris").is_dir():
+    if not places["gcompris"].is_dir():
         place = root / "deb" / "gcompris-qt-data" / "usr" / "share" / "gcompris-qt" / "rcc"
-        _whole(root / "gcompris", lambda path: _unpack_all(place, path))
+        _whole(places["gcompris"], lambda path: _unpack_all(place, path))
+    step("gcompris")
     return root
+
+
+def _places(root: Path, fonts: Sequence[str]) -> dict[str, Path]:
+    """Where each package is unpacked, in the order in which they are fetched."""
+    return {
+        **{name: root / "comfyui" / f"media_{name.replace('-', '_')}-{version}" for name, version in PYPI.items()},
+        **{name: root / "npm" / f"{name.lstrip('@').replace('/', '-')}-{version}" for name, version in NPM.items()},
+        **{name: root / "deb" / name for name in DEBIAN},
+        **{name: root / "fonts" / name for name in fonts},
+        "gcompris": root / "gcompris",
+    }
+
+
+def _check_clients(missing: Sequence[str]) -> None:
+    """Refuse before the first download what would end a later one: a client that is not installed."""
+    wanted = {
+        "npm": any(name in NPM for name in missing),
+        "apt-get": any(name not in PYPI and name not in NPM and name != "gcompris" for name in missing),
+        "zstd": "gcompris" in missing,
+    }
+    wanted["dpkg-deb"] = wanted["apt-get"]
+    for program in (name for name, needed in wanted.items() if needed):
+        _check_program(program)
+    if any(name in PYPI for name in missing) and find_spec("pip") is None:
+        raise UnavailableError(
+            "Expected pip to fetch the suite's sources, but this Python has none; run python -m ensurepip."
+        )
+
+
+def _check_program(program: str) -> None:
+    if shutil.which(program) is None:
+        raise UnavailableError(
+            f"Expected the program '{program}' to fetch the suite's sources, but it is not installed; install it, "
+            "or run this on a Debian machine with pip, npm and apt."
+        )
+
+
+@contextmanager
+def _opened(path: Path, opener: Callable[[Path], Any]) -> Iterator[Any]:
+    """A downloaded archive; a damaged one is deleted, so that it is fetched again."""
+    try:
+        with opener(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        path.unlink(missing_ok=True)
+        raise RefbenchError(
+            f"Expected a whole archive at {path}, but it is damaged ({error}); it was deleted, fetch again."
+        ) from None
 
 
 def _one(folder: Path, pattern: str) -> Path:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,8 @@ from refbench import images
 from refbench.errors import RefbenchError
 from refbench.schema import SampleMeta
 from refbench.tasks.training_assets import prepare_training_assets
-from refbench.tasks.writing import check_writable, file_entry, parquet_bytes, row_of, write_header
+from refbench.tasks.working import check_workers, in_processes
+from refbench.tasks.writing import check_free, check_writable, file_entry, parquet_bytes, row_of, write_header
 
 if TYPE_CHECKING:
     from refbench.tasks.sampler import QuadrupletSampler
@@ -80,6 +80,10 @@ def _shard(number: int, seed: int, path: str) -> list[tuple[str, str, str]]:
     rows = shard_rows(_WORKER["sampler"], number, seed)
     images.write_atomic(path, parquet_bytes(rows))
     return [(row["task"], row["id"], row["sha256"]) for row in rows]
+
+
+def _shard_of(job: tuple[int, int, str]) -> list[tuple[str, str, str]]:
+    return _shard(*job)
 
 
 def shard_rows(sampler: QuadrupletSampler, number: int, seed: int) -> list[dict[str, Any]]:
@@ -173,6 +177,12 @@ def generate(
     """
     if n < 1 or not 64 <= size <= 512:
         raise RefbenchError(f"Expected n of 1 or more and a size of 64 to 512 px, got n = {n} and size = {size}.")
+    check_workers(workers)
+    if assets is not None and not (Path(assets) / "assets.npz").is_file():
+        raise RefbenchError(
+            f"Expected prepared training assets at {Path(assets) / 'assets.npz'}, but there is no such file; run "
+            "`refbench tasks assets`."
+        )
     folder = check_writable(out)
     base = Path(assets) if assets is not None else default_assets(size, sources, progress)
     source_hash = hashlib.sha256(images.read_bytes(base / "assets.npz")).hexdigest()
@@ -182,6 +192,7 @@ def generate(
     paths = [folder / "data" / f"shard-{number:05d}.parquet" for number in range(total)]
     found = {number: _entries(path) for number, path in enumerate(paths)}
     missing = [number for number, entries in found.items() if entries is None]
+    check_free(folder, len(missing) * SHARD * size * size / 1e6)
     if progress:
         progress("shards", (total - len(missing)) * SHARD, total * SHARD)
     if missing and workers <= 1:
@@ -191,15 +202,12 @@ def generate(
             if progress:
                 progress("shards", (total - len(missing) + done) * SHARD, total * SHARD)
     elif missing:
-        import multiprocessing
-
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(str(base), size)) as pool:
-            jobs = {pool.submit(_shard, number, seed, str(paths[number])): number for number in missing}
-            for done, job in enumerate(as_completed(jobs), 1):
-                found[jobs[job]] = job.result()
-                if progress:
-                    progress("shards", (total - len(missing) + done) * SHARD, total * SHARD)
+        jobs = [(number, seed, str(paths[number])) for number in missing]
+        made = in_processes(_shard_of, jobs, min(workers, len(jobs)), _start, (str(base), size))
+        for done, (job, entries) in enumerate(made, 1):
+            found[job[0]] = entries
+            if progress:
+                progress("shards", (total - len(missing) + done) * SHARD, total * SHARD)
     by_task: dict[str, list[tuple[str, str]]] = {}
     files: dict[str, tuple[int, str]] = {}
     for number, path in enumerate(paths):

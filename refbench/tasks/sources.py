@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -196,12 +197,8 @@ class Sources:
             f'viewBox="{left} {top} {width} {height}" width="{max(1, round(width * scale))}" '
             f'height="{max(1, round(height * scale))}">{icon["body"]}</svg>'
         )
-        try:
-            import resvg_py
-        except ImportError:
-            raise UnavailableError(
-                "Expected resvg-py to draw logos, but it is not installed; run pip install 'refbench[build]'."
-            ) from None
+        check_resvg()
+        import resvg_py
         from PIL import Image as PILImage
 
         with PILImage.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))) as picture:
@@ -214,6 +211,18 @@ class Sources:
     def emoji(self, name: str) -> NDArray[np.uint8]:
         """A rendered object with alpha, (256, 256, 4) uint8."""
         return images.load_rgba(self.root / EMOJI / f"{name}.webp")
+
+
+def check_resvg() -> None:
+    """Refuse to draw logos without the package that draws them.
+
+    Raises:
+        UnavailableError: it is not installed.
+    """
+    if find_spec("resvg_py") is None:
+        raise UnavailableError(
+            "Expected resvg-py to draw logos, but it is not installed; run pip install 'refbench[build]'."
+        )
 
 
 _SKIMAGE: dict[str, Callable[[], Any]] = {}

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench import images
-from refbench.tasks.lettering import CHARACTERS
+from refbench.errors import RefbenchError
+from refbench.tasks.keeping import Kept
 from refbench.tasks.prints import PATTERNS, pattern_print
-from refbench.tasks.sources import FONTS, Sources, Split, catalogue, group_of, split_of
+from refbench.tasks.sources import FONTS, Asset, Sources, Split, catalogue, check_resvg, group_of, split_of
+from refbench.tasks.writing import check_free, check_writable
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and the total."""
@@ -38,6 +42,8 @@ def seed_of(*parts: object) -> int:
 def glyph_atlas(fonts: Sequence[Path]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Coverage (F, C, 32, 32) and advances (F, C) in px of :data:`CHARACTERS` in each font."""
     from PIL import Image, ImageDraw, ImageFont
+
+    from refbench.tasks.lettering import CHARACTERS
 
     atlas = np.zeros((len(fonts), len(CHARACTERS), TILE, TILE), np.uint8)
     advances = np.zeros((len(fonts), len(CHARACTERS)), np.float32)
@@ -153,21 +159,40 @@ def prepare_training_assets(
         allow: a further filter on asset ids.
         progress: see :data:`Progress`.
 
+    A stopped preparation keeps its pieces in ``.pieces.sqlite`` and goes on from them.
+
     Returns:
         The path of ``assets.npz``.
+
+    Raises:
+        RefbenchError: a budget that is none, sources that are missing, a folder that cannot be written or is too small.
+        UnavailableError: the package that draws logos is not installed.
     """
+    if not (math.isfinite(budget_mb) and budget_mb > 0):
+        raise RefbenchError(f"Expected a budget of more than 0 MB, got {budget_mb}; correct --budget-mb.")
     store = Sources(sources)
+    check_resvg()
+    check_free(check_writable(out), 3 * budget_mb)
 
     def wanted(asset: str) -> bool:
         return split_of(asset) == split and (allow is None or allow(asset))
 
     tell = progress or (lambda stage, done, total: None)
     families = [name for name in FONTS if FONTS[name][2] == split or (split == "val" and FONTS[name][2] == "train")]
-    atlas, advances = glyph_atlas([store.font(name) for name in families])
-    scale = budget_mb / 15.5
-    prints = _prints(store, wanted, print_size, int(2.6e6 * scale), tell)
-    clips, flows = _clips(store, wanted, frame, int(7.6e6 * scale), tell)
-    surfaces = _surfaces(store, wanted, surface, int(4.2e6 * scale), tell)
+    tell("fonts", 0, len(families))
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    kept = Kept(Path(out) / ".pieces.sqlite", f"{store.root.resolve()} {frame} {surface} {print_size} {code}")
+    finished = False
+    try:
+        atlas, advances = glyph_atlas([store.font(name) for name in families])
+        tell("fonts", len(families), len(families))
+        scale = budget_mb / 15.5
+        prints = _prints(store, wanted, print_size, int(2.6e6 * scale), tell, kept)
+        clips, flows = _clips(store, wanted, frame, int(7.6e6 * scale), tell, kept)
+        surfaces = _surfaces(store, wanted, surface, int(4.2e6 * scale), tell, kept)
+        finished = True
+    finally:
+        kept.close(finished=finished)
     arrays: dict[str, NDArray[Any]] = {
         "glyphs": atlas, "advances": advances, "flows": np.array(flows, np.int8).reshape(-1, FRAMES - 1, FLOW, FLOW, 2),
         "sizes": np.array([print_size, frame, surface], np.int64),
@@ -190,7 +215,7 @@ def prepare_training_assets(
 
 
 def _prints(
-    store: Sources, wanted: Callable[[str], bool], size: int, budget: int, tell: Progress
+    store: Sources, wanted: Callable[[str], bool], size: int, budget: int, tell: Progress, kept: Kept
 ) -> tuple[_Blobs, list[int]]:
     """Objects (kind 0), logos (1) and patterns (2), a third of the budget each."""
     blobs, kinds = _Blobs(), []
@@ -206,77 +231,103 @@ def _prints(
         order = sorted(plan, key=lambda asset: seed_of("prints", asset))
         used = 0
         for number, asset in enumerate(order):
-            name = asset.partition(":")[2]
+            tell("prints", number, len(order))
             if kind < 2 and not wanted(asset):
                 continue
-            if kind == 0:
-                picture = store.emoji(name)
-            elif kind == 1:
-                picture = store.logo(name, size * 2)
-                if max(picture.shape[:2]) > 3.2 * min(picture.shape[:2]):
-                    continue
-            else:
-                seed = seed_of("pattern", name)
-                picture = pattern_print(PATTERNS[int(name) % len(PATTERNS)], seed, size, cells=3 + seed % 4)
-            data = _webp(centred(picture, size), 82)
+            data = kept.piece(f"print {asset}", partial(_print, store, asset, size))
+            if data is None:
+                continue
             if used + len(data) > budget / 3:
                 break
             used += len(data)
             blobs.add(data)
             kinds.append(kind)
-            tell("prints", number + 1, len(order))
     return blobs, kinds
 
 
+def _print(store: Sources, asset: str, size: int) -> bytes | None:
+    """A print as WebP; None for a logo that is too long."""
+    kind, _, name = asset.partition(":")
+    if kind == "emoji":
+        picture = store.emoji(name)
+    elif kind == "logo":
+        picture = store.logo(name, size * 2)
+        if max(picture.shape[:2]) > 3.2 * min(picture.shape[:2]):
+            return None
+    else:
+        seed = seed_of("pattern", name)
+        picture = pattern_print(PATTERNS[int(name) % len(PATTERNS)], seed, size, cells=3 + seed % 4)
+    return _webp(centred(picture, size), 82)
+
+
 def _clips(
-    store: Sources, wanted: Callable[[str], bool], size: int, budget: int, tell: Progress
+    store: Sources, wanted: Callable[[str], bool], size: int, budget: int, tell: Progress, kept: Kept
 ) -> tuple[_Blobs, list[NDArray[np.int8]]]:
     blobs, flows = _Blobs(), []
     plan = [a.id for a in catalogue().values() if a.frames >= 12 and min(a.width, a.height) >= size and wanted(a.id)]
     plan.sort(key=lambda asset: seed_of("clips", asset))
     for number, asset in enumerate(plan):
-        count = catalogue()[asset].frames
-        step = max(1, count // 40)
-        clip = store.frames(asset, range(0, count, step))
-        start, stop = steady(clip)
-        if stop - start < FRAMES:
+        tell("clips", number, len(plan))
+        piece = kept.piece(f"clip {asset}", partial(_clip, store, asset, size))
+        if piece is None:
             continue
-        chosen = [clip[round(float(k))] for k in np.linspace(start, stop - 1, FRAMES)]
-        height, width = chosen[0].shape[:2]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        small = [square(f[top : top + side, left : left + side], size) for f in chosen]
-        if np.abs(small[0].astype(int) - small[-1]).mean() < 3:
-            continue
-        data = [_webp(f, 78) for f in small]
+        with np.load(io.BytesIO(piece)) as found:
+            data, flow = [found[f"frame{k}"].tobytes() for k in range(FRAMES)], found["flow"]
         if blobs.size + sum(map(len, data)) > budget:
             break
         for part in data:
             blobs.add(part)
-        flows.append(np.stack([_flow(a, b) for a, b in pairwise(small)]))
-        tell("clips", number + 1, len(plan))
+        flows.append(flow)
     return blobs, flows
 
 
-def _surfaces(store: Sources, wanted: Callable[[str], bool], size: int, budget: int, tell: Progress) -> _Blobs:
+def _clip(store: Sources, asset: str, size: int) -> bytes | None:
+    """Frames of a clip as WebP and the flow between them, as npz; None for one with cuts or without motion."""
+    count = catalogue()[asset].frames
+    step = max(1, count // 40)
+    clip = store.frames(asset, range(0, count, step))
+    start, stop = steady(clip)
+    if stop - start < FRAMES:
+        return None
+    chosen = [clip[round(float(k))] for k in np.linspace(start, stop - 1, FRAMES)]
+    height, width = chosen[0].shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    small = [square(f[top : top + side, left : left + side], size) for f in chosen]
+    if np.abs(small[0].astype(int) - small[-1]).mean() < 3:
+        return None
+    frames = {f"frame{k}": np.frombuffer(_webp(f, 78), np.uint8) for k, f in enumerate(small)}
+    buffer = io.BytesIO()
+    np.savez(buffer, flow=np.stack([_flow(a, b) for a, b in pairwise(small)]), **frames)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _surfaces(
+    store: Sources, wanted: Callable[[str], bool], size: int, budget: int, tell: Progress, kept: Kept
+) -> _Blobs:
     blobs = _Blobs()
     plan = [a for a in catalogue().values() if a.frames == 1 and min(a.width, a.height) >= size and wanted(a.id)]
     jobs = [(a, part) for a in plan for part in range(1 + min(3, min(a.width, a.height) // 400))]
     jobs.sort(key=lambda job: seed_of("surfaces", job[0].id, job[1]))
     for number, (asset, part) in enumerate(jobs):
-        picture = store.frames(asset.id)[0]
-        rng = np.random.default_rng(seed_of("crop", asset.id, part))
-        height, width = picture.shape[:2]
-        top = round(height * 0.13) if asset.id.startswith("S") else 0  # below a vendor's badge
-        limit = min(height - top, width)
-        side = int(rng.integers(size, min(limit, 4 * size) + 1)) if limit > size else limit
-        y, x = int(rng.integers(top, height - side + 1)), int(rng.integers(0, width - side + 1))
-        tile = square(picture[y : y + side, x : x + side], size)
-        if tile.std() < 6:
+        tell("surfaces", number, len(jobs))
+        data = kept.piece(f"surface {asset.id} {part}", partial(_surface, store, asset, part, size))
+        if data is None:
             continue
-        data = _webp(tile, 78)
         if blobs.size + len(data) > budget:
             break
         blobs.add(data)
-        tell("surfaces", number + 1, len(jobs))
     return blobs
+
+
+def _surface(store: Sources, asset: Asset, part: int, size: int) -> bytes | None:
+    """A square out of a still as WebP; None for a flat one."""
+    picture = store.frames(asset.id)[0]
+    rng = np.random.default_rng(seed_of("crop", asset.id, part))
+    height, width = picture.shape[:2]
+    top = round(height * 0.13) if asset.id.startswith("S") else 0  # below a vendor's badge
+    limit = min(height - top, width)
+    side = int(rng.integers(size, min(limit, 4 * size) + 1)) if limit > size else limit
+    y, x = int(rng.integers(top, height - side + 1)), int(rng.integers(0, width - side + 1))
+    tile = square(picture[y : y + side, x : x + side], size)
+    return None if tile.std() < 6 else _webp(tile, 78)

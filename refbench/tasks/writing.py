@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +141,20 @@ def check_writable(folder: str | os.PathLike[str]) -> Path:
             f"Expected a folder that can be written at {path}, but {error.strerror}; choose another with --out."
         ) from None
     return path
+
+
+def check_free(folder: str | os.PathLike[str], megabytes: float) -> None:
+    """Refuse a folder whose disk has less room than what will be written.
+
+    Raises:
+        RefbenchError: with both numbers.
+    """
+    free = shutil.disk_usage(folder).free / 1e6
+    if free < megabytes:
+        raise RefbenchError(
+            f"Expected {megabytes:,.0f} MB of free disk at {os.fspath(folder)}, but there are {free:,.0f}; free some "
+            "space or choose another folder."
+        )
 
 
 def same_pixels(first: Image, second: Image) -> bool:

@@ -42,13 +42,12 @@ def make_run(folder: Path, model: str, spec: str) -> Path:
     return run
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def make_world(root: Path) -> World:
+    """Suite, run, entry and archive in the folder `root`."""
     from tiny import write_tiny
 
     from refbench.leaderboard.submission import submit
 
-    root = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("refbench.runs.health.doctor_result", lambda *_: {})
         few_metrics(patch)
@@ -56,6 +55,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         run = make_run(root / "run", "sharpen", spec)
         entry = submit(run, root / "entries", submitter="The testers", archive=True)
     return World(load_suite(spec), spec, run, entry, root / "entries" / "sharpen-outputs.zip")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture

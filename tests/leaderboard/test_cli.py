@@ -120,3 +120,24 @@ def test_leaderboard_builds_and_checks(built: Path, tmp_path: Path, capsys: pyte
     assert main(["leaderboard", "build", "--board", str(board)]) == 0
     assert main(["leaderboard", "check", "--board", str(board)]) == 0
     assert main(["leaderboard", "build", "--board", str(tmp_path / "none")]) == 2
+
+
+def test_leaderboard_prints_json_where_asked(
+    built: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = Path(shutil.copytree(built, tmp_path / "board"))
+    files = [str(board / name) for name in ("README.md", "index.html", "board.csv", "board.tex", "board.json")]
+
+    def told(code: int, *arguments: str) -> dict[str, object]:
+        capsys.readouterr()
+        assert main(["leaderboard", *arguments, "--board", str(board), "--json"]) == code
+        found: dict[str, object] = json.loads(capsys.readouterr().out)
+        return found
+
+    assert told(0, "build") == {"board": str(board), "written": files}
+    assert told(0, "check")["out_of_date"] == []
+    (board / "board.tex").write_text("x")
+    assert told(1, "check")["out_of_date"] == ["board.tex"]
+    added = told(2, "add", str(world.entry), "--sample", "0", "--suite", world.spec)  # five metrics only
+    assert added["written"] == []
+    assert [one["findings"][0]["name"] for one in added["verdicts"]] == ["missing-metric"]  # type: ignore[attr-defined]

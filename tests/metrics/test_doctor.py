@@ -6,8 +6,8 @@ import pytest
 
 from refbench.errors import RefbenchError
 from refbench.metrics import METRICS, plain, run_doctor
-from refbench.metrics.plain import PLAIN
 from refbench.metrics.pixel import ssim
+from refbench.metrics.plain import PLAIN
 
 NAMES = [name for name in METRICS if name in PLAIN]
 

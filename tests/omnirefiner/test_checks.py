@@ -1,0 +1,91 @@
+"""What would end a training later is told first, in one sentence, without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from refbench.errors import RefbenchError
+from refbench.omnirefiner.checks import check_training
+
+
+@pytest.fixture
+def given(assets: Path, tmp_path: Path) -> dict[str, Any]:
+    """Arguments of a base training that can start."""
+    vae = tmp_path / "out" / "vae" / "config.json"
+    vae.parent.mkdir(parents=True)
+    vae.write_text("{}")
+    return {"assets": assets, "out": tmp_path / "out"}
+
+
+def test_what_is_right_gives_the_configuration(given: dict[str, Any]) -> None:
+    assert check_training("base", "tiny", **given).name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("stage", "wrong", "told"),
+    [
+        ("bass", {}, "stage autoencoder"),
+        ("base", {"minutes": 0.0}, "--minutes"),
+        ("base", {"minutes": float("nan")}, "--minutes"),
+        ("base", {"seed": -1}, "--seed"),
+        ("base", {"device": "gpu"}, "--device"),
+        ("base", {"assets": "nowhere"}, "refbench tasks assets"),
+        ("base", {"held_out": "nowhere"}, "refbench tasks assets"),
+        ("base", {"init": "nowhere"}, r"model_index\.json"),
+        ("base", {"prepared": "data"}, "draws its samples in no time"),
+        ("sft", {}, "refbench train base"),
+        ("grpo", {"init": "model"}, "adapter of stage 1"),
+        ("aligner", {"init": "nowhere"}, "checkpoint folder"),
+        ("aligner", {"prepared": "data", "workers": 0}, "--workers"),
+        ("aligner", {"prepared": "data", "samples": -5}, "--samples"),
+        ("aligner", {"prepared": "data", "samples": 10**12}, "MB of free disk"),
+        ("aligner", {"out": "file"}, "can be written"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_before_torch_is_loaded(
+    stage: str, wrong: dict[str, Any], told: str, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text("{}")
+    with pytest.raises(RefbenchError, match=told):
+        check_training(stage, "tiny", **{**given, **wrong})
+
+
+def test_damaged_assets_and_state_are_told(given: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "assets.npz").write_bytes(b"PK")
+    with pytest.raises(RefbenchError, match="damaged"):
+        check_training("base", "tiny", **{**given, "assets": tmp_path})
+    with zipfile.ZipFile(tmp_path / "assets.npz", "w") as archive:
+        archive.writestr("glyphs.npy", b"")
+    with pytest.raises(RefbenchError, match="advances is not in it"):
+        check_training("base", "tiny", **{**given, "assets": tmp_path})
+    state = given["out"] / "base" / "state.pt"
+    state.parent.mkdir()
+    state.write_bytes(b"cut")
+    with pytest.raises(RefbenchError, match=r"state\.pt, but it is damaged"):
+        check_training("base", "tiny", **given, resume=True)
+
+
+def test_a_missing_package_and_a_full_disk_are_told(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))
+        with pytest.raises(RefbenchError, match="600 MB of free disk"):
+            check_training("base", "tiny", **given)
+    monkeypatch.setattr("refbench.omnirefiner.checks.find_spec", lambda name: None if name == "peft" else name)
+    with pytest.raises(RefbenchError, match=r"peft to train.*refbench\[models\]"):
+        check_training("base", "tiny", **given)
+
+
+@pytest.mark.parametrize("module", ["omnirefiner.checks", "tasks.generate", "tasks.training_assets", "tasks.fetching"])
+def test_checks_are_made_without_torch(module: str) -> None:
+    code = f"import refbench.{module}, refbench.cli.train, refbench.cli.tasks, sys\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,109 @@
+"""Prepared data: the same bytes by any number of processes, what is finished is kept, another recipe is never read."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from refbench.errors import RefbenchError
+from refbench.omnirefiner import prepared as room
+from refbench.omnirefiner.prepared import CODE, SHARD, Prepared, prepare, recipe_hash, recipe_of
+from tests.omnirefiner.counting import Counting
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    found = sorted(folder.rglob("*.safetensors"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
+    one = prepare(Counting(), tmp_path / "one", 2 * SHARD, workers=1)
+    two = prepare(Counting(), tmp_path / "two", 2 * SHARD - 1, workers=2)
+    assert len(one) == len(two) == 2 * SHARD
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    assert len(set(hashes(tmp_path / "one").values())) == 2
+    other = prepare(Counting(), tmp_path / "one", SHARD, seed=1)
+    assert other.folder != one.folder
+
+
+def test_values_come_back_as_they_are_kept(tmp_path: Path) -> None:
+    made = prepare(Counting(), tmp_path, SHARD)
+    picture, mask, offset = made.rows(torch.arange(SHARD))
+    assert picture.shape == (SHARD, 3, 4, 4)
+    assert torch.equal(mask, (offset[:, :1] > 0).float())
+    # 8 bits over [-1, 1], and half precision's 11 bits over [-20, 20]
+    assert (picture[:, :2] - offset / 20).abs().max() <= 1 / 255 + 20 * 2**-11 / 20
+    again = made.draw(5, torch.Generator().manual_seed(3))
+    assert all(map(torch.equal, again, made.draw(5, torch.Generator().manual_seed(3))))
+
+
+def test_a_preparation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = prepare(Counting(), tmp_path / "whole", 3 * SHARD)
+    part = prepare(Counting(), tmp_path / "part", SHARD)
+    first = part.folder / "shard-00000.safetensors"
+    stamp = first.stat().st_mtime_ns
+    (part.folder / "shard-00001.safetensors").write_bytes(first.read_bytes()[:100])  # torn by something else
+    done: list[int] = []
+    prepare(Counting(), tmp_path / "part", 3 * SHARD, progress=lambda what, now, total: done.append(now))
+    assert done == [SHARD, 2 * SHARD, 3 * SHARD]
+    assert first.stat().st_mtime_ns == stamp
+    assert hashes(whole.folder) == hashes(part.folder)
+    monkeypatch.setattr(room, "in_processes", None)  # what is complete starts no process
+    assert len(prepare(Counting(), tmp_path / "part", 3 * SHARD)) == 3 * SHARD
+
+
+def test_another_recipe_is_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare(Counting(4), tmp_path, 1)
+    assert prepare(Counting(5), tmp_path, 1).folder != first.folder
+    before = recipe_hash(recipe_of(Counting(), 0))
+    monkeypatch.setattr(room, "CODE", CODE[:-1])
+    assert recipe_hash(recipe_of(Counting(), 0)) != before
+
+
+def test_the_recipe_covers_all_code_that_draws() -> None:
+    code = "import refbench.omnirefiner.aligning, refbench.tasks.sampler, refbench.registration.laying, sys\n"
+    code += (
+        "print(*(n[9:] for n, m in sys.modules.items() if n.startswith('refbench.') and not hasattr(m, '__path__')))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    aside = {
+        "errors", "csvtext", "schema", "trivial", "registry", "omnirefiner.config", "omnirefiner.trainer",
+        "omnirefiner.watching", "tasks.working", "tasks.writing", "tasks.suite", "tasks.sources", "tasks.cards",
+    }  # fmt: skip
+    assert set(found) - aside <= set(CODE)
+
+
+def test_scenes_are_prepared_as_drawn(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from refbench.omnirefiner.aligner import Aligner
+    from refbench.omnirefiner.aligning import Pairs, ScenePairs
+    from refbench.omnirefiner.scenes import SceneQuadruplets, SceneSource, weights_digest
+
+    monkeypatch.setattr(room, "SHARD", 2)
+    drawing = SceneQuadruplets(SceneSource(assets, (0.3, 1.0)), 32, "view", Aligner((8, 8, 8), rounds=1, finer=1), 0)
+    opened, name = drawing.open(), recipe_hash(recipe_of(drawing, 0))
+    worker = {"drawing": drawing, "opened": opened, "folder": tmp_path, "recipe": name, "seed": 0}
+    monkeypatch.setattr(room, "_WORKER", worker)
+    room._shard(0)
+    kept = Prepared(tmp_path, 1, drawing.kinds).rows(torch.arange(2))
+    opened.generator.manual_seed(int(hashlib.sha256(f"0:0:{name}".encode()).hexdigest()[:15], 16))
+    drawn = drawing.samples(opened)
+    for part, fresh in zip(kept, zip(next(drawn), next(drawn), strict=True), strict=True):
+        assert (part - torch.stack(fresh)).abs().max() <= 0.5 / 127.5 + 1e-6
+    assert len(ScenePairs.kinds) == len(Pairs.__slots__)
+    state = drawing.recipe()["aligner"]
+    assert state == weights_digest(drawing.aligner)  # type: ignore[arg-type]
+    with torch.no_grad():
+        next(iter(drawing.aligner.parameters())).add_(1)  # type: ignore[union-attr]
+    assert drawing.recipe()["aligner"] != state
+
+
+def test_senseless_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefbenchError, match="--samples"):
+        prepare(Counting(), tmp_path, 0)
+    with pytest.raises(RefbenchError, match="--workers"):
+        prepare(Counting(), tmp_path, 1, workers=0)
