@@ -9,7 +9,7 @@ from refbench.images import Image
 from refbench.schema import AdapterCard, Inputs
 
 if TYPE_CHECKING:
-    from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+    from refbench.omnirefiner.refiner import Refiner
 
 
 def _card(name: str, summary: str, *, reference: bool, parameters: int) -> AdapterCard:
@@ -39,7 +39,7 @@ class OmniRefiner:
 
     def __init__(self, *, device: str = "cpu", checkpoint: str | None = None, steps: int | None = None) -> None:
         self.device, self.checkpoint, self.steps = device, checkpoint, steps
-        self.pipeline: OmniRefinerPipeline | None = None
+        self.pipeline: Refiner | None = None
 
     def setup(self) -> None:
         """Load the weights."""

@@ -5,7 +5,7 @@ The mask's box with a margin is cut out of the draft and enlarged (Focus-and-Ref
 :mod:`refbench.registration` (keypoints, the user's box, a search of coarse content); where none is believed the user's
 box in the reference is laid on the mask's, else the whole reference is shown; a checkpoint that wants it laid into the
 draft gets the draft itself. A checkpoint with an
-:class:`~refbench.omnirefiner.aligner.Aligner` moves it the last pixels. The better the reference lies, the less the
+:class:`~refbench.omnirefiner.aligner.AlignerNet` moves it the last pixels. The better the reference lies, the less the
 model must search: one that is only slightly off is what it reads best.
 """
 
@@ -26,7 +26,7 @@ from refbench.registration.pose import Matrix
 from refbench.schema import Box
 
 if TYPE_CHECKING:
-    from refbench.omnirefiner.aligner import Aligner
+    from refbench.omnirefiner.aligner import AlignerNet
 
 Laying: TypeAlias = Literal["view", "blend"]
 """What the reference stream shows: the reference through the pose, or laid into the draft with its light matched."""
@@ -74,7 +74,7 @@ def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None)
 
 def show_reference(
     draft: Image, reference: Image, mask: Mask, box: Box, *, reference_box: Box | None = None, prompt: str = "",
-    laying: Laying = "view", aligner: Aligner | None = None, found: Placement | None = None,
+    laying: Laying = "view", aligner: AlignerNet | None = None, found: Placement | None = None,
 ) -> tuple[Image, str]:  # fmt: skip
     """The reference (side, side, 3) on the frame of a crop `box` of the draft, and how it was found.
 
@@ -110,7 +110,7 @@ def show_reference(
 
 def focus(
     draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = "",
-    margin: float = MARGIN, laying: Laying = "view", aligner: Aligner | None = None, found: Placement | None = None,
+    margin: float = MARGIN, laying: Laying = "view", aligner: AlignerNet | None = None, found: Placement | None = None,
 ) -> Focus:  # fmt: skip
     """Cut the crop to refine out of draft and reference, at `size` px.
 

@@ -15,7 +15,7 @@ import torch
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import ModelConfig
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.weights import LORA_FILE
+from refbench.omnirefiner.plain import LORA_FILE
 
 
 def load_kontext(

@@ -10,8 +10,9 @@ import numpy as np
 from refbench.crops import crop_box
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, check_mask, load_image, load_mask, resize, save_png
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.weights import checkpoints, load_pipeline
+from refbench.omnirefiner.plain import checkpoint as opened
+from refbench.omnirefiner.plain import checkpoints, load_plain, readable
+from refbench.omnirefiner.refiner import Refiner
 from refbench.schema import Box
 
 PROMPT = "Restore the detail inside the mask from the reference."
@@ -24,9 +25,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """Adapters of each shipped variant; the base is a single-image editor and sees no reference."""
 
 
-def load_refiner(
-    variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = "cpu"
-) -> OmniRefinerPipeline:
+def load_refiner(variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = "cpu") -> Refiner:
     """A shipped variant, or one of another checkpoint folder.
 
     Raises:
@@ -34,7 +33,12 @@ def load_refiner(
     """
     if variant not in VARIANTS:
         raise RefbenchError(f"Expected a variant {', '.join(VARIANTS)}, but got '{variant}'; choose one of these.")
-    return load_pipeline(checkpoint or checkpoints(), VARIANTS[variant], device=device)
+    folder = opened(checkpoint or checkpoints())
+    if folder.is_dir() and readable(folder, VARIANTS[variant]):
+        return load_plain(folder, VARIANTS[variant], device=device)
+    from refbench.omnirefiner.weights import load_pipeline
+
+    return load_pipeline(folder, VARIANTS[variant], device=device)
 
 
 def box_mask(box: Box, size: tuple[int, int]) -> Mask:
@@ -64,7 +68,7 @@ def refine(
     prompt: str = PROMPT,
     variant: str = "omnirefiner",
     checkpoint: str | Path | None = None,
-    pipeline: OmniRefinerPipeline | None = None,
+    pipeline: Refiner | None = None,
     steps: int | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -105,7 +109,7 @@ def refine(
 
 
 def refine_many(
-    questions: Sequence[tuple[Image, Image, Mask, Box | None, str, int]], pipeline: OmniRefinerPipeline, *,
+    questions: Sequence[tuple[Image, Image, Mask, Box | None, str, int]], pipeline: Refiner, *,
     steps: int | None = None, use_reference: bool = True,
 ) -> list[Image]:  # fmt: skip
     """Refine a batch of (draft, reference, mask, reference box, prompt, seed).

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.aligner import Aligner
 from refbench.omnirefiner.config import Config, Stage, SupervisedConfig, load_config
 from refbench.omnirefiner.data import Quadruplets, exchanged, lay_references, open_sampler
 from refbench.omnirefiner.instructions import REPLACE, RESTORE
+from refbench.omnirefiner.models import Aligner
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.plain import LORA_FILE
 from refbench.omnirefiner.sft import Prompts, train_supervised
 from refbench.omnirefiner.trainer import load_state, trainable
 from refbench.omnirefiner.weights import (
-    LORA_FILE,
     load_pipeline,
     read_card,
     save_adapter,
@@ -153,12 +153,12 @@ def train(
         torch.set_float32_matmul_precision("high")
     if stage == "autoencoder":
         from refbench.omnirefiner.autoencoder import (
-            PatchAutoencoder,
             build_autoencoder,
             crops,
             reconstruction_psnr,
             train_autoencoder,
-        )  # fmt: skip
+        )
+        from refbench.omnirefiner.models import PatchAutoencoder
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -310,7 +310,7 @@ def _start(stage: str, config: Config, out: Path, init: str | Path | None, seed:
     """The pipeline a stage starts from: fresh, from the working folder, from `init`, or a trained base (full scale)."""
     from diffusers import AutoencoderKL
 
-    from refbench.omnirefiner.autoencoder import PatchAutoencoder
+    from refbench.omnirefiner.models import PatchAutoencoder
 
     model = out / "model"
     earlier: tuple[str, ...] = ("sft",) if stage == "grpo" else ()

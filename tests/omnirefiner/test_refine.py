@@ -10,9 +10,10 @@ import torch
 
 from refbench.errors import RefbenchError
 from refbench.images import load_image, save_png
+from refbench.omnirefiner.plain import checkpoints
 from refbench.omnirefiner.procedural import plate
 from refbench.omnirefiner.refine import VARIANTS, box_mask, load_refiner, refine, refine_file, refine_many, side_by_side
-from refbench.omnirefiner.weights import checkpoints, load_pipeline, read_card
+from refbench.omnirefiner.weights import load_pipeline, read_card
 
 FACTS = {"stage", "data", "hardware", "seed", "command", "licence"}
 
@@ -112,16 +113,16 @@ def test_files_in_files_out_and_a_picture_side_by_side(tmp_path: Path, scene: tu
 
 def test_a_crop_is_worked_on_at_its_own_size_between_the_bounds() -> None:
     pipeline = load_refiner("omnirefiner-base")
-    pipeline.register_to_config(working_size=64, largest_size=128)
+    pipeline.config |= {"working_size": 64, "largest_size": 128}
     assert [pipeline.size_for(side) for side in (20, 64, 65, 100, 128, 500)] == [64, 64, 72, 104, 128, 128]
-    pipeline.register_to_config(largest_size=None)
+    pipeline.config |= {"largest_size": None}
     assert pipeline.size_for(500) == 64
 
 
 def test_pictures_of_several_working_sizes_in_one_batch_come_back_in_order(scene: tuple[np.ndarray, ...]) -> None:
     draft, reference, mask = scene
     pipeline = load_refiner("omnirefiner-base")
-    pipeline.register_to_config(working_size=32, largest_size=64)
+    pipeline.config |= {"working_size": 32, "largest_size": 64}
     small = np.zeros_like(mask)
     y, x = np.argwhere(mask)[len(np.argwhere(mask)) // 2]
     small[y : y + 6, x : x + 6] = mask[y : y + 6, x : x + 6]
