@@ -11,11 +11,13 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
-BASE = {"errors", "images", "crops", "registry", "schema", "trivial", "weights", "registration"}
+BASE = {"errors", "images", "crops", "devices", "pictures", "registry", "schema", "trivial", "weights", "registration"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "images": {"errors"},
-    "crops": {"images"},
+    "crops": {"images", "errors"},
+    "devices": {"errors"},
+    "pictures": {"errors", "images"},
     "registry": {"errors"},
     "schema": {"images"},
     "trivial": {"images", "schema"},

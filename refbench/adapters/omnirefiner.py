@@ -16,7 +16,7 @@ def _card(name: str, summary: str, *, reference: bool, parameters: int) -> Adapt
     return AdapterCard(
         name=name, summary=summary, licence="Apache-2.0", open_weights=True, paper="https://arxiv.org/abs/2511.19990",
         weights="in the package, refbench/omnirefiner/checkpoints", needs_reference=reference,
-        parameters=parameters, download_mb=0.0, requires=("torch", "diffusers", "peft", "cv2"),
+        parameters=parameters, download_mb=0.0, requires=("torch", "cv2"),
     )  # fmt: skip
 
 
@@ -47,13 +47,12 @@ class OmniRefiner:
 
         self.pipeline = load_refiner(self.variant, checkpoint=self.checkpoint, device=self.device)
 
-    def refine(self, inputs: Inputs, /) -> Image:
-        """The refined picture of one sample."""
-        image: Image = self.refine_batch([inputs])[0]
-        return image
+    def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
+        """The refined picture of one sample, and how it was made (:func:`refbench.registration.laying.told`)."""
+        return self.refine_batch([inputs])[0]
 
-    def refine_batch(self, batch: Sequence[Inputs], /) -> list[Any]:
-        """The refined pictures of several samples at once."""
+    def refine_batch(self, batch: Sequence[Inputs], /) -> list[tuple[Image, dict[str, Any]]]:
+        """The same of several samples at once."""
         from refbench.omnirefiner.refine import refine_many
 
         if self.pipeline is None:

@@ -69,7 +69,7 @@ def add(
             suite=suite,
             samples=sample,
             replace=replace,
-            device=device,
+            device=o.device(device),
             workers=workers,
         )
         show.note(verdict.text())

@@ -39,7 +39,7 @@ def train(
         "runs/train"
     ),
     minutes: Annotated[float | None, typer.Option("--minutes", help="Time budget; the schedule ends with it.")] = None,
-    device: o.Device = "cpu",
+    device: o.Device = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the stage's saved state, or from its weights alone.")
     ] = False,
@@ -53,6 +53,9 @@ def train(
     Stop it as you like; --resume goes on. Several GPUs: start it with `accelerate launch -m refbench train ...`.
     """
     from refbench.cli import show
+
+    if stage is not Stage.curves:
+        device = o.device(device)
     from refbench.omnirefiner import train as room
 
     if stage is Stage.curves:

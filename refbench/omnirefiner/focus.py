@@ -52,6 +52,8 @@ class Focus:
     """The reference (side, side, 3) on the crop's frame at the picture's own resolution."""
     match: str
     """How the part of the reference was found: a pose's source, "box", "whole", or "none" without a reference."""
+    found: Placement | None = None
+    """How the reference lies; None without one."""
 
 
 def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None) -> Matrix:
@@ -124,7 +126,10 @@ def focus(
     """
     box = crop_box(mask, margin)
     shown, match = cut(draft, box), "none"
-    if reference is not None:
+    if reference is None:
+        found = None
+    else:
+        found = found or place(draft, reference, mask, reference_box, prompt, outlines=True)
         shown, match = show_reference(
             draft, reference, mask, box, reference_box=reference_box, prompt=prompt, laying=laying, aligner=aligner,
             found=found,
@@ -138,7 +143,7 @@ def focus(
     return Focus(
         draft=resize_crop(to_tensor(cut(draft, box)), size).clamp(-1, 1),
         reference=resize_crop(to_tensor(shown), size).clamp(-1, 1),
-        mask=scaled, picture=draft, picture_mask=mask, box=box, shown=shown, match=match,
+        mask=scaled, picture=draft, picture_mask=mask, box=box, shown=shown, match=match, found=found,
     )  # fmt: skip
 
 

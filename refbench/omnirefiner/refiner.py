@@ -21,7 +21,7 @@ from refbench.omnirefiner.autoencoder import decode, encode
 from refbench.omnirefiner.focus import Focus, focus, paste_back
 from refbench.omnirefiner.tokens import Conditions, latent_mask, pack, unpack
 from refbench.omnirefiner.velocity import predict, velocity
-from refbench.registration.laying import asks_exchange
+from refbench.registration.laying import asks_exchange, told
 from refbench.schema import Box
 
 ASKED = 20.0
@@ -35,6 +35,8 @@ class RefinerOutput:
 
     images: list[Image]
     """Refined pictures, each (H, W, 3) uint8 of its draft's size."""
+    facts: list[dict[str, Any]]
+    """What is known of each, see :func:`refbench.registration.laying.told`."""
 
 
 def shift_for(tokens: int, config: Any) -> float:
@@ -224,4 +226,6 @@ class Refiner:
         tokens, gates = self.denoise_gated(noise, conditions, steps)
         pictures = self.pictures(tokens, conditions, draft, gates, reference).cpu()
         shares = [None] * len(focuses) if gates is None else list(gates.cpu())
-        return RefinerOutput([paste_back(f, p, g) for f, p, g in zip(focuses, pictures, shares, strict=True)])
+        images = [paste_back(f, p, g) for f, p, g in zip(focuses, pictures, shares, strict=True)]
+        facts = [told(f.picture, image, f.found) for f, image in zip(focuses, images, strict=True)]
+        return RefinerOutput(images, facts)

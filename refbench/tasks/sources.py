@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench import images
-from refbench.errors import RefbenchError, UnavailableError
+from refbench.errors import RefbenchError, missing_package
 
 Split: TypeAlias = Literal["train", "val", "test"]
 
@@ -198,10 +198,8 @@ class Sources:
         )
         try:
             import resvg_py
-        except ImportError:
-            raise UnavailableError(
-                "Expected resvg-py to draw logos, but it is not installed; run pip install 'refbench[build]'."
-            ) from None
+        except ImportError as error:
+            raise missing_package(error, "to draw logos") or error from None
         from PIL import Image as PILImage
 
         with PILImage.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))) as picture:
