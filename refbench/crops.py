@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, mask_box, resize
 
 Square: TypeAlias = tuple[int, int, int, int]
@@ -21,6 +22,35 @@ MARGIN = 0.2
 """Margin around the mask's box, as a share of its longer side."""
 FEATHER = 1.2
 """Width in px of the soft edge, which lies inside the mask."""
+
+
+def box_mask(box: tuple[int, int, int, int], size: tuple[int, int]) -> Mask:
+    """A mask (H, W) that is true in the box (x, y, width, height).
+
+    Raises:
+        RefbenchError: the box has no area or leaves the frame.
+    """
+    x, y, width, height = box
+    if width < 1 or height < 1 or x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
+        raise RefbenchError(
+            f"Expected a box inside the draft of {size[1]} x {size[0]} px, but got {x},{y},{width},{height}; "
+            "give x,y,width,height in px."
+        )
+    mask = np.zeros(size, bool)
+    mask[y : y + height, x : x + width] = True
+    return mask
+
+
+def side_by_side(draft: Image, reference: Image, mask: Mask, refined: Image) -> Image:
+    """Draft with the mask's outline, reference, and refined, at one height: (H, W', 3)."""
+    height = draft.shape[0]
+    shown = draft.copy()
+    inner = mask.copy()
+    inner[1:-1, 1:-1] &= mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    shown[mask & ~inner] = (255, 0, 160)
+    width = max(1, round(reference.shape[1] * height / reference.shape[0]))
+    gap = np.full((height, 8, 3), 255, np.uint8)
+    return np.ascontiguousarray(np.hstack([shown, gap, resize(reference, (height, width)), gap, refined]))
 
 
 def crop_box(mask: Mask, margin: float = MARGIN) -> Square:

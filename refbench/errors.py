@@ -15,6 +15,34 @@ class UnavailableError(RefbenchError):
     """Something real that cannot run here (weights, an extra, a GPU); says what fetches it."""
 
 
+EXTRAS = {
+    "models": ("diffusers", "transformers", "accelerate", "peft", "huggingface_hub"),
+    "build": ("datasets", "resvg_py"),
+    "learned": ("lpips", "open_clip", "dreamsim", "pytorch_fid", "cleanfid"),
+    "web": ("httpx",),
+    "pyiqa": ("pyiqa",),
+}
+"""Extra of this package -> the modules that come with it and that a plain install may lack."""
+
+
+def missing_package(error: BaseException | str, purpose: str = "") -> UnavailableError | None:
+    """The error for an optional package that is not installed, with the extra that brings it; None for any other.
+
+    Args:
+        error: what an import raised, or the module's name.
+        purpose: what it is for, e.g. "to draw logos".
+    """
+    name = error if isinstance(error, str) else error.name if isinstance(error, ModuleNotFoundError) else None
+    top = (name or "").partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if top in modules), None)
+    if extra is None:
+        return None
+    need = f"the package {top} {purpose}".strip()
+    return UnavailableError(
+        f"Expected {need}, but it is not installed; install the extra '{extra}': `pip install 'refbench[{extra}]'`."
+    )
+
+
 MOST_NAMES = 12
 """So many known names are spelt out; of longer lists the error says where to see them."""
 

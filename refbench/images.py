@@ -141,6 +141,20 @@ def _to_rgb(picture: PILImage.Image, where: str) -> PILImage.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
+def from_pil(picture: PILImage.Image, where: str) -> Image:
+    """A PIL image of any mode as (H, W, 3) uint8 sRGB, by the rules of :func:`decode_image`.
+
+    Raises:
+        RefbenchError: it cannot be read or has values outside its range.
+    """
+    try:
+        return np.ascontiguousarray(np.asarray(_to_rgb(picture.copy(), where)))
+    except RefbenchError:
+        raise
+    except Exception as error:  # a picture that was opened and not read yet fails as a file does
+        raise RefbenchError(f"Expected a readable image as {where}, but it cannot be decoded ({error}).") from None
+
+
 def decode_image(data: bytes, where: str = "<bytes>") -> Image:
     """Decode any still picture to (H, W, 3) uint8 sRGB.
 

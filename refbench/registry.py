@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from refbench.errors import RefbenchError, unknown_name
+from refbench.errors import RefbenchError, missing_package, unknown_name
 
 
 class Registry(Mapping[str, str]):
@@ -67,6 +67,6 @@ class Registry(Mapping[str, str]):
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise RefbenchError(
+            raise missing_package(error, f"for the {self.kind} '{name}'") or RefbenchError(
                 f"The {self.kind} '{name}' is registered as '{where}', which does not import: {error}."
             ) from error

@@ -152,6 +152,13 @@ class Score:
     card: str
     """First 12 hex digits of the card's SHA-256."""
 
+    def __repr__(self) -> str:
+        """Metric, value and region, and the arrow to the better side."""
+        better = "↑" if self.higher_is_better else "↓"
+        return (
+            f"<Score {self.metric}{better} {self.value:.6g} ({self.region}{', ' if self.sample else ''}{self.sample})>"
+        )
+
 
 class AdapterCard(Record):
     """What a reader of the board must know about a contestant."""

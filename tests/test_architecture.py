@@ -11,13 +11,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
-BASE = {"csvtext", "errors", "images", "crops", "registry", "schema", "trivial", "weights", "registration", "spelling"}
+BASE = {
+    "csvtext", "errors", "images", "crops", "devices", "pictures", "registry", "schema", "trivial", "weights",
+    "registration", "spelling",
+}  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "csvtext": set(),
     "spelling": set(),
     "images": {"errors"},
-    "crops": {"images"},
+    "crops": {"images", "errors"},
+    "devices": {"errors"},
+    "pictures": {"errors", "images"},
     "registry": {"errors"},
     "schema": {"images"},
     "trivial": {"images", "schema"},

@@ -16,7 +16,7 @@ import numpy as np
 from refbench.adapters.contract import RefusedError, one_line
 from refbench.adapters.editing import Options, Work, finish, flag, prepare
 from refbench.adapters.ready import fetch_command, hub_folder, no_gpu, no_weights, reasons
-from refbench.errors import RefbenchError, UnavailableError
+from refbench.errors import RefbenchError, UnavailableError, missing_package
 from refbench.images import Image
 from refbench.schema import AdapterCard, Inputs
 
@@ -136,10 +136,7 @@ class DiffusersEditor:
             import diffusers
             import torch
         except ImportError as error:
-            raise UnavailableError(
-                f"Expected diffusers and torch for '{self.card.name}', but {one_line(error)}; pip install "
-                "'refbench[models]'."
-            ) from None
+            raise missing_package(error, f"for '{self.card.name}'") or error from None
         kind = getattr(diffusers, self.pipeline_class, None)
         if kind is None:
             raise UnavailableError(

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from refbench.adapters.contract import one_line
 from refbench.adapters.registry import MODELS
-from refbench.errors import RefbenchError, in_words, near_names, unknown_name
+from refbench.devices import resolve as placed
+from refbench.errors import RefbenchError, in_words, missing_package, near_names, unknown_name
 from refbench.schema import AdapterCard
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _import_file(path: Path) -> ModuleType:
     except RefbenchError:
         raise
     except Exception as error:
-        raise RefbenchError(
+        raise missing_package(error, f"for {path.name}") or RefbenchError(
             f"Expected the adapter file {path} to import, but {describe(error)}; try `python {path}`."
         ) from error
     return module
@@ -177,7 +178,8 @@ def _construct(factory: Any, spec: Spec, device: str, options: dict[str, Any]) -
     except RefbenchError:
         raise
     except Exception as error:
-        raise RefbenchError(f"Expected the model '{spec.text}' to start, but {describe(error)}.") from error
+        lacking = missing_package(error, f"for the model '{spec.text}'")
+        raise lacking or RefbenchError(f"Expected the model '{spec.text}' to start, but {describe(error)}.") from error
 
 
 def check_card(card: Any, spec: str) -> AdapterCard:
@@ -234,11 +236,16 @@ def load_adapter(spec: str | os.PathLike[str], *, device: str = "cpu", **options
     A class is constructed and set up in this process; a script runs in its own (call ``close()`` at the end).
     For runs that must survive crashes and hangs use :func:`refbench.adapters.contained.open_contained`.
 
+    Args:
+        spec: as after ``--model``.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for a GPU where there is one.
+        **options: of the adapter.
+
     Raises:
         RefbenchError: unknown name (with near names), no such file, no adapter in it, unknown option,
             a card that is not complete, or the model does not start.
     """
-    found = resolve(spec)
+    found, device = resolve(spec), placed(device)
     if found.kind == "folder":
         from refbench.adapters.folder import FolderAdapter
 
@@ -266,7 +273,8 @@ def set_up(adapter: Any, name: str) -> None:
         except RefbenchError:
             raise
         except Exception as error:
-            raise RefbenchError(f"Expected the model '{name}' to set up, but {describe(error)}.") from error
+            lacking = missing_package(error, f"for the model '{name}'")
+            raise lacking or RefbenchError(f"Expected the model '{name}' to set up, but {describe(error)}.") from error
 
 
 def load_card(name: str) -> AdapterCard:

@@ -9,14 +9,14 @@ from refbench.images import Image
 from refbench.schema import AdapterCard, Inputs
 
 if TYPE_CHECKING:
-    from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+    from refbench.omnirefiner.refiner import Refiner
 
 
 def _card(name: str, summary: str, *, reference: bool, parameters: int) -> AdapterCard:
     return AdapterCard(
         name=name, summary=summary, licence="Apache-2.0", open_weights=True, paper="https://arxiv.org/abs/2511.19990",
         weights="in the package, refbench/omnirefiner/checkpoints", needs_reference=reference,
-        parameters=parameters, download_mb=0.0, requires=("torch", "diffusers", "peft", "cv2"),
+        parameters=parameters, download_mb=0.0, requires=("torch", "cv2"),
     )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ class OmniRefiner:
 
     def __init__(self, *, device: str = "cpu", checkpoint: str | None = None, steps: int | None = None) -> None:
         self.device, self.checkpoint, self.steps = device, checkpoint, steps
-        self.pipeline: OmniRefinerPipeline | None = None
+        self.pipeline: Refiner | None = None
 
     def setup(self) -> None:
         """Load the weights."""
@@ -47,13 +47,12 @@ class OmniRefiner:
 
         self.pipeline = load_refiner(self.variant, checkpoint=self.checkpoint, device=self.device)
 
-    def refine(self, inputs: Inputs, /) -> Image:
-        """The refined picture of one sample."""
-        image: Image = self.refine_batch([inputs])[0]
-        return image
+    def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
+        """The refined picture of one sample, and how it was made (:func:`refbench.registration.laying.told`)."""
+        return self.refine_batch([inputs])[0]
 
-    def refine_batch(self, batch: Sequence[Inputs], /) -> list[Any]:
-        """The refined pictures of several samples at once."""
+    def refine_batch(self, batch: Sequence[Inputs], /) -> list[tuple[Image, dict[str, Any]]]:
+        """The same of several samples at once."""
         from refbench.omnirefiner.refine import refine_many
 
         if self.pipeline is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from refbench.images import Image
-from refbench.registration.laying import lay, place
+from refbench.registration.laying import lay, place, told
 from refbench.schema import AdapterCard, Inputs
 
 
@@ -31,9 +31,10 @@ class WarpBlend:
         self.device = device
 
     def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
-        """The refined image, and how it was made: {"pose": source, "score": score, "matches": count}."""
+        """The refined image, and how it was made (:func:`refbench.registration.laying.told`)."""
         asked = inputs.draft, inputs.reference, inputs.mask, inputs.reference_box
         found = place(*asked, inputs.prompt)
-        if not found.confident:
-            return inputs.draft.copy(), found.facts
-        return lay(*asked, found.matrix, same_scene=found.pose.same_scene, other=found.other), found.facts
+        image = inputs.draft.copy()
+        if found.confident:
+            image = lay(*asked, found.matrix, same_scene=found.pose.same_scene, other=found.other)
+        return image, told(inputs.draft, image, found)

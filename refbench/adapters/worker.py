@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from refbench.adapters import sandbox, wire
 from refbench.adapters.contract import Account, RefusedError, StopError, normalise_output, one_line, split_answer
 from refbench.adapters.load import check_card, describe, load_class, resolve, set_up
-from refbench.errors import RefbenchError
+from refbench.errors import RefbenchError, missing_package
 from refbench.schema import Inputs
 
 Reply = tuple[dict[str, Any], NDArray[Any] | None]
@@ -42,6 +42,7 @@ def plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
+    error = missing_package(error, "for this model") or error
     facts = getattr(error, "facts", None)
     if isinstance(error, RefbenchError):
         failure = "refused" if isinstance(error, RefusedError) else "stop" if isinstance(error, StopError) else "error"

@@ -27,7 +27,7 @@ def audit(
 
     found = load_suite(suite)
     source = f"the suite `{found.name}` ({found.hash[:12]}), {min(limit or len(found), len(found))} samples"
-    table = run_audit(found, limit, device)
+    table = run_audit(found, limit, o.device(device))
     if out is not None:
         for path in write_audit(table, out, source):
             show.note(f"written: {path}")

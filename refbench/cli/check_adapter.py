@@ -20,7 +20,7 @@ def check_adapter(
             metavar="MODEL", help="Name, file.py, file.py:Class or folder of PNGs.", autocompletion=completion.models
         ),
     ],
-    device: o.Device = "cpu",
+    device: o.Device = "auto",
     timeout: o.Timeout = 300.0,
     option: o.AdapterOptions = None,
     quick: Annotated[
@@ -36,7 +36,7 @@ def check_adapter(
     from refbench.cli import show
 
     resolve(path)  # nothing there is wrong input, not a failed check
-    checks = check(path, device=device, options=o.adapter_options(option), timeout_s=timeout, quick=quick)
+    checks = check(path, device=o.device(device), options=o.adapter_options(option), timeout_s=timeout, quick=quick)
     failed = sum(one.status == "fail" for one in checks)
     if as_json:
         show.json_out({"adapter": path, "failed": failed, "checks": [dataclasses.asdict(one) for one in checks]})

@@ -28,7 +28,7 @@ def doctor(
     from refbench.metrics.doctor import run_doctor
     from refbench.runs.health import check_row, summary_of
 
-    checks = run_doctor(o.names(metrics), device)
+    checks = run_doctor(o.names(metrics), o.device(device))
     found = summary_of(checks)
     if as_json:
         show.json_out({**found, "checks": [check_row(check) for check in checks]})

@@ -16,7 +16,7 @@ def evaluate(
     tasks: o.Tasks = None,
     limit: o.Limit = None,
     seed: o.Seed = 0,
-    device: o.Device = "cpu",
+    device: o.Device = "auto",
     batch_size: o.BatchSize = 1,
     workers: o.Workers = 1,
     out: o.Out = None,
@@ -44,6 +44,7 @@ def evaluate(
     from refbench.cli.beside import Beside
     from refbench.runs.api import evaluate_all
 
+    device = o.device(device)
     beside = Beside(protocol, judge, judge_model, judge_votes, suite, device)
     found = evaluate_all(
         o.names(model) or [],

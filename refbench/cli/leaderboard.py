@@ -75,7 +75,7 @@ def add(
             suite=suite,
             samples=sample,
             replace=replace,
-            device=device,
+            device=o.device(device),
             workers=workers,
         )
         verdicts.append(verdict)

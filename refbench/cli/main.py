@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from refbench.errors import RefbenchError, unknown_name
+from refbench.errors import RefbenchError, missing_package, unknown_name
 
 VERBS: dict[str, tuple[str, str]] = {
     "eval": ("eval", "Evaluate models on a suite: generate, measure, aggregate."),
@@ -168,6 +168,9 @@ def _sentence(error: Exception, given: Sequence[str]) -> str:
     """One sentence for the user."""
     if isinstance(error, RefbenchError):
         return str(error)
+    lacking = missing_package(error)
+    if lacking is not None:
+        return str(lacking)
     usage = getattr(error, "format_message", None)
     if callable(usage):  # from the command line's parser: an unknown option, a missing argument
         context = getattr(error, "ctx", None)

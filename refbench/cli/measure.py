@@ -32,7 +32,9 @@ def measure(
         ),
     ] = None,
     suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the run's suite is, if it moved.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="Where learned metrics run.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Where learned metrics run; auto, or of a run by default its own.")
+    ] = None,
     workers: o.Workers = 1,
     protocol: o.Protocol = None,
     judge: o.Judge = None,
@@ -44,6 +46,7 @@ def measure(
 
     Without --mask the region is the full frame. In JSON, "value" is null where it is infinite (PSNR of equal images).
     """
+    device = device and o.device(device)
     if target is None:
         given = {"--reference": reference, "--mask": mask, "--draft": draft}
         if what.is_file() or any(given.values()):
@@ -53,7 +56,7 @@ def measure(
         beside = Beside(protocol, judge, judge_model, judge_votes, suite, device)
         _run(what, metrics, suite, device, workers, as_json, beside)
     else:
-        _image(what, target, reference, mask, draft, metrics, device or "cpu", as_json)
+        _image(what, target, reference, mask, draft, metrics, device or o.device("auto"), as_json)
 
 
 def _run(

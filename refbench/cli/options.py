@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +44,10 @@ Tasks = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only so many samples, taken from the tasks in turn.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.")]
-Device = Annotated[str, typer.Option("--device", help="Where models and learned metrics run: cpu, cuda, cuda:1, mps.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="Where models and learned metrics run: auto (a GPU if there is one), cpu, cuda..."),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Samples handed to the model at once.")]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that generate, and that measure, at a time.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/<suite>/<model>.")]
@@ -98,6 +102,16 @@ class Group(TyperGroup):
         """Write the list of commands; lines wrap, nothing is cut."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in self.commands.items()])
+
+
+def device(asked: str) -> str:
+    """The device that is meant, told on stderr where "auto" found a GPU; errors as :func:`refbench.devices.resolve`."""
+    from refbench import devices
+
+    found = devices.resolve(asked)
+    if asked == devices.AUTO and found != "cpu":
+        print(f"Device: {devices.described(found)}; --device cpu for the processor.", file=sys.stderr)
+    return found
 
 
 def names(text: str | None) -> list[str] | None:

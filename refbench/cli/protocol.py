@@ -32,6 +32,7 @@ def protocol(
     from refbench.runs.environment import cache_folder
     from refbench.runs.protocols import apply_protocol
 
+    device = device and o.device(device)
     rows = [apply_protocol(name, run, suite=suite, device=device, cache=cache_folder()) for run in runs]
     if as_json:
         show.json_out([row.to_json() for row in rows])

@@ -1,4 +1,4 @@
-"""``refbench refine``: put a detail of one picture right."""
+"""``refbench refine``: put a detail of one's own pictures right."""
 
 from __future__ import annotations
 
@@ -15,39 +15,62 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def refine(
-    draft: Annotated[Path, typer.Argument(help="The picture whose detail is wrong.")],
-    reference: Annotated[Path, typer.Option("--reference", "-r", help="A picture that shows it right.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the refined picture goes (PNG).")],
-    mask: Annotated[Path | None, typer.Option("--mask", help="Black and white; white is to be put right.")] = None,
+    drafts: Annotated[
+        list[Path], typer.Argument(metavar="DRAFT...", help="Pictures whose detail is wrong, or a folder of them.")
+    ],
+    reference: Annotated[
+        Path,
+        typer.Option("--reference", "-r", help="A picture that shows it right, or a folder: one a draft, by name."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where the refined picture goes (PNG); for several a folder.")],
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="Black and white; white is to be put right. Or a folder of masks.")
+    ] = None,
     box: Annotated[str | None, typer.Option("--box", help="x,y,width,height in px, in place of a mask.")] = None,
     reference_box: Annotated[str | None, typer.Option("--reference-box", help="Where it is in the reference.")] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", help="An instruction, for checkpoints with text encoders.")
-    ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="An instruction: restore, or replace by ...")] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="omnirefiner, omnirefiner-sft or omnirefiner-base.")
+        str, typer.Option("--model", "-m", help="omnirefiner, warp-blend, any of `refbench list models`, or file.py.")
     ] = "omnirefiner",
     checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Folder of another checkpoint.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Euler steps.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.")] = None,
+    focus: o.Focus = False,
+    paste_back: o.PasteBack = False,
+    option: o.AdapterOptions = None,
     seed: o.Seed = 0,
-    device: o.Device = "cpu",
+    device: o.Device = "auto",
     show: Annotated[
         Path | None, typer.Option("--show", help="Also write draft, reference and result side by side here.")
     ] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Refine the marked detail of DRAFT from a reference; every pixel outside the mask stays as it is."""
-    from refbench.cli import show as terminal
-    from refbench.omnirefiner.refine import refine_file
+    """Refine the marked detail of each DRAFT from a reference; the model is loaded once.
 
-    refine_file(
-        draft, reference, out, mask=mask, box=_box(box, "--box"), reference_box=_box(reference_box, "--reference-box"),
-        prompt=prompt, variant=model, checkpoint=checkpoint, steps=steps, seed=seed, device=device, show=show,
-    )  # fmt: skip
+    With --reference refs/ --mask masks/ --out refined/ a draft a.jpg takes refs/a.* and masks/a.*, and becomes
+    refined/a.png. What was found and changed is told on stderr, and in --json (a list for several pictures).
+    """
+    from refbench.cli import show as terminal
+    from refbench.runs.refining import jobs, refine_files
+
+    asked = jobs(drafts, reference, out, mask=mask, show=show)
+    device = o.device(device)
+    options = o.adapter_options(option, focus=focus, paste_back=paste_back)
+    options |= {
+        name: value for name, value in (("steps", steps), ("checkpoint", checkpoint and str(checkpoint))) if value
+    }
+    found = []
+    for one in refine_files(
+        asked, model, box=_box(box, "--box"), reference_box=_box(reference_box, "--reference-box"), prompt=prompt,
+        seed=seed, device=device, options=options, heard=terminal.note,
+    ):  # fmt: skip
+        found.append(one)
+        terminal.note(str(one))
+        if one.error is None and not as_json:
+            print(one.job.out, flush=True)
     if as_json:
-        terminal.json_out({"out": str(out), "show": show and str(show)})
-    else:
-        print(out)
+        rows = [one.to_json() for one in found]
+        terminal.json_out(rows if len(rows) > 1 else rows[0])
+    raise typer.Exit(1 if any(one.error for one in found) else 0)
 
 
 def _box(text: str | None, option: str) -> tuple[int, int, int, int] | None:

@@ -46,7 +46,7 @@ def train(
         "runs/train"
     ),
     minutes: Annotated[float | None, typer.Option("--minutes", help="Time budget; the schedule ends with it.")] = None,
-    device: o.Device = "cpu",
+    device: o.Device = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the stage's saved state, or from its weights alone.")
     ] = False,
@@ -76,6 +76,9 @@ def train(
     from refbench.cli.stopping import going_on
     from refbench.omnirefiner import checks
     from refbench.tasks.working import cores
+
+    if stage is not Stage.curves:
+        device = o.device(device)
 
     lines = show.Lines()
     if stage is Stage.curves:

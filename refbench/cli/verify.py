@@ -50,7 +50,7 @@ def verify(
             suite=suite,
             samples=sample,
             adapter=adapter,
-            device=device,
+            device=o.device(device),
             workers=workers,
             timeout_s=timeout,
             on_board=on_board,

@@ -10,19 +10,17 @@ Everything is measured in px of the crop that the network sees; it is fully conv
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from refbench.crops import Square, crop_box, cut
 from refbench.images import Image, Mask
-from refbench.omnirefiner.tensors import resize_crop, to_tensor
+from refbench.omnirefiner.tensors import Placed, resize_crop, to_tensor
 from refbench.registration.laying import view
 from refbench.registration.pose import Matrix
 from refbench.schema import Box
@@ -91,7 +89,7 @@ class _Decoder(nn.Module):
         return hidden, self.leave(hidden)
 
 
-class Aligner(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class AlignerNet(Placed):
     """Flow from a draft crop to the reference laid on its frame.
 
     Args:
@@ -101,12 +99,12 @@ class Aligner(ModelMixin, ConfigMixin):  # type: ignore[misc]
         finer: corrections at 1/4.
     """
 
-    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self, widths: tuple[int, int, int] = (32, 48, 64), radius: tuple[int, int] = (4, 3), rounds: int = 2,
         finer: int = 1,
     ) -> None:  # fmt: skip
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
+        self.radius, self.rounds, self.finer = tuple(radius), rounds, finer
         half, quarter, eighth = widths
         self.stem = nn.Sequential(nn.Conv2d(4, half, 5, 2, 2), nn.GroupNorm(8, half), nn.SiLU())
         self.quarter = nn.Sequential(_block(half, quarter, 2), _block(quarter, quarter))
@@ -136,7 +134,6 @@ class Aligner(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Returns:
             The flow after each correction, the last one the answer.
         """
-        config: Any = self.config
         size = draft.shape[-2:]
         here4, here8 = self._features(draft, mask)
         there4, there8 = self._features(reference, torch.zeros_like(mask) if box is None else box)
@@ -144,15 +141,15 @@ class Aligner(ModelMixin, ConfigMixin):  # type: ignore[misc]
         flow = torch.zeros_like(here8[:, :2])
         found: list[Tensor] = []
         hidden = here8
-        for _ in range(config.rounds):
-            seen = local_correlation(here8, warp_by(there8, flow), config.radius[0])
+        for _ in range(self.rounds):
+            seen = local_correlation(here8, warp_by(there8, flow), self.radius[0])
             hidden, step = self.coarse(torch.cat([seen, here8, mask8, flow / 4], dim=1))
             flow = flow + step
             found.append(8 * F.interpolate(flow, size, mode="bilinear", align_corners=False))
         flow = 2 * F.interpolate(flow, here4.shape[-2:], mode="bilinear", align_corners=False)
         context = F.interpolate(self.down(hidden), here4.shape[-2:], mode="bilinear", align_corners=False)
-        for _ in range(config.finer):
-            seen = local_correlation(here4, warp_by(there4, flow), config.radius[1])
+        for _ in range(self.finer):
+            seen = local_correlation(here4, warp_by(there4, flow), self.radius[1])
             _, step = self.fine(torch.cat([seen, here4, context, mask4, flow / 4], dim=1))
             flow = flow + step
             found.append(4 * F.interpolate(flow, size, mode="bilinear", align_corners=False))
@@ -211,7 +208,7 @@ def crop_inputs(
 
 @torch.inference_mode()
 def find_flow(
-    aligner: Aligner, draft: Image, reference: Image, mask: Mask, reference_box: Box | None, matrix: Matrix
+    aligner: AlignerNet, draft: Image, reference: Image, mask: Mask, reference_box: Box | None, matrix: Matrix
 ) -> NDArray[np.float32]:
     """Flow (H, W, 2) in px, (x, y), by which draft pixels are moved before `matrix` takes them to the reference.
 
@@ -247,7 +244,7 @@ def flow_error(flows: list[Tensor], even: Tensor, aim: Tensor, mask: Tensor, kno
     """Training loss (B,): distance from a known flow, and how well the moved reference meets the target.
 
     Args:
-        flows: as :meth:`Aligner.forward` returns them; later ones weigh more.
+        flows: as :meth:`AlignerNet.forward` returns them; later ones weigh more.
         even, aim: reference and target (B, 3, S, S), both through :func:`even_light`.
         mask: (B, 1, S, S); inside counts four times.
         known: flow (B, 2, S, S) in px from the target to the reference.

@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from refbench.crops import cut
-from refbench.omnirefiner.aligner import Aligner, crop_inputs, even_light, flow_error, warp_by
+from refbench.omnirefiner.aligner import crop_inputs, even_light, flow_error, warp_by
 from refbench.omnirefiner.config import AlignerConfig
 from refbench.omnirefiner.data import Reservoir
+from refbench.omnirefiner.models import Aligner
 from refbench.omnirefiner.prepared import Kind, Prepared
 from refbench.omnirefiner.scenes import Scene, SceneSource, draw_scenes, print_flow
 from refbench.omnirefiner.tensors import resize_crop, to_tensor

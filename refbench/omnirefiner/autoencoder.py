@@ -2,7 +2,7 @@
 
 Twelve-fold compression is what loses a small logo before any diffusion starts, so the tiny scale uses a fine
 latent: f4 with 16 channels (3 to 1), which packed 2x2 gives FLUX's own 64 numbers a token. Two classes share one
-interface: diffusers' ``AutoencoderKL`` (FLUX's, or a small one trained here), and :class:`PatchAutoencoder`, the
+interface: diffusers' ``AutoencoderKL`` (FLUX's, or a small one trained here), and :class:`PatchNet`, the
 optimal linear one in closed form. Inside the masks of 48 validation samples (64 px) the linear one reconstructs at
 34.0 dB; a 0.67 M ``AutoencoderKL`` after 7 minutes on one CPU thread at 22.8 dB, no better than the drafts.
 """
@@ -14,16 +14,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from refbench.images import Image
+from refbench.omnirefiner.tensors import Placed
 from refbench.omnirefiner.watching import Pace, Quiet, Telling
 
 
@@ -47,58 +46,36 @@ class _Decoded:
     sample: Tensor
 
 
-class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class PatchNet(Placed):
     """Principal components of square patches as a frozen autoencoder: the best linear one, fitted in a second.
 
     Latent channel k of a patch is its k-th component divided by the square root of that component's standard
     deviation: half-way to white, so that fine detail counts in the loss without ruling it.
     """
 
-    @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(
-        self, patch: int = 4, latent_channels: int = 16, scaling_factor: float = 1.0, shift_factor: float = 0.0
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+    def __init__(self, patch: int = 4, latent_channels: int = 16) -> None:
+        super().__init__()
+        self.patch = patch
         numbers = 3 * patch * patch
         self.mean = nn.Parameter(torch.zeros(numbers), requires_grad=False)
         self.analysis = nn.Parameter(torch.eye(numbers)[:latent_channels], requires_grad=False)
         self.synthesis = nn.Parameter(torch.eye(numbers)[:, :latent_channels], requires_grad=False)
 
-    if TYPE_CHECKING:
-        config: Any
-        register_to_config: Any
-
-    def fit(self, pixels: Tensor) -> PatchAutoencoder:
-        """Fit to pictures (B, 3, H, W) in [-1, 1]; afterwards latents of such pictures have unit variance overall."""
-        patches = F.pixel_unshuffle(pixels.double(), self.config.patch).movedim(1, -1).flatten(0, -2)
-        mean = patches.mean(0)
-        values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
-        kept = slice(-self.config.latent_channels, None)
-        basis, deviation = vectors[:, kept].flip(1), values[kept].flip(0).clamp(min=0).sqrt()
-        deviation = deviation.clamp(min=1e-2 * float(deviation.max()))
-        gain = deviation.rsqrt()
-        self.mean.data = mean.float()
-        self.analysis.data = (basis * gain).T.float().contiguous()
-        self.synthesis.data = (basis / gain).float().contiguous()
-        overall = float(((deviation * gain) ** 2).mean().sqrt())
-        self.register_to_config(scaling_factor=round(1 / overall, 6))
-        return self
-
     def encode(self, pixels: Tensor) -> _Encoded:
         """(B, 3, H, W) -> ``.latent_dist.mode()`` (B, C, H/p, W/p)."""
-        patches = F.pixel_unshuffle(pixels, self.config.patch) - self.mean.view(1, -1, 1, 1)
+        patches = F.pixel_unshuffle(pixels, self.patch) - self.mean.view(1, -1, 1, 1)
         return _Encoded(_Distribution(torch.einsum("ck,bkhw->bchw", self.analysis, patches)))
 
     def decode(self, latents: Tensor) -> _Decoded:
         """Inverse of :meth:`encode` up to the dropped components: ``.sample`` (B, 3, H, W)."""
         patches = torch.einsum("kc,bchw->bkhw", self.synthesis, latents) + self.mean.view(1, -1, 1, 1)
-        return _Decoded(F.pixel_shuffle(patches, self.config.patch))
+        return _Decoded(F.pixel_shuffle(patches, self.patch))
 
 
 def scale_factor(vae: Any) -> int:
     """Pixels a latent cell covers along a side."""
-    if isinstance(vae, PatchAutoencoder):
-        return int(vae.config.patch)
+    if isinstance(vae, PatchNet):
+        return vae.patch
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
@@ -108,6 +85,8 @@ def build_autoencoder(config: dict[str, Any]) -> Any:
     For ``AutoencoderKL`` the block types follow from the widths.
     """
     from diffusers import AutoencoderKL
+
+    from refbench.omnirefiner.models import PatchAutoencoder
 
     if "patch" in config:
         return PatchAutoencoder(**config)

@@ -19,7 +19,7 @@ from refbench.images import mask_box
 from refbench.registration.laying import lay
 
 if TYPE_CHECKING:
-    from refbench.omnirefiner.aligner import Aligner
+    from refbench.omnirefiner.models import Aligner
 
 
 class Sampler(Protocol):

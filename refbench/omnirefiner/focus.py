@@ -5,7 +5,7 @@ The mask's box with a margin is cut out of the draft and enlarged (Focus-and-Ref
 :mod:`refbench.registration` (keypoints, the user's box, a search of coarse content); where none is believed the user's
 box in the reference is laid on the mask's, else the whole reference is shown; a checkpoint that wants it laid into the
 draft gets the draft itself. A checkpoint with an
-:class:`~refbench.omnirefiner.aligner.Aligner` moves it the last pixels. The better the reference lies, the less the
+:class:`~refbench.omnirefiner.aligner.AlignerNet` moves it the last pixels. The better the reference lies, the less the
 model must search: one that is only slightly off is what it reads best.
 """
 
@@ -26,7 +26,7 @@ from refbench.registration.pose import Matrix
 from refbench.schema import Box
 
 if TYPE_CHECKING:
-    from refbench.omnirefiner.aligner import Aligner
+    from refbench.omnirefiner.aligner import AlignerNet
 
 Laying: TypeAlias = Literal["view", "blend"]
 """What the reference stream shows: the reference through the pose, or laid into the draft with its light matched."""
@@ -52,6 +52,8 @@ class Focus:
     """The reference (side, side, 3) on the crop's frame at the picture's own resolution."""
     match: str
     """How the part of the reference was found: a pose's source, "box", "whole", or "none" without a reference."""
+    found: Placement | None = None
+    """How the reference lies; None without one."""
 
 
 def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None) -> Matrix:
@@ -74,7 +76,7 @@ def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None)
 
 def show_reference(
     draft: Image, reference: Image, mask: Mask, box: Box, *, reference_box: Box | None = None, prompt: str = "",
-    laying: Laying = "view", aligner: Aligner | None = None, found: Placement | None = None,
+    laying: Laying = "view", aligner: AlignerNet | None = None, found: Placement | None = None,
 ) -> tuple[Image, str]:  # fmt: skip
     """The reference (side, side, 3) on the frame of a crop `box` of the draft, and how it was found.
 
@@ -110,7 +112,7 @@ def show_reference(
 
 def focus(
     draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = "",
-    margin: float = MARGIN, laying: Laying = "view", aligner: Aligner | None = None, found: Placement | None = None,
+    margin: float = MARGIN, laying: Laying = "view", aligner: AlignerNet | None = None, found: Placement | None = None,
 ) -> Focus:  # fmt: skip
     """Cut the crop to refine out of draft and reference, at `size` px.
 
@@ -124,7 +126,10 @@ def focus(
     """
     box = crop_box(mask, margin)
     shown, match = cut(draft, box), "none"
-    if reference is not None:
+    if reference is None:
+        found = None
+    else:
+        found = found or place(draft, reference, mask, reference_box, prompt, outlines=True)
         shown, match = show_reference(
             draft, reference, mask, box, reference_box=reference_box, prompt=prompt, laying=laying, aligner=aligner,
             found=found,
@@ -138,7 +143,7 @@ def focus(
     return Focus(
         draft=resize_crop(to_tensor(cut(draft, box)), size).clamp(-1, 1),
         reference=resize_crop(to_tensor(shown), size).clamp(-1, 1),
-        mask=scaled, picture=draft, picture_mask=mask, box=box, shown=shown, match=match,
+        mask=scaled, picture=draft, picture_mask=mask, box=box, shown=shown, match=match, found=found,
     )  # fmt: skip
 
 

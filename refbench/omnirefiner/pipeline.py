@@ -1,54 +1,32 @@
-"""The OmniRefiner pipeline (arXiv 2511.19990): draft, reference, mask, prompt -> refined picture.
+"""The OmniRefiner pipeline (arXiv 2511.19990) as a diffusers pipeline: FLUX.1-Kontext with one more stream.
 
-FLUX.1-Kontext with one more stream. Components are diffusers' own classes at every scale; text encoders are optional
-(without them a prompt says only whether it asks for another thing than the draft's).
-:meth:`OmniRefinerPipeline.denoise` is the method at the working size; :meth:`OmniRefinerPipeline.__call__` adds the
-focus crop and the soft paste-back for pictures of any size.
+Components are diffusers' own classes at every scale; text encoders are optional (without them a prompt says only
+whether it asks for another thing than the draft's). What it does is :class:`refbench.omnirefiner.refiner.Refiner`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.loaders.lora_pipeline import FluxLoraLoaderMixin
-from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline, calculate_shift
+from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline
 from torch import Tensor
 
-from refbench.images import Image, Mask
-from refbench.omnirefiner.aligner import Aligner
-from refbench.omnirefiner.autoencoder import PatchAutoencoder, build_autoencoder, decode, encode, scale_factor
-from refbench.omnirefiner.focus import Focus, focus, paste_back
+from refbench.omnirefiner.autoencoder import build_autoencoder, scale_factor
 from refbench.omnirefiner.initial import prepare_small
-from refbench.omnirefiner.tokens import Conditions, latent_mask, pack, unpack
-from refbench.omnirefiner.velocity import predict, velocity
-from refbench.registration.laying import asks_exchange
-from refbench.schema import Box
+from refbench.omnirefiner.models import Aligner, PatchAutoencoder
+from refbench.omnirefiner.refiner import Refiner
 
 if TYPE_CHECKING:
     from refbench.omnirefiner.config import ModelConfig
 
 
-ASKED = 20.0
-"""What stands in the pooled state of a prompt of exchange where CLIP is left out: large, because a LoRA of few steps
-hears it in proportion (with a single 1 in it, 47 iterations of stage 2 learned nothing of it)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RefinerOutput:
-    """What a call returns."""
-
-    images: list[Image]
-    """Refined pictures, each (H, W, 3) uint8 of its draft's size."""
-
-
-class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
+class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
     """Reference-guided local refinement.
 
     Args:
@@ -142,181 +120,12 @@ class OmniRefinerPipeline(DiffusionPipeline, FluxLoraLoaderMixin):
             largest_size=model.largest_size, laying=model.laying, boldness=model.boldness,
         )  # fmt: skip
 
-    @property
-    def multiple(self) -> int:
-        """Working pictures have sides that are multiples of this many px: one token's side."""
-        return self.vae_scale_factor * 2
-
-    def size_for(self, side: int) -> int:
-        """The side in px at which a crop of so many px is worked on."""
-        least = int(self.config.working_size)
-        most = int(self.config.get("largest_size") or least)
-        return min(max(least, -(-side // self.multiple) * self.multiple), max(most, least))
-
     def embed_prompts(self, prompts: Sequence[str], max_length: int = 512) -> tuple[Tensor, Tensor]:
-        """States (B, T, D) and pooled states (B, P) of prompts: T5's and CLIP's.
-
-        Without T5 a prompt is one zero token. Without CLIP its pooled state is :data:`ASKED` where it asks for
-        something else than what the draft shows (:func:`refbench.registration.laying.asks_exchange`), else 0.
-        """
-        transformer = self.transformer.config
+        """States (B, T, D) and pooled states (B, P) of prompts: T5's and CLIP's, where they are there."""
         device, dtype = self.transformer.device, self.transformer.dtype
-        if self.text_encoder_2 is None:
-            states = torch.zeros(len(prompts), 1, transformer.joint_attention_dim, device=device, dtype=dtype)
-        else:
+        states, pooled = super().embed_prompts(prompts)
+        if self.text_encoder_2 is not None:
             states = self._get_t5_prompt_embeds(list(prompts), max_sequence_length=max_length, device=device).to(dtype)
-        if self.text_encoder is None:
-            pooled = torch.zeros(len(prompts), transformer.pooled_projection_dim, device=device, dtype=dtype)
-            pooled += ASKED * torch.tensor([[float(asks_exchange(prompt))] for prompt in prompts]).to(pooled)
-        else:
+        if self.text_encoder is not None:
             pooled = self._get_clip_prompt_embeds(list(prompts), device=device).to(device, dtype)
         return states, pooled
-
-    @torch.no_grad()
-    def conditions(
-        self, draft: Tensor, reference: Tensor | None, mask: Tensor, prompts: list[str] | tuple[Tensor, Tensor],
-        reference_mask: Tensor | None = None,
-    ) -> Conditions:  # fmt: skip
-        """Encode what stays fixed: pictures (B, 3, H, W) in [-1, 1] and mask (B, 1, H, W) -> :class:`Conditions`."""
-        embeds, pooled = prompts if isinstance(prompts, tuple) else self.embed_prompts(prompts)
-        drafted = encode(self.vae, draft.to(self.vae.dtype))
-        height, width = drafted.shape[-2:]
-        shown, shown_size = None, None
-        if reference is not None:
-            latents = encode(self.vae, reference.to(self.vae.dtype))
-            shown, shown_size = pack(latents), (latents.shape[-2], latents.shape[-1])
-        if reference_mask is not None and shown_size is not None:
-            reference_mask = latent_mask(reference_mask, *shown_size)
-        return Conditions(
-            draft=pack(drafted), size=(height, width), prompt_embeds=embeds, pooled=pooled, reference=shown,
-            reference_size=shown_size, mask=latent_mask(mask, height, width), reference_mask=reference_mask,
-            guidance=(self.config.guidance or 1.0) if self.transformer.config.guidance_embeds else None,
-        )  # fmt: skip
-
-    def velocity(self, noisy: Tensor, sigma: Tensor, conditions: Conditions, transformer: Any = None) -> Tensor:
-        """One transformer call under this pipeline's conventions; `transformer` may be a wrapped one (training)."""
-        return velocity(
-            self.transformer if transformer is None else transformer, noisy, sigma, conditions,
-            self.config.prediction, self.config.mask_mode,
-        )  # fmt: skip
-
-    def policy(self, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
-        """The velocity that :meth:`denoise` follows, with gradients: what stage 2 draws from and learns."""
-        return predict(
-            self.transformer, noisy, sigma, conditions, self.config.prediction, self.config.mask_mode,
-            self.config.boldness,
-        )[0]  # fmt: skip
-
-    def set_schedule(self, steps: int, tokens: int) -> Tensor:
-        """Prepare the scheduler as FLUX.1-Kontext does; returns sigmas (steps + 1,) from 1 to 0."""
-        config = self.scheduler.config
-        mu = calculate_shift(
-            tokens, config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5), config.get("max_shift", 1.15),
-        )  # fmt: skip
-        self.scheduler.set_timesteps(
-            sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu if config.use_dynamic_shifting else None,
-            device=self.transformer.device,
-        )  # fmt: skip
-        self.scheduler.set_begin_index(0)
-        sigmas: Tensor = self.scheduler.sigmas
-        return sigmas
-
-    @torch.no_grad()
-    def denoise(self, noise: Tensor, conditions: Conditions, steps: int | None = None) -> Tensor:
-        """Euler sampling with the scheduler: noise tokens (B, N, C) -> clean tokens."""
-        return self.denoise_gated(noise, conditions, steps)[0]
-
-    @torch.no_grad()
-    def denoise_gated(
-        self, noise: Tensor, conditions: Conditions, steps: int | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """:meth:`denoise`, and the last step's gate (B, 1, h, w) in [0, 1] on the latent grid, if there is one.
-
-        Of a blend's gates, one a latent channel, it is the mean over all but the first three, which carry the mean
-        colour: how much of the reference's detail was let in.
-        """
-        steps = steps or self.config.default_steps
-        self.set_schedule(steps, noise.shape[1])
-        tokens, gates = noise, None
-        for t in self.scheduler.timesteps:
-            sigma = (t / self.scheduler.config.num_train_timesteps).expand(tokens.shape[0])
-            found, gates = predict(
-                self.transformer, tokens, sigma, conditions, self.config.prediction, self.config.mask_mode,
-                self.config.boldness,
-            )  # fmt: skip
-            tokens = self.scheduler.step(found.to(tokens.dtype), t, tokens, return_dict=False)[0]
-        if gates is None:
-            return tokens, None
-        return tokens, unpack(gates, *conditions.size)[:, 3:].mean(1, keepdim=True).clamp(0, 1)
-
-    @torch.no_grad()
-    def pictures(
-        self, tokens: Tensor, conditions: Conditions, draft: Tensor, gate: Tensor | None = None,
-        reference: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Clean tokens -> refined pictures (B, 3, H, W) in [-1, 1]: the draft plus the decoded *change*.
-
-        ``draft + D(z) - D(E(draft))`` gives back what the autoencoder drops of the draft: where the latents did not
-        move the picture does not either. On 64 px validation crops that lifts the bound of the tiny scale by 2 dB.
-        With a `gate` what it drops of the reference is let in where the gate let in the rest.
-        """
-
-        def decoded(latents: Tensor) -> Tensor:
-            return decode(self.vae, unpack(latents, *conditions.size).to(self.vae.dtype)).float()
-
-        before = decoded(conditions.draft)
-        out = draft.float() + decoded(tokens) - before
-        if gate is not None and reference is not None and conditions.reference is not None:
-            dropped = (reference.float() - decoded(conditions.reference)) - (draft.float() - before)
-            out = out + torch.nn.functional.interpolate(gate, draft.shape[-2:], mode="bilinear") * dropped
-        return out.clamp(-1, 1)
-
-    def noise(self, conditions: Conditions, generator: torch.Generator) -> Tensor:
-        """Starting noise (B, N, C), drawn on the generator's device."""
-        shape = conditions.draft.shape
-        drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
-        return drawn.to(conditions.draft.device, conditions.draft.dtype)
-
-    def focus(
-        self, draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None,
-        prompt: str = "",
-    ) -> Focus:  # fmt: skip
-        """:func:`refbench.omnirefiner.focus.focus` as this pipeline wants it."""
-        return focus(
-            draft, reference, mask, size, reference_box=reference_box, prompt=prompt,
-            laying=self.config.get("laying") or "view", aligner=self.aligner,
-        )  # fmt: skip
-
-    @torch.no_grad()
-    def __call__(
-        self, focuses: Sequence[Focus], prompts: Sequence[str], seeds: Sequence[int], *, steps: int | None = None,
-        use_reference: bool = True,
-    ) -> RefinerOutput:  # fmt: skip
-        """Refine focused crops (see :func:`refbench.omnirefiner.focus.focus`) and put each back into its draft.
-
-        Args:
-            focuses: crops of one working size.
-            prompts: an instruction each.
-            seeds: of the starting noise, each; results do not depend on what else is in the batch.
-            steps: Euler steps, by default the pipeline's.
-            use_reference: False leaves the reference stream out (the base editor).
-        """
-        device = self.transformer.device
-
-        def stack(values: list[Tensor]) -> Tensor:
-            return torch.stack(values).to(device)
-
-        draft = stack([f.draft for f in focuses])
-        reference = stack([f.reference for f in focuses]) if use_reference else None
-        conditions = self.conditions(draft, reference, stack([f.mask for f in focuses]), list(prompts))
-        noise = torch.cat(
-            [
-                self.noise(conditions.rows(slice(i, i + 1)), torch.Generator().manual_seed(s))
-                for i, s in enumerate(seeds)
-            ]
-        )
-        tokens, gates = self.denoise_gated(noise, conditions, steps)
-        pictures = self.pictures(tokens, conditions, draft, gates, reference).cpu()
-        shares = [None] * len(focuses) if gates is None else list(gates.cpu())
-        return RefinerOutput([paste_back(f, p, g) for f, p, g in zip(focuses, pictures, shares, strict=True)])

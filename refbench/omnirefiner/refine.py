@@ -1,17 +1,19 @@
-"""Refine one picture: what ``refbench refine`` and the adapter call."""
+"""Refine pictures with a shipped checkpoint or another: what the adapter calls."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from refbench.crops import crop_box
+from refbench.crops import box_mask, crop_box
+from refbench.devices import AUTO, resolve
 from refbench.errors import RefbenchError
-from refbench.images import Image, Mask, check_mask, load_image, load_mask, resize, save_png
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.weights import checkpoints, load_pipeline
+from refbench.images import Image, Mask, check_mask
+from refbench.omnirefiner.plain import checkpoint as opened
+from refbench.omnirefiner.plain import checkpoints, load_plain, readable
+from refbench.omnirefiner.refiner import Refiner
+from refbench.pictures import Marked, Picture, as_image, as_mask, where
 from refbench.schema import Box
 
 PROMPT = "Restore the detail inside the mask from the reference."
@@ -24,9 +26,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """Adapters of each shipped variant; the base is a single-image editor and sees no reference."""
 
 
-def load_refiner(
-    variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = "cpu"
-) -> OmniRefinerPipeline:
+def load_refiner(variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = AUTO) -> Refiner:
     """A shipped variant, or one of another checkpoint folder.
 
     Raises:
@@ -34,47 +34,36 @@ def load_refiner(
     """
     if variant not in VARIANTS:
         raise RefbenchError(f"Expected a variant {', '.join(VARIANTS)}, but got '{variant}'; choose one of these.")
-    return load_pipeline(checkpoint or checkpoints(), VARIANTS[variant], device=device)
+    device = resolve(device)
+    folder = opened(checkpoint or checkpoints())
+    if folder.is_dir() and readable(folder, VARIANTS[variant]):
+        return load_plain(folder, VARIANTS[variant], device=device)
+    from refbench.omnirefiner.weights import load_pipeline
 
-
-def box_mask(box: Box, size: tuple[int, int]) -> Mask:
-    """A mask (H, W) that is true in the box (x, y, width, height).
-
-    Raises:
-        RefbenchError: the box has no area or leaves the frame.
-    """
-    x, y, width, height = box
-    if width < 1 or height < 1 or x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
-        raise RefbenchError(
-            f"Expected a box inside the draft of {size[1]} x {size[0]} px, but got {x},{y},{width},{height}; "
-            "give x,y,width,height in px."
-        )
-    mask = np.zeros(size, bool)
-    mask[y : y + height, x : x + width] = True
-    return mask
+    return load_pipeline(folder, VARIANTS[variant], device=device)
 
 
 def refine(
-    draft: Image,
-    reference: Image,
-    mask: Mask | None = None,
+    draft: Picture,
+    reference: Picture,
+    mask: Marked | None = None,
     *,
     box: Box | None = None,
     reference_box: Box | None = None,
     prompt: str = PROMPT,
     variant: str = "omnirefiner",
     checkpoint: str | Path | None = None,
-    pipeline: OmniRefinerPipeline | None = None,
+    pipeline: Refiner | None = None,
     steps: int | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = AUTO,
 ) -> Image:
     """Put the marked detail of a draft right from a reference.
 
     Args:
-        draft: (H, W, 3).
-        reference: (h, w, 3), any size.
-        mask: (H, W), or `box` (x, y, width, height) in its place: what is wrong.
+        draft: (H, W, 3) uint8, a PIL image or a path.
+        reference: the same, of any size.
+        mask: what is wrong: (H, W) bool, a black and white PIL image or a path, or `box` (x, y, width, height).
         reference_box: where the same detail is in the reference, if known.
         prompt: an instruction; without text encoders (the tiny scale) it has no effect.
         variant: see :data:`VARIANTS`; with `checkpoint`, of that folder.
@@ -92,28 +81,32 @@ def refine(
         raise RefbenchError(
             "Expected either a mask or a box, but got " + ("both" if box else "neither") + "; give one."
         )
-    if mask is None:
-        assert box is not None
-        mask = box_mask(box, draft.shape[:2])
-    elif mask.shape != draft.shape[:2] or not mask.any():
-        check_mask(mask, draft.shape[:2], "mask")
+    drafted, shown = as_image(draft, "draft"), as_image(reference, "reference")
+    size = (drafted.shape[0], drafted.shape[1])
+    if box is not None:
+        marked = box_mask(box, size)
+    else:
+        assert mask is not None
+        marked = as_mask(mask)
+        if marked.shape != size or not marked.any():
+            check_mask(marked, size, where(mask, "mask"))
     return refine_many(
-        [(draft, reference, mask, reference_box, prompt, seed)],
+        [(drafted, shown, marked, reference_box, prompt, seed)],
         pipeline or load_refiner(variant, checkpoint=checkpoint, device=device),
         steps=steps, use_reference=variant != "omnirefiner-base",
-    )[0]  # fmt: skip
+    )[0][0]  # fmt: skip
 
 
 def refine_many(
-    questions: Sequence[tuple[Image, Image, Mask, Box | None, str, int]], pipeline: OmniRefinerPipeline, *,
+    questions: Sequence[tuple[Image, Image, Mask, Box | None, str, int]], pipeline: Refiner, *,
     steps: int | None = None, use_reference: bool = True,
-) -> list[Image]:  # fmt: skip
-    """Refine a batch of (draft, reference, mask, reference box, prompt, seed).
+) -> list[tuple[Image, dict[str, Any]]]:  # fmt: skip
+    """Refine a batch of (draft, reference, mask, reference box, prompt, seed): each picture, and what is known of it.
 
     Crops of one working size go through the model together; a picture's result does not depend on the others.
     """
     sizes = [pipeline.size_for(crop_box(mask)[2]) for _, _, mask, _, _, _ in questions]
-    images: dict[int, Image] = {}
+    done: dict[int, tuple[Image, dict[str, Any]]] = {}
     for size in sorted(set(sizes)):
         rows = [i for i, s in enumerate(sizes) if s == size]
         chosen = [questions[i] for i in rows]
@@ -124,43 +117,5 @@ def refine_many(
             ],
             [q[4] for q in chosen], [q[5] for q in chosen], steps=steps, use_reference=use_reference,
         )  # fmt: skip
-        images |= dict(zip(rows, found.images, strict=True))
-    return [images[i] for i in range(len(questions))]
-
-
-def side_by_side(draft: Image, reference: Image, mask: Mask, refined: Image) -> Image:
-    """Draft with the mask's outline, reference, and refined, at one height, for ``--show``: (H, W', 3)."""
-    height = draft.shape[0]
-    shown = draft.copy()
-    inner = mask.copy()
-    inner[1:-1, 1:-1] &= mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-    shown[mask & ~inner] = (255, 0, 160)
-    width = max(1, round(reference.shape[1] * height / reference.shape[0]))
-    gap = np.full((height, 8, 3), 255, np.uint8)
-    return np.ascontiguousarray(np.hstack([shown, gap, resize(reference, (height, width)), gap, refined]))
-
-
-def refine_file(
-    draft: Path, reference: Path, out: Path, *, mask: Path | None = None, box: Box | None = None,
-    reference_box: Box | None = None, prompt: str | None = None, variant: str = "omnirefiner",
-    checkpoint: Path | None = None, steps: int | None = None, seed: int = 0, device: str = "cpu",
-    show: Path | None = None,
-) -> Image:  # fmt: skip
-    """:func:`refine` from files to a PNG file, and with `show` a side-by-side picture.
-
-    Raises:
-        RefbenchError: as :func:`refine`, or a file that cannot be read or written.
-    """
-    pictures = load_image(draft), load_image(reference)
-    marked = load_mask(mask) if mask is not None else None
-    refined = refine(
-        *pictures, marked, box=box, reference_box=reference_box, prompt=prompt or PROMPT, variant=variant,
-        checkpoint=checkpoint, steps=steps, seed=seed, device=device,
-    )  # fmt: skip
-    save_png(out, refined)
-    if show is not None:
-        if marked is None:
-            assert box is not None
-            marked = box_mask(box, refined.shape[:2])
-        save_png(show, side_by_side(*pictures, marked, refined))
-    return refined
+        done |= dict(zip(rows, zip(found.images, found.facts, strict=True), strict=True))
+    return [done[i] for i in range(len(questions))]

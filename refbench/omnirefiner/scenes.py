@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from refbench.crops import Square, crop_box, cut
 from refbench.images import Image, Mask
-from refbench.omnirefiner.aligner import Aligner, crop_map
+from refbench.omnirefiner.aligner import AlignerNet, crop_map
 from refbench.omnirefiner.data import Quadruplets, exchanged
 from refbench.omnirefiner.focus import Laying, focus
 from refbench.omnirefiner.instructions import REPLACE, RESTORE
@@ -132,7 +132,7 @@ class SceneQuadruplets(IterableDataset[tuple[Tensor, ...]]):
     """
 
     def __init__(
-        self, scenes: Callable[[int], Any], size: int, laying: Laying, aligner: Aligner | None, seed: int,
+        self, scenes: Callable[[int], Any], size: int, laying: Laying, aligner: AlignerNet | None, seed: int,
         levels: tuple[float, float] = (0.3, 1.0),
     ) -> None:  # fmt: skip
         self.scenes, self.size, self.laying, self.aligner = scenes, size, laying, aligner

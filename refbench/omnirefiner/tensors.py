@@ -5,7 +5,21 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class Placed(nn.Module):
+    """A network that knows where its weights are and in which precision."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Their precision."""
+        return next(self.parameters()).dtype
 
 
 def to_tensor(picture: NDArray[np.uint8]) -> Tensor:

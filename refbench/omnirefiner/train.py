@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from refbench.errors import RefbenchError, UnavailableError
-from refbench.omnirefiner.aligner import Aligner
 from refbench.omnirefiner.checks import check_start, check_training, learns_on_scenes, samples_of, size_of
 from refbench.omnirefiner.config import LORA_FILE, Config, Stage, load_config
 from refbench.omnirefiner.data import Quadruplets, Source, exchanged, lay_references, open_sampler
 from refbench.omnirefiner.instructions import REPLACE, RESTORE
+from refbench.omnirefiner.models import Aligner
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.prepared import Drawing, Prepared, Progress, prepare
 from refbench.omnirefiner.sft import Prompts, train_supervised
@@ -173,12 +173,12 @@ def train(
         torch.set_float32_matmul_precision("high")
     if stage == "autoencoder":
         from refbench.omnirefiner.autoencoder import (
-            PatchAutoencoder,
             build_autoencoder,
             crops,
             reconstruction_psnr,
             train_autoencoder,
-        )  # fmt: skip
+        )
+        from refbench.omnirefiner.models import PatchAutoencoder
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -419,7 +419,7 @@ def _start(stage: str, config: Config, out: Path, init: str | Path | None, seed:
     """The pipeline a stage starts from: fresh, from the working folder, from `init`, or a trained base (full scale)."""
     from diffusers import AutoencoderKL
 
-    from refbench.omnirefiner.autoencoder import PatchAutoencoder
+    from refbench.omnirefiner.models import PatchAutoencoder
 
     check_start(stage, config, out, None if init is None else Path(init))
     model = out / "model"

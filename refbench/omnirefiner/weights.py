@@ -18,13 +18,9 @@ from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.omnirefiner.config import LORA_FILE
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.plain import checkpoint, no_adapter
 
 CARD = "card.json"
-
-
-def checkpoints() -> Path:
-    """Folder of the shipped tiny checkpoint."""
-    return Path(__file__).parent / "checkpoints" / "tiny"
 
 
 def write_card(folder: Path, **facts: Any) -> None:
@@ -126,20 +122,12 @@ def load_pipeline(
     Raises:
         RefbenchError: a local folder that is not a checkpoint, or an adapter it does not hold.
     """
-    path = Path(folder)
-    if path.exists() and not (path / "model_index.json").is_file():
-        raise RefbenchError(
-            f"Expected an OmniRefiner checkpoint (model_index.json) at {path}, but there is none; train one with "
-            "`refbench train base`, or leave the option out to use the shipped one."
-        )
+    path = checkpoint(folder)
     pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(folder, torch_dtype=dtype)
     for name in adapters:
         where = path / "adapters" / name
         if not (where / LORA_FILE).is_file():
-            raise RefbenchError(
-                f"Expected the adapter '{name}' at {where / LORA_FILE}, but there is no such file; "
-                f"train it with `refbench train {name}`."
-            )
+            raise no_adapter(name, where)
         # not the pipeline's load_lora_weights, which looks for a text encoder's part too and warns that there is none
         pipeline.transformer.load_lora_adapter(where, weight_name=LORA_FILE, adapter_name=name)
     if adapters:

@@ -71,6 +71,30 @@ class Placement:
         return {"pose": source, "score": round(self.pose.score, 3), "matches": self.pose.matches}
 
 
+def told(draft: Image, refined: Image, found: Placement | None = None) -> dict[str, Any]:
+    """What a refiner tells of one picture, for the run's record and ``refbench refine``.
+
+    Args:
+        draft, refined: (H, W, 3).
+        found: how the reference was found to lie, by a refiner that looks for it.
+
+    Returns:
+        :attr:`Placement.facts`, "changed", the number of pixels that are not the draft's, and where there are none
+        "why".
+    """
+    changed = int(np.count_nonzero((draft != refined).any(-1)))
+    facts = {**(found.facts if found is not None else {}), "changed": changed}
+    if changed:
+        return facts
+    if found is not None and not found.confident:
+        why = f"the reference was not found in the draft (score {found.pose.score:.2f}, {CONFIDENT:g} is enough)"
+    elif found is not None:
+        why = "the draft shows already what the reference shows there, or the pose laid nothing of it inside the mask"
+    else:
+        why = "the model gave the draft back"
+    return {**facts, "why": why}
+
+
 ALIKE = 0.9
 """Least overlap of two outlines at which they are taken for the same thing's."""
 ALIKE_BLIND = 0.8

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refbench.devices import AUTO, resolve, spread
 from refbench.errors import RefbenchError
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
@@ -20,7 +22,7 @@ from refbench.runs.progress import Progress, Silent
 from refbench.schema import SCORE_VERSION, MetricCard, RunManifest, SampleRecord, Score
 
 if TYPE_CHECKING:
-    from refbench.images import Image, Mask
+    from refbench.pictures import Marked, Picture
     from refbench.tasks.suite import Suite
 
 
@@ -39,6 +41,14 @@ class Result:
     suite_level: tuple[Mapping[str, Any], ...] = ()
     """Metrics of the run as a whole (FID, KID): name, value, samples, card."""
 
+    def __repr__(self) -> str:
+        """The model, the suite and the mean with its interval, in a line."""
+        data = self.to_json()
+        cell = data["mean"] or {}
+        mean, low, high = ("–" if cell.get(name) is None else f"{cell[name]:.1f}" for name in ("value", "low", "high"))
+        failed = f", {data['failed']} failed" if data["failed"] else ""
+        return f"<Result {data['model']} on {data['suite']}: {mean} [{low}, {high}], {data['samples']} samples{failed}>"
+
     def to_json(self) -> dict[str, Any]:
         """As ``refbench eval --json`` prints it."""
         found = self.summary.to_json(str(self.folder))
@@ -52,7 +62,7 @@ def evaluate(
     tasks: Sequence[str] | None = None,
     limit: int | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = AUTO,
     batch_size: int = 1,
     workers: int = 1,
     out: str | os.PathLike[str] | None = None,
@@ -73,7 +83,8 @@ def evaluate(
         tasks: only these tasks.
         limit: only so many samples, taken from the tasks in turn.
         seed: of the run; each sample's own seed follows from it and the sample's id.
-        device: where the model and the learned metrics run, e.g. "cpu" or "cuda".
+        device: where the model and the learned metrics run: "cpu", "cuda", "cuda:1", "mps", or "auto" for a GPU where
+            there is one; the manifest has what it came to. Several workers with "cuda" take the visible GPUs in turn.
         batch_size: samples handed to the model at once.
         workers: model processes that generate, and processes that measure, at a time.
         out: the run folder; by default ``runs/<suite>/<model>``.
@@ -110,10 +121,10 @@ def evaluate_all(
     Raises:
         RefbenchError: as :func:`evaluate`; unknown models are told before the first one starts.
     """
-    from refbench.adapters.load import resolve
+    from refbench.adapters.load import resolve as known
 
     for model in models:
-        resolve(model)
+        known(model)
     if not models:
         raise RefbenchError("Expected the name of at least one model, but none came; see 'refbench list models'.")
     folders = [out if out is None or len(models) == 1 else Path(out) / model_slug(model) for model in models]
@@ -129,7 +140,7 @@ def generate_only(
     tasks: Sequence[str] | None = None,
     limit: int | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = AUTO,
     batch_size: int = 1,
     workers: int = 1,
     out: str | os.PathLike[str] | None = None,
@@ -187,18 +198,18 @@ def score(
         )
     with _shown(progress) as shown, folder.locked():
         names = _wanted(folder, manifest, None) if metrics is None else [*manifest.metric_cards, *metrics]
-        return _score(folder, whole, spec, manifest, names, device or manifest.device, workers, shown)
+        return _score(folder, whole, spec, manifest, names, resolve(device or manifest.device), workers, shown)
 
 
 def measure(
-    output: str | os.PathLike[str] | Image,
-    target: str | os.PathLike[str] | Image,
-    reference: str | os.PathLike[str] | Image | None = None,
-    mask: str | os.PathLike[str] | Mask | None = None,
-    draft: str | os.PathLike[str] | Image | None = None,
+    output: Picture,
+    target: Picture,
+    reference: Picture | None = None,
+    mask: Marked | None = None,
+    draft: Picture | None = None,
     metrics: Sequence[str] | None = None,
     *,
-    device: str = "cpu",
+    device: str = AUTO,
 ) -> list[Score]:
     """Measure one image against its target.
 
@@ -206,12 +217,13 @@ def measure(
     unless they are asked for by name.
 
     Args:
-        output: path, or (H, W, 3) uint8 sRGB.
+        output: a path, a PIL image of any mode, or (H, W, 3) uint8 sRGB.
         target: of the same size.
         reference: of any size; the metrics of reference alignment need it.
-        mask: path of a black and white picture, or (H, W) bool; true where the detail was to be put right.
+        mask: a path or PIL image in black and white, or (H, W) bool; true where the detail was to be put right.
         draft: of the same size; the metrics of what was left alone need it.
         metrics: names; None means every metric that is available here.
+        device: where learned metrics run, as in :func:`evaluate`.
 
     Raises:
         RefbenchError: unknown metric (with near names), a picture that cannot be read, sizes that differ, an empty or
@@ -219,7 +231,7 @@ def measure(
     """
     from refbench.runs.single import measure_files
 
-    return measure_files(output, target, reference, mask, draft, metrics, device=device)
+    return measure_files(output, target, reference, mask, draft, metrics, device=resolve(device))
 
 
 def metric_state(names: Sequence[str] | None = None) -> tuple[dict[str, MetricCard], dict[str, str]]:
@@ -256,15 +268,21 @@ def _request(
     options: Mapping[str, Any] | None,
 ) -> Request:
     return Request(
-        os.fspath(model), os.fspath(suite), tuple(tasks) if tasks else None, limit, seed, device, dict(options or {})
+        os.fspath(model),
+        os.fspath(suite),
+        tuple(tasks) if tasks else None,
+        limit,
+        seed,
+        resolve(device),
+        dict(options or {}),
     )
 
 
 def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite, RunFolder]:
-    from refbench.adapters.load import resolve
+    from refbench.adapters.load import resolve as known
     from refbench.tasks.suite import load_suite
 
-    resolve(request.model)  # an unknown model is told before a suite is read
+    known(request.model)  # an unknown model is told before a suite is read
     chosen = load_suite(request.suite).select(tasks=request.tasks, limit=request.limit)
     return chosen, RunFolder(out if out is not None else default_folder(request, chosen))
 
@@ -354,10 +372,10 @@ def _generate(
         refuse_other_run(manifest, request, suite, folder.path)
     if manifest is None or unfinished(folder, manifest, retry_failed, repair=True):
 
-        def open_adapter() -> contextlib.AbstractContextManager[Any]:
+        def open_adapter(device: str) -> contextlib.AbstractContextManager[Any]:
             return open_contained(
                 request.model,
-                device=request.device,
+                device=device,
                 batch_size=batch_size,
                 timeout_s=timeout_s,
                 options=request.options or {},
@@ -366,7 +384,8 @@ def _generate(
             )
 
         with contextlib.ExitStack() as stack:
-            first = stack.enter_context(open_adapter())
+            mine, *others = spread(request.device, workers)
+            first = stack.enter_context(open_adapter(mine))
             if max_cost_usd is not None and first.card.price_per_image_usd and not getattr(first, "pays", False):
                 raise RefbenchError(
                     f"Expected {request.model} to keep to --max-cost, but it has a price and no account "
@@ -380,7 +399,8 @@ def _generate(
                     f"Expected the model {request.model} to have the card it had when the run at {folder.path} was "
                     "started, but its card has changed since; name another folder with --out."
                 )
-            openers: list[Opener] = [lambda: contextlib.nullcontext(first), *[open_adapter] * (workers - 1)]
+            openers: list[Opener] = [lambda: contextlib.nullcontext(first)]
+            openers += [functools.partial(open_adapter, device) for device in others]
             generate(folder, suite, openers, batch_size=batch_size, retry_failed=retry_failed, progress=progress)
     failed = failures(folder, manifest)
     if len(failed) == len(manifest.samples):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refbench.errors import RefbenchError, UnavailableError
+from refbench.errors import RefbenchError, missing_package
 from refbench.images import Image, resize, write_atomic
 from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, read_json
@@ -128,10 +128,8 @@ class Bench:
     def _opened(self) -> httpx.Client:
         try:
             import httpx
-        except ImportError:
-            raise UnavailableError(
-                "Expected httpx for --judge, but it is not installed; run `uv pip install 'refbench[web]'`."
-            ) from None
+        except ImportError as error:
+            raise missing_package(error, "for --judge") or error from None
         return httpx.Client(timeout=self.judge.timeout_s)
 
     def close(self) -> None:

@@ -7,14 +7,16 @@ changed output costs only its own rows. Nothing here can generate.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from refbench.devices import spread
 from refbench.errors import RefbenchError
 from refbench.images import Image, load_image
 from refbench.runs.answers import AnswerStore, Need, measure_answers, needed
@@ -227,7 +229,7 @@ def measure(
         suite: the suite of the manifest.
         suite_spec: its name or folder, for worker processes.
         cards: the metrics to measure, each with its card, in the order of the columns.
-        device: where learned metrics run.
+        device: where learned metrics run; with "cuda" several workers take the visible GPUs in turn.
         workers: processes that measure.
         cache: where answers are kept for the next model; None keeps none.
 
@@ -331,9 +333,9 @@ def _run(
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_start_worker, initargs=(work,)
-    ) as pool:
+    context, workers = get_context("spawn"), min(workers, len(jobs))
+    started = (work, spread(work.device, workers), context.Value("i", 0))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=started) as pool:
         try:
             for future in as_completed([pool.submit(_do_in_worker, chunk, kinds) for chunk, kinds in jobs]):
                 yield future.result()
@@ -350,8 +352,8 @@ def _run(
 _in_worker: ChunkMeasurer | None = None
 
 
-def _start_worker(work: Work) -> None:
-    """Set a worker process up: it leaves Ctrl-C to the parent, and ends with it."""
+def _start_worker(work: Work, devices: Sequence[str], started: Any) -> None:
+    """Set a worker process up: it takes the next of the devices, leaves Ctrl-C to the parent, and ends with it."""
     global _in_worker
     import multiprocessing
     import os
@@ -367,6 +369,9 @@ def _start_worker(work: Work) -> None:
         threading.Thread(target=follow, daemon=True).start()
     from refbench.tasks.suite import load_suite
 
+    with started.get_lock():
+        number, started.value = started.value, started.value + 1
+    work = dataclasses.replace(work, device=devices[number % len(devices)])
     _in_worker = ChunkMeasurer(work, load_suite(work.suite))
 
 

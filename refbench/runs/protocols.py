@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from refbench.devices import resolve
 from refbench.errors import RefbenchError, unknown_name
 from refbench.images import Image, mask_box, write_atomic
 from refbench.runs.folder import RunFolder
@@ -170,7 +171,7 @@ def apply_protocol(
     protocol = protocol_named(name)
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
-    metrics = make_metrics([column.metric for column in protocol.columns], device or manifest.device)
+    metrics = make_metrics([column.metric for column in protocol.columns], resolve(device or manifest.device))
     unavailable = {key: why for key, metric in metrics.items() if (why := metric.missing()) is not None}
     definition = [name, {key: metric.hash for key, metric in metrics.items() if key not in unavailable}]
     state = state_of(folder, manifest, definition)
@@ -187,7 +188,7 @@ def apply_protocol(
                 f"{whole.hash[:12]}; name the right one with --suite."
             )
         columns = [column for column in protocol.columns if column.metric not in unavailable]
-        samples = _measured(columns, folder, whole, device or manifest.device, cache)
+        samples = _measured(columns, folder, whole, resolve(device or manifest.device), cache)
         found = {"state": state, "protocol": name, "definition": definition, "samples": samples}
         write_atomic(path, as_json(found).encode())
     return _row(protocol, folder, manifest.card.name, len(manifest.samples), found["samples"], unavailable)

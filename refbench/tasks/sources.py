@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench import images
-from refbench.errors import RefbenchError, UnavailableError
+from refbench.errors import RefbenchError
 
 Split: TypeAlias = Literal["train", "val", "test"]
 
@@ -220,9 +220,9 @@ def check_resvg() -> None:
         UnavailableError: it is not installed.
     """
     if find_spec("resvg_py") is None:
-        raise UnavailableError(
-            "Expected resvg-py to draw logos, but it is not installed; run pip install 'refbench[build]'."
-        )
+        missing = missing_package("resvg_py", "to draw logos")
+        assert missing is not None
+        raise missing
 
 
 _SKIMAGE: dict[str, Callable[[], Any]] = {}

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from refbench.errors import RefbenchError, UnavailableError
+from refbench.errors import RefbenchError, UnavailableError, missing_package
 from refbench.weights.catalogue import Hub, Own, Package, Url, Weights, entry
 from refbench.weights.places import (
     FOLDER,
@@ -98,11 +98,8 @@ def _from_hub(weights: Weights, source: Hub) -> None:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise UnavailableError(
-            f"Expected huggingface_hub to fetch '{weights.name}', but it is not installed; run "
-            "`uv pip install 'refbench[models]'`."
-        ) from None
+    except ImportError as error:
+        raise missing_package(error, f"to fetch '{weights.name}'") or error from None
     folder = os.environ.get(FOLDER)
     target = None
     if folder:  # a folder of the user's is filled; otherwise the hub's own cache is, which others share

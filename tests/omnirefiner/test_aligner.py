@@ -13,7 +13,6 @@ from refbench.crops import crop_box
 from refbench.omnirefiner.aligner import (
     SHARE,
     SIDE,
-    Aligner,
     even_light,
     find_flow,
     flow_error,
@@ -22,6 +21,7 @@ from refbench.omnirefiner.aligner import (
 )
 from refbench.omnirefiner.aligning import Pairs, bend, known_flow, train_aligner, turned, validate_aligner
 from refbench.omnirefiner.config import AlignerConfig
+from refbench.omnirefiner.models import Aligner
 from refbench.omnirefiner.procedural import plate
 
 

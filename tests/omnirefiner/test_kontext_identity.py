@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from diffusers import FluxKontextPipeline
 
+from refbench.omnirefiner.config import LORA_FILE
 from refbench.omnirefiner.focus import focus
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.tokens import pack
 from refbench.omnirefiner.trainer import add_lora, trainable
-from refbench.omnirefiner.weights import LORA_FILE, load_pipeline, save_adapter
+from refbench.omnirefiner.weights import load_pipeline, save_adapter
 from tests.omnirefiner import toys
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from refbench.crops import box_mask
 from refbench.errors import RefbenchError
-from refbench.images import load_image, save_png
+from refbench.images import save_png
+from refbench.omnirefiner.plain import checkpoints
 from refbench.omnirefiner.procedural import plate
-from refbench.omnirefiner.refine import VARIANTS, box_mask, load_refiner, refine, refine_file, refine_many, side_by_side
-from refbench.omnirefiner.weights import checkpoints, load_pipeline, read_card
+from refbench.omnirefiner.refine import VARIANTS, load_refiner, refine, refine_many
+from refbench.omnirefiner.weights import load_pipeline, read_card
 
 FACTS = {"stage", "data", "hardware", "seed", "command", "licence"}
 
@@ -96,39 +99,38 @@ def test_a_folder_that_is_no_checkpoint_is_one_sentence(tmp_path: Path) -> None:
         load_refiner("omnirefiner-base", checkpoint=tmp_path)
 
 
-def test_files_in_files_out_and_a_picture_side_by_side(tmp_path: Path, scene: tuple[np.ndarray, ...]) -> None:
+def test_paths_and_pil_images_refine_alike(tmp_path: Path, scene: tuple[np.ndarray, ...]) -> None:
     draft, reference, mask = scene
-    save_png(tmp_path / "d.png", draft)
-    save_png(tmp_path / "r.png", reference)
-    refined = refine_file(
-        tmp_path / "d.png", tmp_path / "r.png", tmp_path / "o.png", box=(40, 40, 44, 36), variant="omnirefiner-base",
-        show=tmp_path / "s.png",
-    )  # fmt: skip
-    assert np.array_equal(load_image(tmp_path / "o.png"), refined)
-    shown = load_image(tmp_path / "s.png")
-    assert np.array_equal(shown, side_by_side(draft, reference, mask, refined))
-    assert shown.shape == (120, 3 * 120 + 16, 3)
+    for name, array in zip(("d", "r", "m"), scene, strict=True):
+        save_png(tmp_path / f"{name}.png", array)
+    pipeline = load_refiner()
+    expected = refine(draft, reference, mask, pipeline=pipeline)
+    paths = [tmp_path / f"{name}.png" for name in ("d", "r", "m")]
+    assert np.array_equal(refine(*paths, pipeline=pipeline), expected)
+    assert np.array_equal(refine(*map(Image.open, paths), pipeline=pipeline), expected)
+    with pytest.raises(RefbenchError, match="uint8 array as draft, but got float64"):
+        refine(draft / 255, reference, mask, pipeline=pipeline)
 
 
 def test_a_crop_is_worked_on_at_its_own_size_between_the_bounds() -> None:
     pipeline = load_refiner("omnirefiner-base")
-    pipeline.register_to_config(working_size=64, largest_size=128)
+    pipeline.config |= {"working_size": 64, "largest_size": 128}
     assert [pipeline.size_for(side) for side in (20, 64, 65, 100, 128, 500)] == [64, 64, 72, 104, 128, 128]
-    pipeline.register_to_config(largest_size=None)
+    pipeline.config |= {"largest_size": None}
     assert pipeline.size_for(500) == 64
 
 
 def test_pictures_of_several_working_sizes_in_one_batch_come_back_in_order(scene: tuple[np.ndarray, ...]) -> None:
     draft, reference, mask = scene
     pipeline = load_refiner("omnirefiner-base")
-    pipeline.register_to_config(working_size=32, largest_size=64)
+    pipeline.config |= {"working_size": 32, "largest_size": 64}
     small = np.zeros_like(mask)
     y, x = np.argwhere(mask)[len(np.argwhere(mask)) // 2]
     small[y : y + 6, x : x + 6] = mask[y : y + 6, x : x + 6]
     questions = [(draft, reference, m, None, "", i) for i, m in enumerate((mask, small, mask))]
     together = refine_many(questions, pipeline, steps=1)
     for question, image in zip(questions, together, strict=True):
-        np.testing.assert_array_equal(image, refine_many([question], pipeline, steps=1)[0])
+        np.testing.assert_array_equal(image[0], refine_many([question], pipeline, steps=1)[0][0])
 
 
 def test_loading_a_refiner_warns_of_nothing_and_leaves_diffusers_as_loud_as_it_was() -> None:

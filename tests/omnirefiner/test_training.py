@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.autoencoder import PatchAutoencoder, decode, encode
+from refbench.omnirefiner.autoencoder import decode, encode
 from refbench.omnirefiner.config import ModelConfig, SupervisedConfig, load_config, shipped
 from refbench.omnirefiner.data import curriculum, draw
+from refbench.omnirefiner.models import PatchAutoencoder
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.sft import encode_batch, supervised_loss, train_supervised, validate
 from refbench.omnirefiner.train import _take_up

@@ -1,0 +1,218 @@
+"""Refine pictures of one's own, from files, with any model: loaded once, and each picture tells what was done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from refbench.crops import box_mask, side_by_side
+from refbench.errors import RefbenchError
+from refbench.images import Image, Mask, check_mask, load_image, load_mask, save_png
+from refbench.schema import Box, Inputs
+
+PROMPT = "Restore the detail inside the mask from the reference."
+SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".avif", ".jp2",
+}  # fmt: skip
+"""Files of a folder that are taken for pictures, in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to refine."""
+
+    draft: Path
+    reference: Path
+    mask: Path | None
+    out: Path
+    show: Path | None = None
+    """Where draft, reference and result go side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """What became of one picture."""
+
+    job: Job
+    masked: int
+    """Pixels that were to be put right."""
+    seconds: float
+    """Of the model, without loading it."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the model tells, at least as :func:`refbench.registration.laying.told`."""
+    error: str | None = None
+    """Why there is no picture, one sentence; only where there are several pictures."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``refbench refine --json`` prints it; null where the model does not tell."""
+        told = {name: self.facts.get(name) for name in ("pose", "score", "matches", "changed", "why")}
+        paths = {"out": str(self.job.out), "show": self.job.show and str(self.job.show)}
+        return {**paths, **told, "masked": self.masked, "seconds": round(self.seconds, 3), "error": self.error}
+
+    def __str__(self) -> str:
+        """In words: what was found, how sure that is, what changed and how long it took."""
+        if self.error is not None:
+            return f"{self.job.draft.name}: {self.error}"
+        facts, parts = self.facts, []
+        if not facts.get("changed"):
+            parts.append(f"nothing changed: {facts.get('why', 'the model gave the draft back')}")
+        elif "pose" in facts:
+            from refbench.registration.laying import CONFIDENT
+
+            sure = f"score {facts['score']:.2f}, {CONFIDENT:g} is enough; agreeing keypoints: {facts['matches']}"
+            found = facts["pose"] != "none"
+            parts.append(f"reference found by {facts['pose']} ({sure})" if found else f"reference not found ({sure})")
+        if facts.get("changed"):
+            parts.append(f"{facts['changed']:,} of {self.masked:,} masked pixels changed")
+        return f"{self.job.draft.name}: {', '.join([*parts, f'{self.seconds:.1f} s'])}"
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def jobs(
+    drafts: Sequence[Path], reference: Path, out: Path, *, mask: Path | None = None, show: Path | None = None
+) -> list[Job]:
+    """Which picture is refined with which: files and folders as ``refbench refine`` takes them.
+
+    Args:
+        drafts: pictures, and folders of pictures.
+        reference: one for all, or a folder that has one of each draft's name, whatever the ending.
+        out: of one picture its file; of several, or of a folder's, the folder for ``<name>.png``.
+        mask: as `reference`; None where a box says what is wrong.
+        show: as `out`.
+
+    Raises:
+        RefbenchError: a file that is not there, a draft without its reference or mask, two drafts of one name, or a
+            file where a folder is needed.
+    """
+    files = [file for given in drafts for file in (_pictures(given) if given.is_dir() else [given])]
+    several = len(files) > 1 or any(given.is_dir() for given in drafts)
+    if not files:
+        raise RefbenchError(
+            f"Expected pictures in {', '.join(map(str, drafts))}, but there are none; check the folder."
+        )
+    for what, target in (("--out", out), ("--show", show)):
+        if several and target is not None and (target.is_file() or target.suffix.lower() in SUFFIXES):
+            raise RefbenchError(
+                f"Expected a folder as {what} for {len(files)} pictures, but {target} is a file; name a folder."
+            )
+    known: dict[str, Path] = {}
+    for file in files:
+        if known.setdefault(file.stem, file) != file:
+            raise RefbenchError(
+                f"Expected drafts of different names, but {known[file.stem]} and {file} would be written to one file; "
+                "refine them apart."
+            )
+    found = []
+    for file in files:
+        mine = _of(reference, file, "reference")
+        marked = None if mask is None else _of(mask, file, "mask")
+        for path in (file, mine, marked):
+            if path is not None and not path.is_file():
+                raise RefbenchError(f"Expected an image at {path}, but there is no such file; check the path.")
+        name = f"{file.stem}.png"
+        found.append(Job(file, mine, marked, out / name if several else out, show / name if several and show else show))
+    return found
+
+
+def _of(given: Path, draft: Path, what: str) -> Path:
+    """The file itself, or the one of a folder that has a draft's name."""
+    if not given.is_dir():
+        return given
+    same = [path for path in _pictures(given) if path.stem == draft.stem]
+    if len(same) != 1:
+        many = "there is none" if not same else f"there are {len(same)}"
+        raise RefbenchError(
+            f"Expected one {what} named {draft.stem}.* in {given}, but {many}; the names must be the draft's."
+        )
+    return same[0]
+
+
+def refine_files(
+    asked: Sequence[Job], model: str, *, box: Box | None = None, reference_box: Box | None = None,
+    prompt: str | None = None, seed: int = 0, device: str = "auto", options: Mapping[str, Any] | None = None,
+    heard: Callable[[str], None] = lambda text: None,
+) -> Iterator[Refined]:  # fmt: skip
+    """Refine pictures one after the other with one model, and write each as soon as it is done.
+
+    Args:
+        asked: see :func:`jobs`; each with a mask, or none and a `box`.
+        model: a registered name, file.py or file.py:Class.
+        box: x, y, width and height in every draft in px, in place of masks.
+        reference_box: where the detail is in every reference, if known.
+        prompt: an instruction; by default to restore the detail.
+        seed: of every picture.
+        device: see :func:`refbench.devices.resolve`.
+        options: keyword arguments of the model.
+        heard: gets a line on what is being done.
+
+    Yields:
+        One for each, in order; of several pictures one that fails is told in `error`, and the others go on.
+
+    Raises:
+        RefbenchError: neither or both of mask and box, a device or model that is not there; the only picture fails.
+    """
+    from refbench.adapters.contract import normalise_output, split_answer
+    from refbench.adapters.load import load_adapter
+
+    if any((job.mask is None) == (box is None) for job in asked):
+        both = "both" if box else "neither"
+        raise RefbenchError(
+            f"Expected either a mask or a box, but got {both}; give --mask FILE or --box x,y,width,height."
+        )
+    first = _read(asked[0], box) if len(asked) == 1 else None  # what is wrong with it is told before a model is loaded
+    heard(f"Loading {model} ...")
+    adapter = load_adapter(model, device=device, **(options or {}))
+    close = getattr(adapter, "close", None)
+    try:
+        for job in asked:
+            start = time.perf_counter()
+            masked = 0
+            try:
+                draft, reference, mask = first or _read(job, box)
+                masked = int(mask.sum())
+                if len(asked) > 1:
+                    heard(f"Refining {job.draft.name} ...")
+                inputs = Inputs(job.draft.stem, draft, reference, mask, prompt or PROMPT, reference_box, seed)
+                start = time.perf_counter()
+                answer, facts = split_answer(adapter.refine(inputs))
+                image = normalise_output(answer, inputs)
+                seconds = time.perf_counter() - start
+                save_png(job.out, image)
+                if job.show is not None:
+                    save_png(job.show, side_by_side(draft, reference, mask, image))
+            except RefbenchError as error:
+                if len(asked) == 1:
+                    raise
+                yield Refined(job, masked, time.perf_counter() - start, error=str(error))
+                continue
+            yield Refined(job, masked, seconds, _told(draft, image, facts))
+    finally:
+        if callable(close):
+            close()
+
+
+def _told(draft: Image, image: Image, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own facts; of one that does not tell what changed, that."""
+    if "changed" in facts:
+        return dict(facts)
+    from refbench.registration.laying import told
+
+    return {**told(draft, image), **facts}
+
+
+def _read(job: Job, box: Box | None) -> tuple[Image, Image, Mask]:
+    draft, reference = load_image(job.draft), load_image(job.reference)
+    size = (draft.shape[0], draft.shape[1])
+    if job.mask is None:
+        assert box is not None
+        return draft, reference, box_mask(box, size)
+    mask = load_mask(job.mask)
+    if mask.shape != size or not mask.any():
+        check_mask(mask, size, str(job.mask))
+    return draft, reference, mask
