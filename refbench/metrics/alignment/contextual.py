@@ -60,7 +60,7 @@ class Contextual(Metric):
             licence="BSD-2-Clause (weights)",
             note="blind to where things are; the reference's ground counts where its box holds some; a pasted "
             "reference is nearer than the truth, which is why the recovery credits nothing beyond the truth",
-            unit=0.05,
+            unit=0.033,
             tolerance=1e-4,
         )
 

@@ -102,6 +102,7 @@ class FaceIdentity(Metric):
             categories=("face",),
             note="for photographs of people; near-frontal faces only",
             tolerance=1e-4,
+            unit=0.19,
         )
 
     def missing(self) -> str | None:

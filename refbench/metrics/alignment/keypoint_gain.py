@@ -74,6 +74,7 @@ class KeypointGain(Metric):
             backend=opencv(),
             note="FidelityBench does not name its detector; blind to colour; at most 2000 keypoints an image",
             tolerance=0.0,
+            unit=11.0,
         )
 
     def value(self, view: View) -> float:

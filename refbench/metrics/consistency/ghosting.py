@@ -83,7 +83,7 @@ class Ghosting(Metric):
             trivial="blend",
             note="0 for the untouched draft, which is not double; a draft softened by about a pixel counts as double "
             "too; blind to ghosts of anything but the draft",
-            unit=0.9,
+            unit=0.92,
             tolerance=1e-4,
         )
 

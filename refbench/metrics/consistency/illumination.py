@@ -66,7 +66,7 @@ class Illumination(Metric):
             trivial="paste",
             note="blind to detail and to what lies deeper than 8 px in the mask; a thing of another colour at the edge "
             "counts as another light",
-            unit=20.0,
+            unit=36.0,
         )
 
     def value(self, view: View) -> float:

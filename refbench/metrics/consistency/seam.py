@@ -80,6 +80,7 @@ class Seam(Metric):
             trivial="paste",
             note="blind to texture that does not continue across the edge, and to a jump that is smaller than the "
             "target's",
+            unit=38.0,
         )
 
     def value(self, view: View) -> float | None:

@@ -153,6 +153,7 @@ class FSIMc(Metric):
             border_rule="periodic for phase congruency, zeros beyond the edge for gradients",
             backend=f"{library('scipy')} (float32 FFT), {opencv()}; equals piq",
             note="weak on chroma by design (power 0.03)",
+            unit=0.155,
         )
 
     def value(self, view: View) -> float:

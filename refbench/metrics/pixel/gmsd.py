@@ -52,6 +52,7 @@ class GMSD(Metric):
             border_rule="zeros beyond the frame's edge, in both images alike",
             backend=f"{opencv()}; equals piq",
             note="blind to colour and light; a deviation, so damage that is the same everywhere is under-rated",
+            unit=0.24,
         )
 
     def value(self, view: View) -> float:

@@ -82,6 +82,7 @@ class HaarPSI(Metric):
             border_rule="zeros beyond the border",
             backend=f"{opencv()}; equals piq",
             note="blind to slow changes of light",
+            unit=0.41,
         )
 
     def value(self, view: View) -> float:

@@ -62,6 +62,7 @@ class MDSI(Metric):
             border_rule="zeros beyond the border",
             backend=f"{opencv()}; equals piq",
             note="a fourth root steepens it near 0: the first traces of damage count most",
+            unit=0.44,
         )
 
     def value(self, view: View) -> float:

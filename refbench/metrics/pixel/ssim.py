@@ -71,6 +71,7 @@ class SSIM(Metric):
             "others are masked",
             backend=f"{opencv()}; equals scikit-image (gaussian_weights, population covariance) and pytorch-msssim",
             note="blind to small colour drift and to errors in saturated contrast; sensitive to shifts",
+            unit=0.44,
         )
 
     def value(self, view: View) -> float | None:

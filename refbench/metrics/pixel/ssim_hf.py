@@ -35,6 +35,7 @@ class HighPassSSIM(Metric):
             border_rule="blur reflects at the frame's edge; valid SSIM window; undefined where no masked pixel has one",
             backend=f"{opencv()}; equals scipy.ndimage.gaussian_filter and scikit-image",
             note="blind to everything of low frequency: light, colour, coarse shape",
+            unit=0.56,
         )
 
     def value(self, view: View) -> float | None:

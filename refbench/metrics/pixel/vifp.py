@@ -70,6 +70,7 @@ class VIFp(Metric):
             border_rule="valid window at every scale",
             backend=f"{opencv()}; equals piq and torchmetrics",
             note="blind to colour and to a constant offset of light; rises above 1 where contrast is raised",
+            unit=0.56,
         )
 
     def value(self, view: View) -> float:

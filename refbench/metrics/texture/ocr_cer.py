@@ -88,6 +88,7 @@ class CharacterErrorRate(Metric):
             note="the reader itself errs on small or ornate letters, on the target too, which the recovery takes out; "
             "blind to everything but which letters they are",
             tolerance=1e-4,
+            unit=0.7,
         )
 
     def missing(self) -> str | None:
