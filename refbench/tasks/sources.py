@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench import images
-from refbench.errors import RefbenchError
+from refbench.errors import RefbenchError, missing_package
 
 Split: TypeAlias = Literal["train", "val", "test"]
 

@@ -82,6 +82,7 @@ class BackgroundExact(Metric):
             note="one level of rounding everywhere costs as much as another picture: it asks whether the rest was "
             "left alone, not how far it moved",
             tolerance=1e-9,
+            unit=0.96,
         )
 
     def value(self, view: View) -> float:
@@ -112,6 +113,7 @@ class BackgroundSSIM(Metric):
             backend=f"{opencv()}; equals scikit-image",
             trivial="stretch",
             note="blind to a small change of colour or light",
+            unit=0.63,
         )
 
     def value(self, view: View) -> float | None:

@@ -68,6 +68,7 @@ class PSNR(Metric):
             region_rule="local map (squared error) averaged over the masked pixels",
             backend=opencv(),
             recovery_of="root_mse",
+            unit=0.16,
             note="enters the recovery as root mean squared error, 10^(-PSNR/20), so that a perfect region counts as 0 "
             "error; blind to where the error is and to what it looks like; a shift by one pixel costs more than a "
             "strong blur",
