@@ -1,0 +1,234 @@
+"""Does the score agree with the eye? Judged pairs of results on `core` against score, axes and metrics.
+
+    python benchmarks/agreement.py                                  # from the values measured when the pairs were judged
+    python benchmarks/agreement.py --outputs DIR [--pairs FILE ...] # measure pictures anew
+    python benchmarks/agreement.py --page reports/agreement.md      # write the page
+
+The folder `eye/` beside this file holds the verdicts. A vision-language model gave them, by looking at draft with mask
+outline, both results and target in one picture, sides at random, before any score was opened:
+
+- `pairs.csv` and `absolute.csv`: 72 pairs and 24 single results against their draft, judged before score 2 was designed;
+- `pairs_after.csv`: 72 pairs judged after its definition was fixed, with a second verdict: which sits better?
+- `sitting.csv`: 64 pairs judged for that alone, result beside result without draft and target, while consistency was
+  designed;
+- `values.parquet`: each metric's value for each judged picture and trivial answer, with the picture's SHA-256;
+- `score1.csv`: texture, alignment, consistency and mean of the same pictures by score 1.
+
+A file of pairs has the columns sample, A, B, verdict (A, B or tie) and confidence (1 to 3). Pictures are windows
+`<sample>.<model>.<x>.<y>.webp` of a result, whose rest is the draft; `identity` is the draft itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from refbench.metrics.registry import default_metrics, make_metrics
+from refbench.schema import AXES, PIXEL
+from refbench.stats.gains import MEASURES, clipped, gains
+
+HERE = Path(__file__).parent / "eye"
+ANSWERS = ("draft", "paste", "stretch", "blend", "target")
+RESAMPLES = 5000
+Scores = Mapping[tuple[str, str], Mapping[str, float]]
+"""(sample, model) -> measure or metric -> points."""
+
+
+def measured(folder: Path, wanted: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """Values of every default metric of the judged pictures in a folder, and of the answers of their samples."""
+    import refbench
+    from refbench.images import load_image
+    from refbench.metrics.measurer import Measurer
+    from refbench.trivial import answer_image
+
+    suite, measurer, rows = refbench.load_suite("core"), Measurer(threads=1, batch_size=1), []
+    windows = {tuple(path.name.rsplit(".", 4)[:2]): path for path in folder.glob("*.webp")}
+    models: dict[str, set[str]] = {}
+    for sample, model in wanted:
+        if model != "identity":
+            models.setdefault(sample, set()).add(model)
+    for sample in sorted(models):
+        truth = suite.truth(sample)
+        pictures = {answer: answer_image(truth, answer) for answer in ANSWERS}
+        for model in sorted(models[sample]):
+            path = windows[sample, model]
+            x, y = map(int, path.name.rsplit(".", 4)[2:4])
+            window, whole = load_image(path), pictures["draft"].copy()
+            whole[y : y + window.shape[0], x : x + window.shape[1]] = window
+            pictures[model] = whole
+        found = measurer.measure([truth] * len(pictures), list(pictures.values()))
+        for (name, picture), scores in zip(pictures.items(), found, strict=True):
+            digest = hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()[:16]
+            rows += [(sample, name, score.metric, score.value, score.card, digest) for score in scores]
+    return pd.DataFrame(rows, columns=["sample", "model", "metric", "value", "card", "sha256"])
+
+
+def scored(values: pd.DataFrame) -> Scores:
+    """Points of each judged picture by measure and by metric."""
+    cards = {name: metric.card_once for name, metric in make_metrics(default_metrics()).items()}
+    answers = values[values["model"].isin(ANSWERS)].rename(columns={"model": "answer"})
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for model in ["identity", *sorted(set(values["model"]) - set(ANSWERS))]:
+        mine = values[values["model"] == ("draft" if model == "identity" else model)]
+        samples = sorted(set(mine["sample"]))
+        table = gains(mine, answers[answers["sample"].isin(samples)], samples, cards)
+        points = np.where(table.could > 0, 100.0 * table.won, np.nan)
+        single = clipped(table, cards)
+        for at, sample in enumerate(samples):
+            found[sample, model] = dict(zip(MEASURES, points[at], strict=True)) | dict(
+                zip(table.metrics, single[at], strict=True)
+            )
+    return found
+
+
+def sides(pairs: pd.DataFrame, scores: Scores, measure: str, verdict: str = "verdict") -> pd.DataFrame:
+    """Pairs that are no tie for the eye: sample, task, confidence, and whether the measure prefers the same side."""
+    rows = []
+    for pair in pairs.to_dict("records"):
+        if pair[verdict] not in ("A", "B"):
+            continue
+        a, b = (scores[pair["sample"], pair[side]].get(measure, np.nan) for side in ("A", "B"))
+        if np.isfinite(a) and np.isfinite(b):
+            right = 0.5 if a == b else float((a > b) == (pair[verdict] == "A"))
+            task = pair["sample"].rsplit("-", 1)[0]
+            of = "confidence" if verdict == "verdict" else "sits_confidence"
+            rows.append((pair["sample"], task, int(pair.get(of, 1)), right, abs(a - b)))
+    return pd.DataFrame(rows, columns=["sample", "task", "confidence", "right", "apart"])
+
+
+def share(found: pd.DataFrame) -> tuple[float, float, float]:
+    """Per cent of agreement with its 95 % interval, resampling whole samples."""
+    if not len(found):
+        return float("nan"), float("nan"), float("nan")
+    sums = found.groupby("sample")["right"].agg(["sum", "count"]).to_numpy(float)
+    draws = np.random.default_rng(0).integers(0, len(sums), (RESAMPLES, len(sums)))
+    means = sums[draws, 0].sum(1) / sums[draws, 1].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return 100 * float(found["right"].mean()), 100 * float(low), 100 * float(high)
+
+
+def text(found: pd.DataFrame) -> str:
+    """ "88.1 [81, 94]"; a dash without pairs."""
+    value, low, high = share(found)
+    return "–" if np.isnan(value) else f"{value:.1f} [{low:.0f}, {high:.0f}]"
+
+
+def report(sets: Mapping[str, tuple[pd.DataFrame, str]], two: Scores, one: Scores | None) -> dict[str, object]:
+    """All figures: by set of pairs and measure, by confidence, by task, and by metric."""
+    out: dict[str, object] = {}
+    for title, (pairs, verdict) in sets.items():
+        rows: dict[str, dict[str, str]] = {}
+        for measure in (*AXES, "mean", PIXEL):
+            row = {"score 2": text(sides(pairs, two, measure, verdict))}
+            if one is not None and measure != PIXEL:
+                row["score 1"] = text(sides(pairs, one, measure, verdict))
+            rows[measure] = row
+        mean = sides(pairs, two, "mean", verdict)
+        out[title] = {
+            "pairs": len(pairs),
+            "not tied": int(pairs[verdict].isin(["A", "B"]).sum()),
+            "measures": rows,
+            "score 2 by confidence": {str(c): text(part) for c, part in mean.groupby("confidence")},
+            "score 2 by task": {str(t): text(part) for t, part in mean.groupby("task")},
+            "metrics": {
+                name: text(sides(pairs, two, name, verdict))
+                for name in next(iter(two.values()))
+                if name not in MEASURES
+            },
+            "worst": mean[mean["right"] == 0].nlargest(6, "apart")[["sample", "apart"]].round(1).to_dict("records"),
+        }
+    return out
+
+
+def above_draft(absolute: pd.DataFrame, scores: Scores, measure: str) -> str:
+    """How many of the results that the eye calls better than their draft have more than 0 points."""
+    better = absolute[absolute["verdict"] == "better"]
+    right = sum(scores[row.sample, row.model][measure] > 0 for row in better.itertuples())
+    return f"{right} of {len(better)}"
+
+
+def page(figures: Mapping[str, object], above: Mapping[str, str]) -> str:
+    """The figures as a page."""
+    lines = [
+        "# Does the score agree with the eye?",
+        "",
+        "Share of judged pairs in which the score prefers the side that the eye prefers, in per cent with 95 % intervals",
+        "(whole samples resampled). One vision-language model judged all pairs, blind, before scores were opened; ties are",
+        "left out. Made by `python benchmarks/agreement.py --page reports/agreement.md`; the verdicts lie in",
+        "`benchmarks/eye/`. Chance is 50.",
+        "",
+    ]
+    for title, found in figures.items():
+        assert isinstance(found, dict)
+        lines += [f"## {title}", "", f"{found['pairs']} pairs, {found['not tied']} of them not tied.", ""]
+        lines += ["| | score 1 | score 2 |", "|---|---|---|"]
+        for measure, row in found["measures"].items():
+            name = {"mean": "**score**"}.get(measure, measure.replace("_", " "))
+            lines.append(f"| {name} | {row.get('score 1', '–')} | {row['score 2']} |")
+        lines += ["", "Score 2 by confidence of the verdict, and by task:", ""]
+        parts = {**found["score 2 by confidence"], **found["score 2 by task"]}
+        lines += [f"| {' | '.join(parts)} |", "|---" * len(parts) + "|", f"| {' | '.join(parts.values())} |", ""]
+        lines += ["| metric | agrees |", "|---|---|"]
+        lines += [f"| `{name}` | {value} |" for name, value in found["metrics"].items() if value != "–"]
+        if found["worst"]:
+            listed = ", ".join(f"{one['sample']} ({one['apart']:.0f} points apart)" for one in found["worst"])
+            lines += ["", f"Worst disagreements of the score: {listed}."]
+        lines.append("")
+    lines += ["## Single results", ""]
+    lines += [f"- better than their draft for the eye, and above 0 by {name}: {value}" for name, value in above.items()]
+    return "\n".join([*lines, ""])
+
+
+def read_score_1(path: Path) -> Scores:
+    """Score 1 of the judged pictures, as kept."""
+    columns = [*AXES, "mean"]
+    return {
+        (row["sample"], row["model"]): {name: row[name] for name in columns}
+        for row in pd.read_csv(path).to_dict("records")
+    }
+
+
+def main(say: Callable[[str], None] = print) -> None:
+    parser = argparse.ArgumentParser(description="Agreement of the score with judged pairs.")
+    parser.add_argument("--pairs", type=Path, nargs="*", help="files of pairs; by default those of eye/")
+    parser.add_argument("--outputs", type=Path, help="folder of windows, measured anew")
+    parser.add_argument("--keep", type=Path, help="write the values measured to this parquet file")
+    parser.add_argument("--page", type=Path, help="write the page here")
+    arguments = parser.parse_args()
+    if arguments.pairs:
+        sets = {path.stem: (pd.read_csv(path), "verdict") for path in arguments.pairs}
+        one: Scores | None = None
+    else:
+        after = pd.read_csv(HERE / "pairs_after.csv")
+        sets = {
+            "Judged before the definition": (pd.read_csv(HERE / "pairs.csv"), "verdict"),
+            "Judged after the definition": (after, "verdict"),
+            "Which sits better? Judged while consistency was designed": (pd.read_csv(HERE / "sitting.csv"), "verdict"),
+            "Which sits better? Judged after the definition": (after, "sits"),
+        }
+        one = read_score_1(HERE / "score1.csv")
+    if arguments.outputs:
+        wanted = [(row.sample, m) for pairs, _ in sets.values() for row in pairs.itertuples() for m in (row.A, row.B)]
+        values = measured(arguments.outputs, wanted)
+        if arguments.keep:
+            values.to_parquet(arguments.keep, index=False)
+    else:
+        values = pd.read_parquet(HERE / "values.parquet")
+    two = scored(values)
+    figures = report(sets, two, one)
+    absolute = pd.read_csv(HERE / "absolute.csv")
+    known = absolute[[(row.sample, row.model) in two for row in absolute.itertuples()]]
+    above = {name: above_draft(known, two, name) for name in ("mean", "texture_fidelity")}
+    say(json.dumps({**figures, "above the draft": above}, indent=1))
+    if arguments.page:
+        arguments.page.write_text(page(figures, above))
+
+
+if __name__ == "__main__":
+    main()
