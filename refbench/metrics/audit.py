@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from refbench.csvtext import csv_bytes
+from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, resize, write_atomic
 from refbench.metrics.failures import FAILURES
 from refbench.metrics.filters import Floats
@@ -183,7 +184,12 @@ def run_audit(suite: HasTruths | None = None, limit: int | None = None, device: 
 
     Returns:
         Rows of :func:`judge`.
+
+    Raises:
+        RefbenchError: a limit below 1.
     """
+    if limit is not None and limit < 1:
+        raise RefbenchError(f"Expected a limit of 1 or more samples, got {limit}; leave it out to take all.")
     if suite is None:
         truths = picture_truths()[:limit]
     else:

@@ -150,16 +150,25 @@ def read_audit(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path).map(lambda value: csv_text(value) if isinstance(value, str) else value)
+        table = pd.read_csv(path, compression=None, dtype={"metric": str, "failure": str})
+        table = table.map(lambda value: csv_text(value) if isinstance(value, str) else value)
     except (OSError, ValueError) as error:
         raise RefbenchError(
             f"Expected the audit's table at {path}, but {error}; make it with 'refbench audit --out'."
         ) from None
     lacking = [name for name in AUDIT_COLUMNS if name not in table.columns]
-    if lacking or table.empty or not set(table["verdict"]) <= set(VERDICTS):
+    if not lacking:
+        fits = {
+            "rows": not table.empty,
+            "known verdicts": set(table["verdict"]) <= set(VERDICTS),
+            "known axes": set(table["axis"]) <= set(AXES),
+            "numbers": all(pd.api.types.is_numeric_dtype(table[name]) for name in ("step4", "monotone")),
+        }
+        lacking = [what for what, there in fits.items() if not there][:1]
+    if lacking:
         raise RefbenchError(
-            f"Expected the audit's table (audit.csv) at {path}, but {', '.join(lacking) or 'known verdicts'} "
-            "is not in it; make it with 'refbench audit --out'."
+            f"Expected the audit's table (audit.csv) at {path}, but {', '.join(lacking)} is not in it; make it with "
+            "'refbench audit --out'."
         )
     return table
 

@@ -47,6 +47,8 @@ def test_version(cli: Cli) -> None:
         (["measure"], "RUN|OUTPUT"),
         (["list", "colours"], "colours"),
         (["tasks", "biuld"], "biuld"),
+        (["audit", "--limit", "0"], "Expected a limit of 1 or more"),
+        (["generate"], "--model"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_2(cli: Cli, arguments: list[str], words: str) -> None:

@@ -286,9 +286,23 @@ def test_audit_shows_verdicts_and_brackets_what_does_not_score(tmp_path: Path) -
     ax = found.figure.axes[0]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["mse", "(embed)", "seam"]
     assert {"80", "\u221220~", "25x~"} <= {t.get_text() for t in ax.texts}
-    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RefbenchError, match="refbench audit"):
-        metrics_chart.read_audit(tmp_path / "wrong.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("a,b\n1,2\n", "metric"),
+        ("metric,axis,failure,step4,monotone,verdict,scored\n", "rows"),
+        ("metric,axis,failure,step4,monotone,verdict,scored\npsnr,mean,blur,1,1,right,True\n", "known axes"),
+        ("metric,axis,failure,step4,monotone,verdict,scored\n1,texture_fidelity,2,x,1,right,True\n", "numbers"),
+        ("PK\x03\x04junk", "refbench audit"),
+    ],
+)
+def test_what_is_no_audit_table_is_told(tmp_path: Path, content: str, told: str) -> None:
+    for name in ("wrong.csv", "wrong.zip"):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(RefbenchError, match=told):
+            metrics_chart.read_audit(tmp_path / name)
 
 
 # ---- training logs
