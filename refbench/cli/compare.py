@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,7 +89,9 @@ def _matrix(found: Comparison) -> None:
         if row.view == "overall" and row.better != "undecided"
     }
     lines, cells = [], {}
-    for model in sorted(found.models, key=lambda name: -(found.scores[name]["mean"].value or 0.0)):
+    means = [cells["mean"].value for cells in found.scores.values()]
+    order = {name: -math.inf if mean is None else mean for name, mean in zip(found.scores, means, strict=True)}
+    for model in sorted(order, key=lambda name: order[name], reverse=True):
         scores = {measure: cell.model_dump() for measure, cell in found.scores[model].items()}
         cells[model] = scores
         duel = found.against_all[model]
