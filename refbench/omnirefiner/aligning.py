@@ -262,7 +262,7 @@ def train_aligner(
     def done() -> float:
         return budget.progress(step)
 
-    pace = Pace(telling, "aligner", config.steps)
+    pace = Pace(telling, "aligner", config.steps, step, done())
     for progress in rounds(done, save):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, progress, config.lr, 100)
@@ -289,7 +289,7 @@ def train_aligner(
                 scenes=reservoir.made, minutes=spent_before + budget.spent, progress=progress, **last,
             )  # fmt: skip
             total, seen = 0.0, 0
-        pace.step(step, progress, loss=loss.detach())
+        pace.step(step, done(), loss=loss.detach())
         if time.monotonic() - saved > 60 * config.save_minutes:
             save(progress)
             saved = time.monotonic()

@@ -199,7 +199,7 @@ def train_autoencoder(
                 log.write(json.dumps({"step": step, "minutes": round(spent, 2), "psnr": round(psnr, 3)}) + "\n")
         if progress >= 1.0:
             break
-        pace.step(step + 1, progress, psnr=psnr)
+        pace.step(step, progress, psnr=psnr)
         rate = lr * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
         optimiser.param_groups[0]["lr"] = rate
         loss = autoencoder_loss(vae, crops(images, batch, size, generator).to(device), generator)

@@ -235,7 +235,7 @@ def train_grpo(
     def done() -> float:
         return budget.progress(iteration)
 
-    pace = Pace(telling, "grpo", config.iterations)
+    pace = Pace(telling, "grpo", config.iterations, iteration, done())
     for progress in rounds(done, save):
         rate = learning_rate(iteration, progress, config.lr, config.warmup)
         for group in optimiser.param_groups:
@@ -260,7 +260,7 @@ def train_grpo(
         if iteration % config.validate_every == 0:
             last = evaluate(pipeline, held_out, prompts, config, judges)
             append_log(out / "log.jsonl", stage="grpo", step=iteration, minutes=spent_before + budget.spent, **last)
-        pace.step(iteration, progress, reward=facts["reward/perceptual"])
+        pace.step(iteration, done(), reward=facts["reward/perceptual"])
         if iteration % 5 == 0:
             save(progress)
     last = evaluate(pipeline, held_out, prompts, config, judges)

@@ -26,7 +26,7 @@ from refbench.images import write_atomic
 from refbench.tasks.working import check_workers, in_processes
 from refbench.tasks.writing import check_writable
 
-SHARD = 64
+SHARD = 32
 """Samples of a shard."""
 Kind: TypeAlias = Literal["picture", "share", "offset"]
 """How a tensor is kept: values in [-1, 1] or in [0, 1] as 8 bits, others (flows in px) as half precision."""

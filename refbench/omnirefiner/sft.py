@@ -244,7 +244,7 @@ def train_supervised(
     def done() -> float:
         return budget.progress(step)
 
-    pace = Pace(telling, stage, config.steps)
+    pace = Pace(telling, stage, config.steps, step, done())
     for progress in rounds(done, save, agreed):
         rate = learning_rate(step, progress, config.lr, config.warmup)
         for group in optimiser.param_groups:
@@ -272,7 +272,7 @@ def train_supervised(
                 lr=rate, misalignment=largest, seconds_a_step=(now - window) / seen,
             )  # fmt: skip
             total, seen, window = torch.zeros_like(total), 0, now
-        pace.step(step, progress, loss=loss.detach())
+        pace.step(step, done(), loss=loss.detach())
         if step % config.validate_every == 0:
             telling.tick(f"{stage}: step {step:,}, validation")
             check(progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -37,12 +38,14 @@ class Pace:
         telling: where it is said.
         stage: its name.
         steps: most steps of it.
+        step, progress: steps done and share of the run done at the start, as :meth:`step` takes them.
     """
 
-    def __init__(self, telling: Telling, stage: str, steps: int) -> None:
+    def __init__(self, telling: Telling, stage: str, steps: int, step: int = 0, progress: float = 0.0) -> None:
         self.telling, self.stage, self.steps = telling, stage, steps
-        self._began = self._last = time.monotonic()
-        self._first: tuple[int, float] | None = None
+        self._first = (step, progress)
+        self._began = time.monotonic()
+        self._last = -math.inf
 
     def step(self, step: int, progress: float, **numbers: SupportsFloat) -> None:
         """One step is done; `numbers` are read only when something is said.
@@ -52,9 +55,7 @@ class Pace:
             progress: share of the run, in [0, 1].
         """
         now = time.monotonic()
-        if self._first is None:
-            self._first = (step - 1, progress)
-        elif now - self._last < 1:
+        if now - self._last < 1:
             return
         self._last, spent = now, now - self._began
         done, share = step - self._first[0], progress - self._first[1]
@@ -62,7 +63,7 @@ class Pace:
         values = "".join(f", {name} {float(value):.4g}" for name, value in numbers.items())
         self.telling.tick(
             f"{self.stage}: step {step:,} of at most {self.steps:,}, {progress:.0%}{values}, "
-            f"{spent / done:.2f} s a step{left}"
+            f"{spent / max(done, 1):.2f} s a step{left}"
         )
 
 

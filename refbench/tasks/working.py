@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import Any, TypeVar
 
 from refbench.errors import RefbenchError
@@ -70,9 +71,13 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_ready, initargs=(start, arguments)) as pool:
         try:
-            waiting = {pool.submit(make, job): job for job in jobs}
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
+            left = iter(jobs)
+            running = {pool.submit(make, job): job for job in islice(left, workers)}
+            while running:
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    job = running.pop(done)
+                    running |= {pool.submit(make, more): more for more in islice(left, 1)}
+                    yield job, done.result()
         except BrokenProcessPool:
             raise RefbenchError(
                 "Expected worker processes to do their work, but one ended early (killed, or out of memory); what is "

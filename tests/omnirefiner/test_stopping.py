@@ -54,7 +54,7 @@ def test_a_stopped_training_saves_and_goes_on(number: signal.Signals, tmp_path: 
     assert (state["step"], state["samples"], state["progress"]) == (1, 4, 1 / 8)
     heard = Heard()
     assert train(tmp_path, heard, steps=8, resume=True)["steps"] == 8
-    assert heard.ticks[0].startswith("sft: step 2 of at most 8, 12%, loss ")
+    assert heard.ticks[0].startswith("sft: step 2 of at most 8, 25%, loss ")
     assert torch.load(tmp_path / "state.pt", weights_only=True)["progress"] == 1.0
 
 
@@ -81,10 +81,10 @@ def test_a_second_signal_interrupts_at_once() -> None:
 def test_the_pace_is_told_after_the_first_step_and_then_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now, heard = 100.0, Heard()
     monkeypatch.setattr("time.monotonic", lambda: now)
-    pace = Pace(heard, "sft", 1000)
-    for step in range(101, 141):  # a resumed run, half a second a step
-        now += 0.5
+    pace = Pace(heard, "sft", 1000, 100, 0.1)
+    for step in range(101, 141):  # a resumed run, 0.4 s a step
+        now += 0.4
         pace.step(step, step / 1000, loss=0.25)
-    assert heard.ticks[0] == "sft: step 101 of at most 1,000, 10%, loss 0.25, 0.50 s a step, 7:30 left"
-    assert heard.ticks[-1] == "sft: step 139 of at most 1,000, 14%, loss 0.25, 0.50 s a step, 7:11 left"
-    assert len(heard.ticks) == 20
+    assert heard.ticks[0] == "sft: step 101 of at most 1,000, 10%, loss 0.25, 0.40 s a step, 6:00 left"
+    assert heard.ticks[-1] == "sft: step 140 of at most 1,000, 14%, loss 0.25, 0.40 s a step, 5:44 left"
+    assert len(heard.ticks) == 14

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,3 +85,14 @@ def test_user_settings_of_matplotlib_have_no_say() -> None:
     with mpl.rc_context({"font.size": 40}), rc(STYLES["cvpr"]):
         assert mpl.rcParams["font.size"] == 8.0
         assert mpl.rcParams["pdf.fonttype"] == 42
+
+
+def test_a_run_named_like_a_formula_is_text_in_the_csv(tmp_path: Path) -> None:
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    from refbench.report.drawn import Drawn, save
+
+    data = pd.DataFrame({"run": ["=HYPERLINK(1)", "-x"], "mean": [-1.5, 2.0]})
+    save(Drawn("f", plt.figure(), data, "A figure."), tmp_path, next(iter(STYLES.values())))
+    assert (tmp_path / "f.csv").read_text() == "run,mean\n'=HYPERLINK(1),-1.5\n'-x,2\n"
