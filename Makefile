@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 EXTRAS := models,face,ocr,build,learned,web,dev
 export HF_HUB_OFFLINE ?= 1
 export NO_ALBUMENTATIONS_UPDATE := 1
+# imports are most of a command's first second: compiled once here, not at every start where nothing may be written
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help env eval test test-slow test-gpu test-weights test-browser lint bench wheel clean
 help:  ## this list
