@@ -8,6 +8,8 @@ EXTRAS := models,build,learned,web,dev
 TORCH ?= $(shell cat $(VENV)/.complete 2>/dev/null)
 export HF_HUB_OFFLINE ?= 1
 export NO_ALBUMENTATIONS_UPDATE := 1
+# imports are most of a command's first second: compiled once here, not at every start where nothing may be written
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help env same-torch eval test test-slow test-gpu test-weights test-browser lint bench wheel clean
 help:  ## this list

@@ -36,12 +36,16 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "J
 """What is decoded, where this Pillow can; the rest of what Pillow knows (EPS runs a program) stays closed."""
 
 
+COMMON = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")
+"""First bytes of what Pillow opens without its further plugins."""
+
+
 def _open(data: bytes, where: str) -> PILImage.Image:
     from PIL import Image, UnidentifiedImageError
 
     if not data:
         raise RefbenchError(f"Expected an image at {where}, but the file is empty (0 bytes); write it again.")
-    Image.init()
+    (Image.preinit if data.startswith(COMMON) else Image.init)()  # all of Pillow's plugins are slow to import
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

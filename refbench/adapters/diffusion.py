@@ -42,10 +42,10 @@ class DiffusersEditor:
     """
 
     card: AdapterCard
-    pipeline_class: ClassVar[str]
-    """Name of the class in diffusers."""
+    pipeline_class: ClassVar[str | type[Any]]
+    """The class, or its name in diffusers."""
     repository: ClassVar[str]
-    """Hub id of the published weights."""
+    """Hub id of the published weights, or a local folder."""
     default_steps: ClassVar[int]
     default_guidance: ClassVar[float]
     default_size: ClassVar[int] = 1024
@@ -137,7 +137,8 @@ class DiffusersEditor:
             import torch
         except ImportError as error:
             raise missing_package(error, f"for '{self.card.name}'") or error from None
-        kind = getattr(diffusers, self.pipeline_class, None)
+        asked = self.pipeline_class
+        kind: Any = getattr(diffusers, asked, None) if isinstance(asked, str) else asked
         if kind is None:
             raise UnavailableError(
                 f"Expected a diffusers with {self.pipeline_class}, but it is {diffusers.__version__}; upgrade it."

@@ -110,7 +110,7 @@ def evaluate(
                 folder, chosen, request, batch_size, workers, timeout_s, retry_failed, max_cost_usd, shown
             )
             names = _wanted(folder, manifest, metrics)
-            return _score(folder, chosen, request.suite, manifest, names, device, workers, shown)
+            return _score(folder, chosen, request.suite, manifest, names, request.device, workers, shown)
 
 
 def evaluate_all(

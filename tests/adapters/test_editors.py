@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -93,6 +94,22 @@ def sample(name: str = "a", size: tuple[int, int] = (75, 121), seed: int = 5, **
 
 def flat(colour: tuple[int, int, int], size: tuple[int, int] = (75, 121)) -> np.ndarray[Any, Any]:
     return np.full((*size, 3), colour, np.uint8)
+
+
+def test_the_documented_editor_of_ones_own_runs(folders: dict[str, Path], tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
+    (block,) = (part for part in re.findall(r"```python\n(.*?)```", page, re.S) if "class MyEditor" in part)
+    path = tmp_path / "my_editor.py"
+    path.write_text(block)
+    given = {"model": str(folders["flux-kontext"]), "steps": 1, "size": 64}
+    inputs = sample()
+    plain = load_adapter(path, **given).refine(inputs)
+    editor = load_adapter(path, **given, focus=True, paste_back=True)
+    assert editor.card.name == "my-editor+focus+paste-back"
+    focused = editor.refine(inputs)
+    assert (focused[~inputs.mask] == inputs.draft[~inputs.mask]).all()
+    assert (plain[~inputs.mask] != inputs.draft[~inputs.mask]).any()
+    assert (focused[inputs.mask] != inputs.draft[inputs.mask]).any()
 
 
 @pytest.mark.parametrize("name", NAMES)
