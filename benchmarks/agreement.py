@@ -1,6 +1,6 @@
 """Does the score agree with the eye? Judged pairs of results on `core` against score, axes and metrics.
 
-    python benchmarks/agreement.py                                  # from the values measured when the pairs were judged
+    python benchmarks/agreement.py                                  # from the values measured when they were judged
     python benchmarks/agreement.py --outputs DIR [--pairs FILE ...] # measure pictures anew
     python benchmarks/agreement.py --page reports/agreement.md      # write the page
 
@@ -9,8 +9,8 @@ outline, both results and target in one picture, sides at random, before any sco
 
 - `pairs.csv` and `absolute.csv`: 72 pairs and 24 single results against their draft, judged before score 2 was designed;
 - `pairs_after.csv`: 72 pairs judged after its definition was fixed, with a second verdict: which sits better?
-- `sitting.csv`: 64 pairs judged for that alone, result beside result without draft and target, while consistency was
-  designed;
+- `sitting.csv`: 64 pairs judged for that alone, result beside result without draft and target, while consistency
+  was designed;
 - `values.parquet`: each metric's value for each judged picture and trivial answer, with the picture's SHA-256;
 - `score1.csv`: texture, alignment, consistency and mean of the same pictures by score 1.
 
@@ -158,9 +158,9 @@ def page(figures: Mapping[str, object], above: Mapping[str, str]) -> str:
     lines = [
         "# Does the score agree with the eye?",
         "",
-        "Share of judged pairs in which the score prefers the side that the eye prefers, in per cent with 95 % intervals",
-        "(whole samples resampled). One vision-language model judged all pairs, blind, before scores were opened; ties are",
-        "left out. Made by `python benchmarks/agreement.py --page reports/agreement.md`; the verdicts lie in",
+        "Share of judged pairs in which the score prefers the side that the eye prefers, in per cent with 95 %",
+        "intervals (whole samples resampled). One vision-language model judged all pairs, blind, before scores were",
+        "opened; ties are left out. Made by `python benchmarks/agreement.py --page reports/agreement.md`; the verdicts lie in",
         "`benchmarks/eye/`. Chance is 50.",
         "",
     ]
