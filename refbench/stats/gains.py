@@ -7,8 +7,9 @@ By metric, with the sign that makes better positive: gap = truth - trivial answe
   far a result stays behind the truth, so that its gain is 1 - (truth - value) / that, and its gap 1.
 - An axis of a sample is the mean of its scoring metrics' gains over the mean of their gaps, the latter at least
   :data:`LEAST`: where little was to win on the whole axis, little is won.
-- The score of a sample is the mean of texture fidelity and reference alignment, weighted by local consistency: what is
-  put right counts as far as it sits in the picture, what is made worse counts in full. The untouched draft has 0.
+- The score of a sample is a weighted mean of texture fidelity and reference alignment, the lower of the two by 3/4, since
+  a result must be right and be the reference's own thing; times local consistency where it is positive: what is put
+  right counts as far as it sits in the picture, what is made worse counts in full. The untouched draft has 0.
 - Of a set, each is the ratio of the samples' sums to what the truth itself would have: 0 = trivial, 100 = the truth.
 
 What does not count as it was measured is decided here, once:
@@ -51,6 +52,8 @@ PEGGED = "local_consistency"
 """The axis whose metrics count from the truth."""
 LEAST = 0.5
 """Mean gap, in units, that an axis of a sample is divided by at least."""
+LOWER = 0.75
+"""Weight of the lower one of texture fidelity and reference alignment in the score."""
 MIN_GAP_TOLERANCES = 10.0
 """A metric without a unit recovers a sample whose gap is at least this many times its own tolerance."""
 
@@ -241,12 +244,18 @@ def _axis(gain: Floats, room: Floats, defined: Bools, mine: list[int]) -> tuple[
 
 
 def _mean(of_axes: Mapping[str, tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """The score (S,) and the truth's: mean of texture and alignment (of the one that a sample has), by consistency."""
+    """The score (S,) and the truth's: texture and alignment (or the one that a sample has), by consistency."""
     first, second, sits = (of_axes[axis] for axis in AXES)
-    count = np.maximum((first[1] > 0).astype(float) + (second[1] > 0), 1.0)
-    right, could = (first[0] + second[0]) / count, (first[1] + second[1]) / count
+    right, could = _both(first[0], second[0], first[1], second[1]), _both(first[1], second[1], first[1], second[1])
     could = np.where(sits[1] > 0, could, 0.0)
     return np.where(could > 0, np.where(right > 0, right * np.maximum(sits[0], 0.0), right), 0.0), could
+
+
+def _both(a: Floats, b: Floats, a_could: Floats, b_could: Floats) -> Floats:
+    """Weighted mean (S,) of two axes, the lower one by :data:`LOWER`; the one that a sample has where it lacks one."""
+    mean = LOWER * np.minimum(a, b) + (1.0 - LOWER) * np.maximum(a, b)
+    out: Floats = np.where(a_could <= 0, b, np.where(b_could <= 0, a, mean))
+    return out
 
 
 def withheld(cards: Mapping[str, MetricCard], unavailable: Mapping[str, str]) -> dict[str, str]:

@@ -83,7 +83,7 @@ class Summary(Record):
     """:data:`refbench.schema.SCORE_VERSION` that the numbers are of."""
     axes: dict[str, Cell]
     mean: Cell
-    """The score: mean of texture fidelity and reference alignment, weighted by local consistency."""
+    """The score: a weighted mean of texture fidelity and reference alignment, times local consistency."""
     pixel_fidelity: Cell
     """Beside the score: every pixel at its place, as published tables have it."""
     categories: dict[str, dict[str, Cell]]
