@@ -7,7 +7,7 @@
 The folder `eye/` beside this file holds the verdicts. A vision-language model gave them, by looking at draft with mask
 outline, both results and target in one picture, sides at random, before any score was opened:
 
-- `pairs.csv` and `absolute.csv`: 72 pairs and 24 single results against their draft, judged before score 2 was designed;
+- `pairs.csv`, `absolute.csv`: 72 pairs and 24 single results against their draft, judged before score 2 was designed;
 - `pairs_after.csv`: 72 pairs judged after its definition was fixed, with a second verdict: which sits better?
 - `sitting.csv`: 64 pairs judged for that alone, result beside result without draft and target, while consistency
   was designed;
@@ -160,8 +160,8 @@ def page(figures: Mapping[str, object], above: Mapping[str, str]) -> str:
         "",
         "Share of judged pairs in which the score prefers the side that the eye prefers, in per cent with 95 %",
         "intervals (whole samples resampled). One vision-language model judged all pairs, blind, before scores were",
-        "opened; ties are left out. Made by `python benchmarks/agreement.py --page reports/agreement.md`; the verdicts lie in",
-        "`benchmarks/eye/`. Chance is 50.",
+        "opened; ties are left out. Chance is 50. Made by `python benchmarks/agreement.py --page",
+        "reports/agreement.md`; the verdicts lie in `benchmarks/eye/`.",
         "",
     ]
     for title, found in figures.items():

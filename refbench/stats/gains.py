@@ -7,9 +7,9 @@ By metric, with the sign that makes better positive: gap = truth - trivial answe
   far a result stays behind the truth, so that its gain is 1 - (truth - value) / that, and its gap 1.
 - An axis of a sample is the mean of its scoring metrics' gains over the mean of their gaps, the latter at least
   :data:`LEAST`: where little was to win on the whole axis, little is won.
-- The score of a sample is a weighted mean of texture fidelity and reference alignment, the lower of the two by 3/4, since
-  a result must be right and be the reference's own thing; times local consistency where it is positive: what is put
-  right counts as far as it sits in the picture, what is made worse counts in full. The untouched draft has 0.
+- The score of a sample is a weighted mean of texture fidelity and reference alignment, the lower of the two by 3/4,
+  since a result must be right and be the reference's own thing; times local consistency where it is positive: what is
+  put right counts as far as it sits in the picture, what is made worse counts in full. The untouched draft has 0.
 - Of a set, each is the ratio of the samples' sums to what the truth itself would have: 0 = trivial, 100 = the truth.
 
 What does not count as it was measured is decided here, once:
