@@ -11,10 +11,11 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
-BASE = {"errors", "images", "crops", "registry", "schema", "trivial", "weights", "registration"}
+BASE = {"errors", "decoding", "images", "crops", "registry", "schema", "trivial", "weights", "registration"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "images": {"errors"},
+    "decoding": {"errors"},
+    "images": {"errors", "decoding"},
     "crops": {"images"},
     "registry": {"errors"},
     "schema": {"images"},

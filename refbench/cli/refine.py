@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def refine(
     draft: Annotated[Path, typer.Argument(help="The picture whose detail is wrong.")],
     reference: Annotated[Path, typer.Option("--reference", "-r", help="A picture that shows it right.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the refined picture goes (PNG).")],
+    out: Annotated[Path, typer.Option("--out", help="The refined picture: .png, .webp or .tiff (lossless).")],
     mask: Annotated[Path | None, typer.Option("--mask", help="Black and white; white is to be put right.")] = None,
     box: Annotated[str | None, typer.Option("--box", help="x,y,width,height in px, in place of a mask.")] = None,
     reference_box: Annotated[str | None, typer.Option("--reference-box", help="Where it is in the reference.")] = None,

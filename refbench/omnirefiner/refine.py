@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from refbench import images
 from refbench.crops import crop_box
 from refbench.errors import RefbenchError
-from refbench.images import Image, Mask, check_mask, load_image, load_mask, resize, save_png
+from refbench.images import Image, Mask, check_mask, load_image, load_mask, resize
 from refbench.omnirefiner.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.weights import checkpoints, load_pipeline
 from refbench.schema import Box
@@ -95,8 +96,7 @@ def refine(
     if mask is None:
         assert box is not None
         mask = box_mask(box, draft.shape[:2])
-    elif mask.shape != draft.shape[:2] or not mask.any():
-        check_mask(mask, draft.shape[:2], "mask")
+    check_mask(mask, draft.shape[:2], "the mask" if box is None else "the box")
     return refine_many(
         [(draft, reference, mask, reference_box, prompt, seed)],
         pipeline or load_refiner(variant, checkpoint=checkpoint, device=device),
@@ -146,21 +146,27 @@ def refine_file(
     checkpoint: Path | None = None, steps: int | None = None, seed: int = 0, device: str = "cpu",
     show: Path | None = None,
 ) -> Image:  # fmt: skip
-    """:func:`refine` from files to a PNG file, and with `show` a side-by-side picture.
+    """:func:`refine` from files to a PNG, WebP or TIFF file, and with `show` a side-by-side picture.
+
+    A draft with transparency keeps its alpha; the model sees it over white.
 
     Raises:
         RefbenchError: as :func:`refine`, or a file that cannot be read or written.
     """
-    pictures = load_image(draft), load_image(reference)
+    original = images.load_rgba(draft)
+    images.check_output(out, "--out", original.shape[:2])
+    if show is not None:
+        images.check_output(show, "--show")
+    pictures = images.over_white(original), load_image(reference)
     marked = load_mask(mask) if mask is not None else None
     refined = refine(
         *pictures, marked, box=box, reference_box=reference_box, prompt=prompt or PROMPT, variant=variant,
         checkpoint=checkpoint, steps=steps, seed=seed, device=device,
     )  # fmt: skip
-    save_png(out, refined)
+    images.save_image(out, images.with_alpha_of(original, refined))
     if show is not None:
         if marked is None:
             assert box is not None
             marked = box_mask(box, refined.shape[:2])
-        save_png(show, side_by_side(*pictures, marked, refined))
+        images.save_image(show, side_by_side(*pictures, marked, refined))
     return refined

@@ -1,0 +1,56 @@
+"""What a PNG carries beside its pixels: the little that decoding needs is kept, damage in the rest is no matter."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from refbench.errors import RefbenchError
+
+MAX_PROFILE = 64 * 2**20
+"""Bytes of an unpacked ICC profile; the largest in use, of printing presses, are under 10 MB."""
+
+PIXEL_CHUNKS = {b"tRNS", b"acTL", b"fcTL", b"fdAT"}
+"""Chunks of lower case that pixels depend on."""
+TURN_CHUNKS = {b"eXIf": b"", b"iTXt": b"XML:com.adobe.xmp\0", b"zTXt": b"Raw profile type exif\0",
+               b"tEXt": b"Raw profile type exif\0"}  # fmt: skip
+"""Chunks that may hold the orientation, by what they begin with."""
+
+
+def without_metadata(data: bytes, where: str) -> tuple[bytes, bytes | None]:
+    """A PNG of what its pixels, colours and orientation depend on, and its ICC profile.
+
+    Damage or size of the rest (comments, workflows, resolution ...) is no reason to refuse the pixels.
+    """
+    kept, profile, at = [data[:8]], None, 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        name, content, end = data[at + 4 : at + 8], data[at + 8 : at + 8 + length], at + 12 + length
+        if end > len(data) or not name.isalpha():
+            break
+        whole = name[:1].isupper() or zlib.crc32(name + content) == int.from_bytes(data[end - 4 : end], "big")
+        if name == b"iCCP" and whole and profile is None:
+            profile = _unpacked(content.partition(b"\0")[2][1:], where)
+        if (
+            name[:1].isupper()
+            or name in PIXEL_CHUNKS
+            or (whole and name in TURN_CHUNKS and content.startswith(TURN_CHUNKS[name]))
+        ):
+            kept.append(data[at:end])
+        at = end
+    kept.append(data[at:])
+    return b"".join(kept), profile
+
+
+def _unpacked(packed: bytes, where: str) -> bytes | None:
+    engine = zlib.decompressobj()
+    try:
+        profile = engine.decompress(packed, MAX_PROFILE)
+    except zlib.error:
+        return None
+    if engine.unconsumed_tail:
+        raise RefbenchError(
+            f"Expected a colour profile of at most {MAX_PROFILE >> 20} MB at {where}, but the picture's is larger; "
+            "convert the picture to sRGB."
+        )
+    return profile
