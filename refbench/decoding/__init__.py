@@ -65,10 +65,10 @@ def _decode(data: bytes, where: str) -> Decoded:
         if picture is None:
             samples, orientation = tiff_samples(data, where)
             return _turned(_srgb(samples), orientation)
-        samples = deep_samples(picture, data, where)
-        if samples is None:
+        deep = deep_samples(picture, data, where)
+        if deep is None:
             picture.load()
-            samples = samples_of(picture, where)
+        samples = deep or samples_of(picture, where)
         if profile is not None:
             samples = samples._replace(profile=profile)
         return _turned(_srgb(samples), _orientation(picture))

@@ -17,6 +17,13 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import ImageCms
 
+SIGNS = np.array([0, 128, 128], np.uint8)
+"""Turns the sign of an 8-bit a* or b* into an offset of 128."""
+
+D50 = np.array([0.9642, 1.0, 0.8249])
+TO_SRGB = np.linalg.inv([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+"""XYZ under D50 to linear sRGB: its primaries (IEC 61966-2-1), adapted to D50."""
+
 
 class Samples(NamedTuple):
     """A picture as its file has it."""
@@ -52,7 +59,7 @@ def to_srgb(samples: Samples) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
     from PIL import ImageCms
 
     if samples.space == "LAB":
-        return _managed(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), "LAB")
+        return _lab
     if samples.profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(samples.profile))
@@ -78,6 +85,18 @@ def _inks(part: NDArray[Any]) -> NDArray[np.uint8]:
     """CMYK without a profile: R = (255 - C)(255 - K) / 255 and so on, as Pillow has it."""
     light = float(np.iinfo(part.dtype).max) - part.astype(np.float64)
     return np.rint(light[..., :3] * light[..., 3:] * (255.0 / np.iinfo(part.dtype).max ** 2)).astype(np.uint8)
+
+
+def _lab(part: NDArray[Any]) -> NDArray[np.uint8]:
+    """CIE L*a*b* under D50 (CIE 15:2018, 8.2.1.1), clipped to sRGB's gamut."""
+    lightness, a, b = np.moveaxis(part * (255.0 / np.iinfo(part.dtype).max), 2, 0)
+    y = (lightness * (100 / 255) + 16) / 116
+    f = np.stack([y + (a - 128) / 500, y, y - (b - 128) / 200], axis=2)
+    xyz = D50 * np.where(f > 6 / 29, f**3, (f - 4 / 29) * (3 * (6 / 29) ** 2))
+    linear = np.clip(xyz @ TO_SRGB.T, 0, 1)
+    coded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    levels: NDArray[np.uint8] = np.rint(255 * coded).astype(np.uint8)
+    return levels
 
 
 def _managed(source: ImageCms.ImageCmsProfile, space: str) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:

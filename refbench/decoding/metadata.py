@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
 
 from refbench.errors import RefbenchError
@@ -21,25 +20,32 @@ def without_metadata(data: bytes, where: str) -> tuple[bytes, bytes | None]:
     """A PNG of what its pixels, colours and orientation depend on, and its ICC profile.
 
     Damage or size of the rest (comments, workflows, resolution ...) is no reason to refuse the pixels.
+
+    Raises:
+        RefbenchError: it is cut off, or a chunk that pixels or colours depend on does not fit its check sum.
     """
-    kept, profile, at = [data[:8]], None, 8
-    while at + 12 <= len(data):
-        (length,) = struct.unpack(">I", data[at : at + 4])
+    kept, profile, at, name = [data[:8]], None, 8, b""
+    while name != b"IEND":
+        length = int.from_bytes(data[at : at + 4], "big")
         name, content, end = data[at + 4 : at + 8], data[at + 8 : at + 8 + length], at + 12 + length
         if end > len(data) or not name.isalpha():
-            break
-        whole = name[:1].isupper() or zlib.crc32(name + content) == int.from_bytes(data[end - 4 : end], "big")
-        if name == b"iCCP" and whole and profile is None:
-            profile = _unpacked(content.partition(b"\0")[2][1:], where)
-        if (
-            name[:1].isupper()
-            or name in PIXEL_CHUNKS
-            or (whole and name in TURN_CHUNKS and content.startswith(TURN_CHUNKS[name]))
-        ):
+            raise _damaged(where, f"the chunk at byte {at} is cut off or none")
+        whole = zlib.crc32(name + content) == int.from_bytes(data[end - 4 : end], "big")
+        pixels = name[:1].isupper() or name in PIXEL_CHUNKS
+        if not whole and (pixels or name == b"iCCP"):
+            raise _damaged(where, f"its {name.decode()} chunk does not fit its check sum")
+        if pixels or (whole and name in TURN_CHUNKS and content.startswith(TURN_CHUNKS[name])):
             kept.append(data[at:end])
+        elif name == b"iCCP":
+            profile = _unpacked(content.partition(b"\0")[2][1:], where)
         at = end
-    kept.append(data[at:])
     return b"".join(kept), profile
+
+
+def _damaged(where: str, found: str) -> RefbenchError:
+    return RefbenchError(
+        f"Expected a complete PNG at {where}, but {found}; it is truncated or damaged, write it again."
+    )
 
 
 def _unpacked(packed: bytes, where: str) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from refbench.errors import RefbenchError
 
 if TYPE_CHECKING:
-    from PIL import Image as PILImage
+    from PIL.ImageFile import ImageFile
 
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels are refused from their header, before decoding (300 MB as RGB)."""
@@ -20,7 +20,7 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "J
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def open_picture(data: bytes, where: str) -> PILImage.Image | None:
+def open_picture(data: bytes, where: str) -> ImageFile | None:
     """Open a still picture of at most :data:`MAX_PIXELS` without decoding; None for a TIFF that Pillow cannot read."""
     from PIL import Image, UnidentifiedImageError
 

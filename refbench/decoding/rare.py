@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.decoding.colour import Samples, divided
+from refbench.decoding.colour import SIGNS, Samples, divided
 from refbench.decoding.opening import check_size, one_line
 from refbench.errors import RefbenchError
 
@@ -33,7 +33,11 @@ def jpeg2000_samples(picture: PILImage.Image, data: bytes, where: str) -> Sample
         return None
     import cv2
 
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if picture.mode != "LA" else None
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damage is told by the error below
+    try:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if picture.mode != "LA" else None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if found is None or found.dtype != np.uint16:
         raise RefbenchError(
             f"Expected a JPEG 2000 picture of RGB or RGBA at {where}, but it is {picture.mode} of {bits} bits; save "
@@ -67,9 +71,8 @@ def tiff_samples(data: bytes, where: str) -> tuple[Samples, int]:
             if int(page.planarconfig) == 2 and planes > 1:
                 values = np.moveaxis(values.reshape(planes, page.imagelength, page.imagewidth), 0, 2)
             values = _full_range(values.reshape(page.imagelength, page.imagewidth, planes), bits)
-            profile, orientation = (
-                page.tags[tag].value if tag in page.tags else missing for tag, missing in ((34675, None), (274, 1))
-            )
+            profile: bytes | None = page.tags[34675].value if 34675 in page.tags else None
+            orientation = int(page.tags[274].value) if 274 in page.tags else 1
     except RefbenchError:
         raise
     except Exception as error:  # tifffile raises TiffFileError, KeyError, ValueError, zlib.error ...
@@ -80,14 +83,14 @@ def tiff_samples(data: bytes, where: str) -> tuple[Samples, int]:
     colour, alpha = values[..., :count], values[..., count] if extra[:1] in ([1], [2]) else None
     if int(page.photometric) == 0:
         colour = np.iinfo(colour.dtype).max - colour
-    if space == "LAB":  # a* and b* are signed; with 16 bits in steps of 1/256
-        half = colour.dtype.type(1 << (8 * colour.dtype.itemsize - 1))
-        step = 257 / 256 if colour.dtype == np.uint16 else 1
-        centred = np.minimum(np.rint((colour[..., 1:] ^ half) * step), np.iinfo(colour.dtype).max)
-        colour = np.concatenate([colour[..., :1], centred.astype(colour.dtype)], axis=2)
+    if space == "LAB" and colour.dtype == np.uint8:  # a* and b* are signed
+        colour = colour ^ SIGNS
+    elif space == "LAB":  # with 16 bits in steps of 1/256
+        signed = colour ^ (SIGNS.astype(np.uint16) << 8)
+        colour = np.minimum(np.rint(signed * np.array([1, 257 / 256, 257 / 256])), 65535).astype(np.uint16)
     if extra[:1] == [1] and alpha is not None:
         colour = divided(colour, alpha)
-    return Samples(colour, alpha, space, profile), int(orientation)
+    return Samples(colour, alpha, space, profile), orientation
 
 
 def _full_range(values: NDArray[Any], bits: int) -> NDArray[Any]:
@@ -95,7 +98,8 @@ def _full_range(values: NDArray[Any], bits: int) -> NDArray[Any]:
     if values.dtype in (np.uint8, np.uint16) and bits in (8, 16):
         return values
     if values.dtype.kind == "u" and bits < 16:
-        return np.rint(values * (65535.0 / (2**bits - 1))).astype(np.uint16)
-    if values.dtype.kind != "f" or not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1):
+        values = values / (2**bits - 1)
+    elif values.dtype.kind != "f" or not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1):
         raise ValueError(f"{values.dtype} from {values.min(initial=0):g} to {values.max(initial=0):g}")
-    return np.rint(values * 65535.0).astype(np.uint16)
+    deep: NDArray[np.uint16] = np.rint(values * 65535.0).astype(np.uint16)
+    return deep

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.decoding.colour import Samples, divided
+from refbench.decoding.colour import SIGNS, Samples, divided
 from refbench.decoding.opening import open_picture
 from refbench.decoding.rare import jpeg2000_samples, tiff_samples
 from refbench.errors import RefbenchError
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
+    from PIL.ImageFile import ImageFile
 
 MODELS = {"L": "GRAY", "LA": "GRAY", "I;16": "GRAY", "I": "GRAY", "F": "GRAY", "RGB": "RGB", "RGBA": "RGB",
           "CMYK": "CMYK", "LAB": "LAB"}  # fmt: skip
@@ -39,7 +40,9 @@ def samples_of(picture: PILImage.Image, where: str) -> Samples:
     values: NDArray[Any] = _grey_16_bits(picture, where) if grey else np.asarray(picture)
     if values.ndim == 2:
         values = values[..., None]
-    alpha = None
+    elif mode == "LAB":
+        values = values ^ SIGNS
+    alpha: NDArray[Any] | None = None
     if mode in ("LA", "RGBA"):
         values, alpha = values[..., :-1], values[..., -1]
     return Samples(values, _keyed(values, key) if alpha is None else alpha, MODELS[mode[:4]], profile)
@@ -56,7 +59,7 @@ def _keyed(values: NDArray[Any], key: object) -> NDArray[np.uint8] | None:
 def _grey_16_bits(picture: PILImage.Image, where: str) -> NDArray[np.uint16]:
     """Grey with more than 8 bits (65535 is white; 4095 with 12 bits) or floating point in [0, 1], as 16 bits."""
     tags = getattr(picture, "tag_v2", {})
-    values = np.asarray(picture)
+    values: NDArray[Any] = np.asarray(picture)
     bits = tags.get(258, (16,))[0]
     top = 1.0 if picture.mode == "F" else 4095.0 if bits == 12 else 65535.0
     low, high = values.min(initial=0), values.max(initial=0)
@@ -71,7 +74,7 @@ def _grey_16_bits(picture: PILImage.Image, where: str) -> NDArray[np.uint16]:
     return 65535 - grey if tags.get(262) == 0 else grey  # TIFF's WhiteIsZero, which Pillow turns only with 8 bits
 
 
-def deep_samples(picture: PILImage.Image, data: bytes, where: str) -> Samples | None:
+def deep_samples(picture: ImageFile, data: bytes, where: str) -> Samples | None:
     """The samples where they are colour with more than 8 bits, None for every other picture."""
     if picture.format == "JPEG2000":
         return jpeg2000_samples(picture, data, where)
@@ -80,18 +83,20 @@ def deep_samples(picture: PILImage.Image, data: bytes, where: str) -> Samples | 
     args = picture.tile[0].args
     raw = str(args[0] if isinstance(args, tuple) else args)
     tags = getattr(picture, "tag_v2", {})
-    separate, packed = tags.get(284) == 2, picture.tile[0].codec_name != "raw"
-    if separate and picture.mode != "P" and not (packed and max(tags.get(258, (1,))) <= 8):
-        return tiff_samples(data, where)[0]  # in separate planes Pillow takes the bytes of 16 bits for pixels
+    planes = picture.mode if picture.tile[0].codec_name == "libtiff" and max(tags.get(258, (1,))) <= 8 else ""
+    if tags.get(284) == 2 and planes not in ("P", "RGB", "RGBA", "CMYK"):
+        return tiff_samples(data, where)[0]  # separate planes, of which Pillow reads only these right
     if picture.format == "PNG" and raw in KEY_BITS and "transparency" in picture.info:
-        bits, key = KEY_BITS[raw], np.asarray(picture.info["transparency"])
-        picture.info["transparency"] = tuple(np.atleast_1d((key & (2**bits - 1)) * (255 // (2**bits - 1))).tolist())
+        top = 2 ** KEY_BITS[raw] - 1
+        given = np.atleast_1d(picture.info["transparency"])
+        picture.info["transparency"] = tuple(((given & top) * (255 // top)).tolist())
     if not raw.endswith((";16B", ";16L", ";16N")) or raw.startswith("I;"):
         return None
     key, profile = picture.info.get("transparency"), picture.info.get("icc_profile")
     kind, order = raw[:-4], raw[-1]
     if order == "N":
         order = "L" if sys.byteorder == "little" else "B"
+    values: NDArray[Any]
     if kind == "LA":  # four bytes a pixel, which are read as such
         four = _read_as(data, "RGBA", where).astype(np.uint16)
         values = four[..., 0::2] << 8 | four[..., 1::2]
@@ -99,16 +104,13 @@ def deep_samples(picture: PILImage.Image, data: bytes, where: str) -> Samples | 
         plain = kind.replace("a", "A")  # as stored: Pillow would divide by alpha, in 8 bits
         upper, lower = (_read_as(data, f"{plain};16{o}", where) for o in (order, "BL"[order == "B"]))
         values = upper.astype(np.uint16) << 8 | lower
-    alpha = values[..., -1] if kind in ("LA", "RGBA", "RGBa") else None
-    colour = values if alpha is None else values[..., :-1]
-    if kind == "RGBa":
-        assert alpha is not None
-        colour = divided(colour, alpha)
     picture.load()  # for what stands behind the pixels: EXIF
-    return Samples(
-        colour, _keyed(colour, key) if alpha is None else alpha,
-        {"LA": "GRAY", "CMYK": "CMYK"}.get(kind, "RGB"), profile,
-    )  # fmt: skip
+    if kind in ("RGB", "RGBX", "CMYK"):
+        return Samples(values, _keyed(values, key), "CMYK" if kind == "CMYK" else "RGB", profile)
+    colour, alpha = values[..., :-1], values[..., -1]
+    if kind == "RGBa":
+        colour = divided(colour, alpha)
+    return Samples(colour, alpha, "GRAY" if kind == "LA" else "RGB", profile)
 
 
 def _read_as(data: bytes, raw: str, where: str) -> NDArray[np.uint8]:

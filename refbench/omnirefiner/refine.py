@@ -159,6 +159,8 @@ def refine_file(
         images.check_output(show, "--show")
     pictures = images.over_white(original), load_image(reference)
     marked = load_mask(mask) if mask is not None else None
+    if marked is not None:
+        check_mask(marked, original.shape[:2], str(mask))
     refined = refine(
         *pictures, marked, box=box, reference_box=reference_box, prompt=prompt or PROMPT, variant=variant,
         checkpoint=checkpoint, steps=steps, seed=seed, device=device,
