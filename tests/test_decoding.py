@@ -17,7 +17,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from refbench import decoding, images
+from refbench import images
+from refbench.decoding import metadata, shaper
 from refbench.errors import RefbenchError
 
 FUZZ = Path(__file__).resolve().parents[1] / "benchmarks" / "fuzz_images.py"
@@ -172,11 +173,38 @@ class TestProfiles:
         assert np.array_equal(images.decode_image(self.png(fuzz, opaque * 257, 16, 4, profile)), plain)
         assert np.array_equal(images.decode_image(self.png(fuzz, GREY * 257, 16, 0, profile)), plain)
 
-    @pytest.mark.parametrize("profile", ["p3", "linear"])
+    @pytest.mark.parametrize("profile", ["p3", "linear", "swapped"])
     def test_16_bits_are_not_cut_before_a_profile(self, fuzz: ModuleType, profile: str) -> None:
-        values = RNG.integers(0, 2000, (40, 40, 3)).astype(np.uint16)  # under 8 of 256 levels
+        values = RNG.integers(0, 65536, (40, 40, 3)).astype(np.uint16)
+        values[:20] //= 32  # under 8 of 256 levels
         found = images.decode_image(self.png(fuzz, values, 16, 2, profile))
         assert np.abs(found - np.rint(255 * fuzz.shown("rgb", values / 65535, profile))).max() <= 1
+
+    @pytest.mark.parametrize(
+        ("kind", "numbers", "wanted"),
+        [
+            (0, [2.0], lambda x: x**2),
+            (1, [2.0, 1.25, -0.25], lambda x: np.where(x >= 0.2, (1.25 * x - 0.25) ** 2, 0)),
+            (2, [2.0, 1.0, -0.25, 0.125], lambda x: np.where(x >= 0.25, (x - 0.25) ** 2 + 0.125, 0.125)),
+            (3, [3.0, 0.5, 0.5, 0.25, 0.125], lambda x: np.where(x >= 0.125, (0.5 * x + 0.5) ** 3, 0.25 * x)),
+            (4, [2.0, 0.5, 0.25, 0.5, 0.5, 0.125, 0.0625],
+             lambda x: np.where(x >= 0.5, (0.5 * x + 0.25) ** 2 + 0.125, 0.5 * x + 0.0625)),
+        ],
+    )  # fmt: skip
+    def test_parametric_curves_are_the_standards(self, kind: int, numbers: list[float], wanted: Any) -> None:
+        curve = b"para\0\0\0\0" + bytes([0, kind, 0, 0]) + np.array(np.array(numbers) * 65536, ">i4").tobytes()
+        profile = bytes(128) + (3).to_bytes(4, "big")
+        profile += b"".join(name + np.array([168, len(curve)], ">u4").tobytes() for name in (b"rTRC", b"gTRC", b"bTRC"))
+        for found in shaper.curves(profile + curve):
+            assert np.allclose(found, wanted(np.arange(65536) / 65535), atol=1e-12)
+
+    def test_a_sampled_curve_is_interpolated(self) -> None:
+        curve = b"curv\0\0\0\0" + (3).to_bytes(4, "big") + np.array([0, 16384, 65535], ">u2").tobytes()
+        profile = bytes(128) + (3).to_bytes(4, "big")
+        profile += b"".join(name + np.array([168, len(curve)], ">u4").tobytes() for name in (b"rTRC", b"gTRC", b"bTRC"))
+        x = np.arange(65536) / 65535
+        wanted = np.where(x < 0.5, x * 2 * 16384 / 65535, 16384 / 65535 + (2 * x - 1) * (1 - 16384 / 65535))
+        assert np.allclose(shaper.curves(profile + curve)[1], wanted, atol=1e-9)
 
     def test_a_profile_of_a_megabyte_is_used(self, fuzz: ModuleType) -> None:
         large, small = (images.decode_image(self.png(fuzz, GREY, 8, 0, f"swapped{end}")) for end in ("+", ""))
@@ -184,7 +212,7 @@ class TestProfiles:
         assert not np.array_equal(small[..., 0], GREY[..., 0])
 
     def test_a_profile_over_64_mb_is_named(self, fuzz: ModuleType) -> None:
-        bomb = fuzz.chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(decoding.metadata.MAX_PROFILE + 9)))
+        bomb = fuzz.chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(metadata.MAX_PROFILE + 9)))
         with pytest.raises(RefbenchError, match="colour profile of at most 64 MB"):
             images.decode_image(fuzz.png(GREY, 8, 0, False, bomb))
 

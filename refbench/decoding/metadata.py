@@ -11,9 +11,28 @@ MAX_PROFILE = 64 * 2**20
 
 PIXEL_CHUNKS = {b"tRNS", b"acTL", b"fcTL", b"fdAT"}
 """Chunks of lower case that pixels depend on."""
-TURN_CHUNKS = {b"eXIf": b"", b"iTXt": b"XML:com.adobe.xmp\0", b"zTXt": b"Raw profile type exif\0",
-               b"tEXt": b"Raw profile type exif\0"}  # fmt: skip
+TURN_CHUNKS = {
+    b"eXIf": b"",
+    b"iTXt": b"XML:com.adobe.xmp\0",
+    b"zTXt": b"Raw profile type exif\0",
+    b"tEXt": b"Raw profile type exif\0",
+}
 """Chunks that may hold the orientation, by what they begin with."""
+OTHER_CHUNKS = {
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"cICP",
+    b"mDCV",
+    b"cLLI",
+    b"sBIT",
+    b"bKGD",
+    b"hIST",
+    b"sPLT",
+    b"pHYs",
+    b"tIME",
+}
+"""Known chunks that are not used."""
 
 
 def without_metadata(data: bytes, where: str) -> tuple[bytes, bytes | None]:
@@ -22,7 +41,7 @@ def without_metadata(data: bytes, where: str) -> tuple[bytes, bytes | None]:
     Damage or size of the rest (comments, workflows, resolution ...) is no reason to refuse the pixels.
 
     Raises:
-        RefbenchError: it is cut off, or a chunk that pixels or colours depend on does not fit its check sum.
+        RefbenchError: it is cut off, or a chunk that pixels or colours may depend on does not fit its check sum.
     """
     kept, profile, at, name = [data[:8]], None, 8, b""
     while name != b"IEND":
@@ -32,7 +51,7 @@ def without_metadata(data: bytes, where: str) -> tuple[bytes, bytes | None]:
             raise _damaged(where, f"the chunk at byte {at} is cut off or none")
         whole = zlib.crc32(name + content) == int.from_bytes(data[end - 4 : end], "big")
         pixels = name[:1].isupper() or name in PIXEL_CHUNKS
-        if not whole and (pixels or name == b"iCCP"):
+        if not whole and name not in TURN_CHUNKS and name not in OTHER_CHUNKS:  # a damaged name may have been any
             raise _damaged(where, f"its {name.decode()} chunk does not fit its check sum")
         if pixels or (whole and name in TURN_CHUNKS and content.startswith(TURN_CHUNKS[name])):
             kept.append(data[at:end])

@@ -83,11 +83,8 @@ def tiff_samples(data: bytes, where: str) -> tuple[Samples, int]:
     colour, alpha = values[..., :count], values[..., count] if extra[:1] in ([1], [2]) else None
     if int(page.photometric) == 0:
         colour = np.iinfo(colour.dtype).max - colour
-    if space == "LAB" and colour.dtype == np.uint8:  # a* and b* are signed
-        colour = colour ^ SIGNS
-    elif space == "LAB":  # with 16 bits in steps of 1/256
-        signed = colour ^ (SIGNS.astype(np.uint16) << 8)
-        colour = np.minimum(np.rint(signed * np.array([1, 257 / 256, 257 / 256])), 65535).astype(np.uint16)
+    if space == "LAB":
+        colour = colour ^ (SIGNS if colour.dtype == np.uint8 else SIGNS.astype(np.uint16) << 8)
     if extra[:1] == [1] and alpha is not None:
         colour = divided(colour, alpha)
     return Samples(colour, alpha, space, profile), orientation
