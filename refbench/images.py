@@ -2,17 +2,15 @@
 
 An image inside refbench is a C-contiguous ``uint8`` array of shape (H, W, 3), sRGB. A mask is a
 ``bool`` array of shape (H, W), true where the detail is to be put right. Decoding turns EXIF
-orientation, converts an embedded ICC profile to sRGB, scales 16 bits to 8, and composites alpha
-over white, once and for all; nothing else in the package opens a picture.
+orientation, converts an embedded ICC profile to sRGB, rounds 16 bits to 8, and composites alpha
+over white, once and for all (:mod:`refbench.decoding`); nothing else in the package opens a picture.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import re
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench import decoding
 from refbench.errors import RefbenchError
 
 if TYPE_CHECKING:
@@ -27,155 +26,36 @@ if TYPE_CHECKING:
 
 Image: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.bool_]
+RGBA: TypeAlias = NDArray[np.uint8]
+"""(H, W, 4) sRGB and alpha, 255 is opaque; colour is not multiplied by alpha."""
 
-MAX_PIXELS = 100_000_000
-"""Pictures with more pixels are refused from their header, before decoding (300 MB as RGB)."""
+MAX_PIXELS = decoding.MAX_PIXELS
 
-
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
-"""What is decoded, where this Pillow can; the rest of what Pillow knows (EPS runs a program) stays closed."""
-
-
-COMMON = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")
-"""First bytes of what Pillow opens without its further plugins."""
+KEPT_EXACTLY = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+"""Endings of what :func:`save_image` writes, each without loss."""
 
 
-def _open(data: bytes, where: str) -> PILImage.Image:
-    from PIL import Image, UnidentifiedImageError
+def decode_image(data: bytes, where: str = "<bytes>") -> Image:
+    """Decode any still picture to (H, W, 3) uint8 sRGB, alpha over white.
 
-    if not data:
-        raise RefbenchError(f"Expected an image at {where}, but the file is empty (0 bytes); write it again.")
-    (Image.preinit if data.startswith(COMMON) else Image.init)()  # all of Pillow's plugins are slow to import
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
-        frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-    except UnidentifiedImageError:
-        raise RefbenchError(
-            f"Expected an image (PNG, JPEG, WebP, TIFF) at {where}, but the content is none of these; "
-            "check that the file is what its name says."
-        ) from None
-    except Image.DecompressionBombError as error:
-        found = re.search(r"\d{7,}", str(error))
-        size = f"it has {int(found[0]) // 10**6}" if found else "its header says far more"
-        raise RefbenchError(
-            f"Expected at most {MAX_PIXELS // 10**6} megapixels at {where}, but {size}; scale it down or cut out the "
-            "part to be refined."
-        ) from None
-    except Exception as error:  # Pillow raises OSError, SyntaxError, EOFError, struct.error ... on damaged headers
-        raise RefbenchError(
-            f"Expected an image at {where}, but its header is broken ({error}); it is truncated or damaged, "
-            "write it again."
-        ) from None
-    if picture.width * picture.height > MAX_PIXELS:
-        raise RefbenchError(
-            f"Expected at most {MAX_PIXELS // 10**6} megapixels at {where}, but it is {picture.width} x "
-            f"{picture.height} px; scale it down or cut out the part to be refined."
-        )
-    if frames > 1:
-        raise RefbenchError(
-            f"Expected one still image at {where}, but it is animated or has several pages ({frames} frames); "
-            "save the frame you mean as PNG."
-        )
-    return picture
+    Raises:
+        RefbenchError: empty, not an image, truncated, animated, or over ``MAX_PIXELS``.
+    """
+    return np.ascontiguousarray(decoding.decode(data, where).over_white())
 
 
-def _to_srgb(picture: PILImage.Image) -> PILImage.Image:
-    """Convert by the embedded ICC profile to sRGB; a broken profile is taken as sRGB."""
-    profile = picture.info.get("icc_profile")
-    if not profile:
-        return picture
-    from PIL import ImageCms
-
-    if picture.mode not in ("RGB", "CMYK", "L", "LAB", "YCbCr"):
-        return picture
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(
-            picture,
-            source,
-            ImageCms.createProfile("sRGB"),
-            outputMode="RGB",
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return picture
-    return converted if converted is not None else picture
-
-
-def _grey_to_8_bits(picture: PILImage.Image, where: str) -> PILImage.Image:
-    """16-bit grey (65535 is white) or floating point in [0, 1] as 8-bit grey, rounded to the nearest level."""
-    from PIL import Image
-
-    values = np.asarray(picture).astype(np.float64)
-    top = 1.0 if picture.mode == "F" else 65535.0
-    if not np.isfinite(values).all() or values.min(initial=0.0) < 0 or values.max(initial=0.0) > top:
-        raise RefbenchError(
-            f"Expected grey values from 0 to {top:g} at {where}, but they span [{values.min():g}, {values.max():g}]; "
-            "save it with 8 or 16 bits a channel."
-        )
-    grey = Image.fromarray(np.rint(values * (255.0 / top)).astype(np.uint8))
-    grey.info.update(picture.info)
-    grey.info.pop("transparency", None)
-    return grey
-
-
-def _to_rgb(picture: PILImage.Image, where: str) -> PILImage.Image:
-    """Upright, 8 bits, sRGB, alpha over white."""
-    from PIL import Image, ImageOps
-
-    picture = ImageOps.exif_transpose(picture) or picture
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        picture = _grey_to_8_bits(picture, where)
-    profile = picture.info.get("icc_profile")
-    if picture.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        colour = rgba.convert("RGB")
-        if profile:
-            colour.info["icc_profile"] = profile
-        white = Image.new("RGB", rgba.size, (255, 255, 255))
-        white.paste(_to_srgb(colour), mask=rgba.getchannel("A"))
-        return white
-    if picture.mode == "P":
-        picture = picture.convert("RGB")
-        if profile:
-            picture.info["icc_profile"] = profile
-    picture = _to_srgb(picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def from_pil(picture: PILImage.Image, where: str) -> Image:
-    """A PIL image of any mode as (H, W, 3) uint8 sRGB, by the rules of :func:`decode_image`.
+def from_pillow(picture: PILImage.Image, where: str) -> Image:
+    """A picture in memory, of any of Pillow's modes, as (H, W, 3) uint8 sRGB; it is not turned by its EXIF.
 
     Raises:
         RefbenchError: it cannot be read or has values outside its range.
     """
     try:
-        return np.ascontiguousarray(np.asarray(_to_rgb(picture.copy(), where)))
+        return np.ascontiguousarray(decoding.decode_picture(picture, where).over_white())
     except RefbenchError:
         raise
     except Exception as error:  # a picture that was opened and not read yet fails as a file does
         raise RefbenchError(f"Expected a readable image as {where}, but it cannot be decoded ({error}).") from None
-
-
-def decode_image(data: bytes, where: str = "<bytes>") -> Image:
-    """Decode any still picture to (H, W, 3) uint8 sRGB.
-
-    Raises:
-        RefbenchError: empty, not an image, truncated, animated, or over ``MAX_PIXELS``.
-    """
-    picture = _open(data, where)
-    try:
-        picture.load()
-        return np.ascontiguousarray(np.asarray(_to_rgb(picture, where)))
-    except RefbenchError:
-        raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, zlib.error ... on damaged files
-        raise RefbenchError(
-            f"Expected a complete image at {where}, but it cannot be decoded ({error}); it is truncated or damaged, "
-            "write it again."
-        ) from None
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -198,12 +78,21 @@ def load_image(path: str | os.PathLike[str]) -> Image:
 def decode_mask(data: bytes, where: str = "<bytes>") -> Mask:
     """Decode a mask: a picture with only black (keep) and white (put right) pixels.
 
-    Values within 8 levels of black or white count as such, so that a mask saved as JPEG works.
+    Values within 8 levels of black or white count as such, so that a mask saved as JPEG works. An alpha channel must be
+    opaque: whether transparent means keep or put right differs from program to program.
 
     Raises:
-        RefbenchError: as :func:`decode_image`, or the picture holds grey or colour.
+        RefbenchError: as :func:`decode_image`, or the picture has transparency, grey or colour.
     """
-    rgb = decode_image(data, where)
+    decoded = decoding.decode(data, where)
+    if decoded.alpha is not None:
+        share = float(np.mean(decoded.alpha < np.iinfo(decoded.alpha.dtype).max))
+        raise RefbenchError(
+            f"Expected a mask without transparency at {where}, but {share:.1%} of its pixels are transparent, which "
+            "may mean keep or put right; fill the background black, paint the region white and export it flattened, "
+            "without an alpha channel."
+        )
+    rgb = decoded.colour
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]  # numpy's own reduction of so short an axis is slow
     low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
     white = low >= 247
@@ -239,7 +128,7 @@ def check_mask(mask: Mask, size: tuple[int, int], where: str) -> None:
     if mask.all():
         raise RefbenchError(
             f"Expected a mask that leaves some pixels alone at {where}, but it is all white; mark only the wrong "
-            "detail, or leave the mask out to measure the full image."
+            "detail (to measure the full image, leave the mask out)."
         )
 
 
@@ -250,6 +139,31 @@ def check_same_size(image: Image, size: tuple[int, int], where: str, what: str) 
             f"Expected {size[1]} x {size[0]} px (the size of {what}) at {where}, but it is "
             f"{image.shape[1]} x {image.shape[0]} px; resize or crop it first."
         )
+
+
+def over_white(picture: RGBA) -> Image:
+    """(H, W, 4) as seen on white paper, (H, W, 3)."""
+    return decoding.Decoded(np.ascontiguousarray(picture[..., :3]), picture[..., 3]).over_white()
+
+
+def with_alpha_of(original: RGBA, image: Image) -> Image | RGBA:
+    """A refined image with the alpha of the picture that it was refined from.
+
+    Args:
+        original: (H, W, 4).
+        image: (H, W, 3), made from ``over_white(original)``.
+
+    Returns:
+        `image` where the original is opaque throughout, else (H, W, 4) with the original's alpha: pixels that did not
+        change are the original's, others look over white as in `image`, as nearly as their alpha allows.
+    """
+    alpha = original[..., 3]
+    if alpha.all() and alpha.min() == 255:
+        return image
+    share = np.maximum(alpha, 1)[..., None] / np.float32(255)
+    colour = np.clip(np.rint(255 - (255 - image) / share), 0, 255).astype(np.uint8)
+    same = (over_white(original) == image).all(axis=2) | (alpha == 0)
+    return np.dstack([np.where(same[..., None], original[..., :3], colour), alpha])
 
 
 def encode_png(image: Image | Mask, compress_level: int = 3) -> bytes:
@@ -308,6 +222,54 @@ def save_png(path: str | os.PathLike[str], image: Image | Mask) -> None:
     write_atomic(path, encode_png(image))
 
 
+def check_output(path: str | os.PathLike[str], option: str, size: tuple[int, int] | None = None) -> None:
+    """Refuse, before any work, a file name that :func:`save_image` could not write; `size` is (height, width).
+
+    Raises:
+        RefbenchError: a folder, an ending that is not in :data:`KEPT_EXACTLY`, or a place that cannot be written.
+    """
+    path = Path(path)
+    known = ", ".join(KEPT_EXACTLY)
+    if path.is_dir():
+        raise RefbenchError(
+            f"Expected {option} to name a picture file, but {path} is a folder; name a .png file in it."
+        )
+    kind = KEPT_EXACTLY.get(path.suffix.lower())
+    if kind is None:
+        found = f"ends in {path.suffix}" if path.suffix else "has no ending"
+        raise RefbenchError(
+            f"Expected {option} to name a file that keeps every pixel ({known}), but {path} {found}; write "
+            f"{path.with_suffix('.png') if path.name else 'a .png file'} and convert it afterwards."
+        )
+    if kind == "WEBP" and size is not None and max(size) > 16383:
+        raise RefbenchError(
+            f"Expected at most 16383 px a side in a WebP file at {path}, but it would have {size[1]} x {size[0]} px; "
+            "write a .png file."
+        )
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK) or (path.exists() and not path.is_file()):
+        raise RefbenchError(f"Expected to write {path}, but {above} cannot be written to; choose another folder.")
+
+
+def save_image(path: str | os.PathLike[str], image: Image | RGBA) -> None:
+    """Write (H, W, 3) or (H, W, 4) as PNG, WebP or TIFF, by the name's ending, without loss and atomically.
+
+    Raises:
+        RefbenchError: as :func:`check_output` and :func:`write_atomic`.
+    """
+    from PIL import Image as PILImage
+
+    check_output(path, "the name", image.shape[:2])
+    kind = KEPT_EXACTLY[Path(path).suffix.lower()]
+    if kind == "WEBP":
+        return write_atomic(path, encode_webp(image, None, method=4))
+    if kind == "PNG":
+        return write_atomic(path, encode_png(image))
+    buffer = io.BytesIO()
+    PILImage.fromarray(image).save(buffer, "TIFF", compression="tiff_adobe_deflate")
+    write_atomic(path, buffer.getvalue())
+
+
 def resize(image: Image, size: tuple[int, int]) -> Image:
     """Resize to (height, width) with Pillow's antialiased bicubic filter, the only one that scores use."""
     from PIL import Image as PILImage
@@ -335,6 +297,7 @@ def load_frames(path: str | os.PathLike[str], indices: Sequence[int]) -> list[Im
         RefbenchError: the file is missing or broken, or a frame does not exist.
     """
     from PIL import Image as PILImage
+    from PIL import ImageOps
 
     data = read_bytes(path)
     found: dict[int, Image] = {}
@@ -347,20 +310,19 @@ def load_frames(path: str | os.PathLike[str], indices: Sequence[int]) -> list[Im
                         f"Expected frame {index} in {path}, but it has {count} frames; check the index."
                     )
                 picture.seek(index)
-                found[index] = np.ascontiguousarray(np.asarray(_to_rgb(picture.copy(), str(path))))
+                frame = picture.copy()
+                found[index] = from_pillow(ImageOps.exif_transpose(frame) or frame, str(path))
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise RefbenchError(f"Expected an animated image at {path}, but it cannot be decoded ({error}).") from None
     return [found[index] for index in indices]
 
 
-def load_rgba(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """A picture with its transparency: (H, W, 4) uint8, straight alpha. For cut-outs among the suite's sources."""
-    from PIL import Image as PILImage
-
-    try:
-        with PILImage.open(io.BytesIO(read_bytes(path))) as picture:
-            return np.ascontiguousarray(np.asarray(picture.convert("RGBA")))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise RefbenchError(
-            f"Expected an image with transparency at {path}, but it cannot be decoded ({error})."
-        ) from None
+def load_rgba(path: str | os.PathLike[str]) -> RGBA:
+    """A still picture with its transparency: (H, W, 4) uint8 sRGB, straight alpha; errors as :func:`load_image`."""
+    decoded = decoding.decode(read_bytes(path), str(path))
+    alpha = decoded.alpha
+    if alpha is None:
+        alpha = np.full(decoded.colour.shape[:2], 255, np.uint8)
+    elif alpha.dtype == np.uint16:
+        alpha = ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.dstack([decoded.colour, alpha])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.images import Image, Mask, decode_mask, from_pil, load_image, load_mask
+from refbench.images import Image, Mask, decode_mask, from_pillow, load_image, load_mask
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -36,7 +36,7 @@ def as_image(given: Picture, what: str) -> Image:
     if isinstance(given, str | os.PathLike):
         return load_image(given)
     if _is_pil(given):
-        return from_pil(given, where(given, what))
+        return from_pillow(given, where(given, what))
     array: Any = given
     if not isinstance(array, np.ndarray):
         raise RefbenchError(

@@ -12,14 +12,15 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
 BASE = {
-    "csvtext", "errors", "images", "crops", "devices", "pictures", "registry", "schema", "trivial", "weights",
-    "registration", "spelling",
+    "csvtext", "decoding", "errors", "images", "crops", "devices", "pictures", "registry", "schema", "trivial",
+    "weights", "registration", "spelling",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "csvtext": set(),
+    "decoding": {"errors"},
     "spelling": set(),
-    "images": {"errors"},
+    "images": {"errors", "decoding"},
     "crops": {"images", "errors"},
     "devices": {"errors"},
     "pictures": {"errors", "images"},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.images import from_pil
+from refbench.images import from_pillow
 
 if TYPE_CHECKING:
     from refbench.images import Image
@@ -92,7 +92,7 @@ def _as_array(value: Any, who: str) -> np.ndarray[Any, Any]:
     if isinstance(value, np.ndarray):
         return value
     if type(value).__module__.split(".")[0] == "PIL":
-        return from_pil(value, who)
+        return from_pillow(value, who)
     if type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach"):
         tensor = value.detach().cpu()
         array: np.ndarray[Any, Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()

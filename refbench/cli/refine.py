@@ -22,7 +22,9 @@ def refine(
         Path,
         typer.Option("--reference", "-r", help="A picture that shows it right, or a folder: one a draft, by name."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Where the refined picture goes (PNG); for several a folder.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The refined picture: .png, .webp or .tiff (lossless); for several a folder.")
+    ],
     mask: Annotated[
         Path | None, typer.Option("--mask", help="Black and white; white is to be put right. Or a folder of masks.")
     ] = None,

@@ -88,8 +88,7 @@ def refine(
     else:
         assert mask is not None
         marked = as_mask(mask)
-        if marked.shape != size or not marked.any():
-            check_mask(marked, size, where(mask, "mask"))
+    check_mask(marked, size, "the box" if box is not None else where(mask, "mask"))
     return refine_many(
         [(drafted, shown, marked, reference_box, prompt, seed)],
         pipeline or load_refiner(variant, checkpoint=checkpoint, device=device),

@@ -10,7 +10,19 @@ from typing import Any
 
 from refbench.crops import box_mask, side_by_side
 from refbench.errors import RefbenchError
-from refbench.images import Image, Mask, check_mask, load_image, load_mask, save_png
+from refbench.images import (
+    RGBA,
+    Image,
+    Mask,
+    check_mask,
+    check_output,
+    load_image,
+    load_mask,
+    load_rgba,
+    over_white,
+    save_image,
+    with_alpha_of,
+)
 from refbench.schema import Box, Inputs
 
 PROMPT = "Restore the detail inside the mask from the reference."
@@ -140,6 +152,8 @@ def refine_files(
 ) -> Iterator[Refined]:  # fmt: skip
     """Refine pictures one after the other with one model, and write each as soon as it is done.
 
+    A draft with transparency keeps its alpha; the model sees it over white.
+
     Args:
         asked: see :func:`jobs`; each with a mask, or none and a `box`.
         model: a registered name, file.py or file.py:Class.
@@ -174,7 +188,8 @@ def refine_files(
             start = time.perf_counter()
             masked = 0
             try:
-                draft, reference, mask = first or _read(job, box)
+                original, reference, mask = first or _read(job, box)
+                draft = over_white(original)
                 masked = int(mask.sum())
                 if len(asked) > 1:
                     heard(f"Refining {job.draft.name} ...")
@@ -183,9 +198,9 @@ def refine_files(
                 answer, facts = split_answer(adapter.refine(inputs))
                 image = normalise_output(answer, inputs)
                 seconds = time.perf_counter() - start
-                save_png(job.out, image)
+                save_image(job.out, with_alpha_of(original, image))
                 if job.show is not None:
-                    save_png(job.show, side_by_side(draft, reference, mask, image))
+                    save_image(job.show, side_by_side(draft, reference, mask, image))
             except RefbenchError as error:
                 if len(asked) == 1:
                     raise
@@ -206,13 +221,16 @@ def _told(draft: Image, image: Image, facts: Mapping[str, Any]) -> dict[str, Any
     return {**told(draft, image), **facts}
 
 
-def _read(job: Job, box: Box | None) -> tuple[Image, Image, Mask]:
-    draft, reference = load_image(job.draft), load_image(job.reference)
+def _read(job: Job, box: Box | None) -> tuple[RGBA, Image, Mask]:
+    draft, reference = load_rgba(job.draft), load_image(job.reference)
     size = (draft.shape[0], draft.shape[1])
+    check_output(job.out, "--out", size)
+    if job.show is not None:
+        check_output(job.show, "--show")
     if job.mask is None:
         assert box is not None
-        return draft, reference, box_mask(box, size)
-    mask = load_mask(job.mask)
-    if mask.shape != size or not mask.any():
-        check_mask(mask, size, str(job.mask))
+        mask = box_mask(box, size)
+    else:
+        mask = load_mask(job.mask)
+    check_mask(mask, size, "the box" if job.mask is None else str(job.mask))
     return draft, reference, mask
