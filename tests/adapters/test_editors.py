@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from refbench import devices
 from refbench.adapters import ready
 from refbench.adapters.contract import RefusedError
 from refbench.adapters.diffusion import DiffusersEditor
@@ -211,6 +212,8 @@ def test_offloading_is_left_to_the_pipeline(
     for method in ("enable_model_cpu_offload", "enable_sequential_cpu_offload"):
         monkeypatch.setattr(DiffusionPipeline, method, lambda self, device, m=method: seen.append((m, device)))
     monkeypatch.setattr(DiffusionPipeline, "to", lambda self, *a, **k: seen.append(("to", a)))
+    monkeypatch.setattr(devices, "driver", lambda: True)
+    monkeypatch.setattr(devices, "count", lambda: 2)
     editor = load_adapter(name, device="cuda:1", offload=way, **options(name, folders[name]))
     assert seen == [(f"enable_{way}_cpu_offload", "cuda:1")]
     assert editor.dtype == "bfloat16"
