@@ -8,7 +8,9 @@ The folder `eye/` beside this file holds the verdicts. A vision-language model g
 outline, both results and target in one picture, sides at random, before any score was opened:
 
 - `pairs.csv`, `absolute.csv`: 72 pairs and 24 single results against their draft, judged before score 2 was designed;
-- `pairs_after.csv`: 72 pairs judged after its definition was fixed, with a second verdict: which sits better?
+- `pairs_second.csv`: 72 pairs judged after axes and metrics were fixed, with a second verdict: which sits better? How
+  axes make the score (the lower of texture and alignment weighs more) was chosen on these and the first 72;
+- `pairs_last.csv`: 64 pairs judged after that, with both verdicts; nothing was chosen on them;
 - `sitting.csv`: 64 pairs judged for that alone, result beside result without draft and target, while consistency
   was designed;
 - `values.parquet`: each metric's value for each judged picture and trivial answer, with the picture's SHA-256;
@@ -205,12 +207,15 @@ def main(say: Callable[[str], None] = print) -> None:
         sets = {path.stem: (pd.read_csv(path), "verdict") for path in arguments.pairs}
         one: Scores | None = None
     else:
-        after = pd.read_csv(HERE / "pairs_after.csv")
+        first, second, last, sitting = (
+            pd.read_csv(HERE / f"{name}.csv") for name in ("pairs", "pairs_second", "pairs_last", "sitting")
+        )
         sets = {
-            "Judged before the definition": (pd.read_csv(HERE / "pairs.csv"), "verdict"),
-            "Judged after the definition": (after, "verdict"),
-            "Which sits better? Judged while consistency was designed": (pd.read_csv(HERE / "sitting.csv"), "verdict"),
-            "Which sits better? Judged after the definition": (after, "sits"),
+            "Judged first: metrics and axes were chosen on these": (first, "verdict"),
+            "Judged second: how axes make the score was chosen on these and the first": (second, "verdict"),
+            "Judged last: nothing was chosen on these": (last, "verdict"),
+            "Which sits better? Consistency was chosen on these": (sitting, "verdict"),
+            "Which sits better? Nothing of consistency was chosen on these": (pd.concat([second, last]), "sits"),
         }
         one = read_score_1(HERE / "score1.csv")
     if arguments.outputs:

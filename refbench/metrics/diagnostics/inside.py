@@ -7,6 +7,7 @@ import numpy as np
 from refbench.images import Image, Mask, resize
 from refbench.metrics.consistency.sharpness import detail_ratio
 from refbench.metrics.contract import Metric, opencv
+from refbench.metrics.deep import scaled
 from refbench.metrics.regions import reference_crop
 from refbench.metrics.view import View
 from refbench.schema import MetricCard
@@ -16,7 +17,8 @@ ALIKE = 0.95
 """Correlation of a block's luma with some place of the reference from which on it counts as copied."""
 PLAIN = 2.0
 """Standard deviation in levels below which a block shows nothing that could be recognised."""
-SIZES = (0.9, 1.0, 1.1)
+LONGEST = 192
+"""Longest side in px at which regions are searched."""
 
 
 def copied_share(output: Image, reference: Image, mask: Mask) -> float | None:
@@ -24,22 +26,19 @@ def copied_share(output: Image, reference: Image, mask: Mask) -> float | None:
 
     Args:
         output: (h, w, 3) uint8, the region.
-        reference: (h, w, 3) uint8 at the region's scale; tried at 0.9, 1 and 1.1 of it.
+        reference: (h, w, 3) uint8 at the region's scale.
         mask: (h, w).
     """
     import cv2
 
     grey = cv2.cvtColor(output, cv2.COLOR_RGB2GRAY)
-    height, width = reference.shape[:2]
-    sizes = [(max(round(height * s), BLOCK), max(round(width * s), BLOCK)) for s in SIZES]
-    there = [cv2.cvtColor(resize(reference, size), cv2.COLOR_RGB2GRAY) for size in sizes]
+    there = cv2.cvtColor(reference, cv2.COLOR_RGB2GRAY)
     found = []
     for top in range(0, mask.shape[0] - BLOCK + 1, BLOCK):
         for left in range(0, mask.shape[1] - BLOCK + 1, BLOCK):
             block = grey[top : top + BLOCK, left : left + BLOCK]
             if mask[top : top + BLOCK, left : left + BLOCK].all() and block.std() >= PLAIN:
-                best = max(float(cv2.matchTemplate(one, block, cv2.TM_CCOEFF_NORMED).max()) for one in there)
-                found.append(best >= ALIKE)
+                found.append(float(cv2.matchTemplate(there, block, cv2.TM_CCOEFF_NORMED).max()) >= ALIKE)
     return float(np.mean(found)) if found else None
 
 
@@ -55,7 +54,7 @@ class Copied(Metric):
             name="copied",
             definition="share of the 16 px blocks of the region, wholly masked and not plain (standard deviation of 2 "
             "levels or more), whose luma correlates at 0.95 or more with some place of the reference brought to the "
-            "region's longer side, or to 0.9 or 1.1 of it",
+            "region's longer side",
             paper="this project; normalised cross-correlation (Lewis 1995)",
             axis="diagnostics",
             region="inside",
@@ -63,6 +62,7 @@ class Copied(Metric):
             range=(0.0, 1.0),
             colour="8-bit grey",
             region_rule="on the mask's box with 16 px margin; the reference on its box with 16 px margin made square",
+            resize_rule="a region longer than 192 px is brought to 192 px, Pillow's antialiased bicubic",
             backend=opencv(),
             scored=False,
             note="not scored: a diagnostic; copying can be right; blind to copies that are turned or in another size; "
@@ -73,9 +73,12 @@ class Copied(Metric):
     def value(self, view: View) -> float | None:
         """The number for one output."""
         crop = np.ascontiguousarray(reference_crop(view.truth))
-        scale = max(view.box[2:]) / max(crop.shape[:2])
+        image, mask = scaled(view.image, LONGEST), view.mask
+        if image.shape != view.image.shape:
+            mask = scaled(np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * np.uint8(255), LONGEST)[..., 0] > 127
+        scale = max(image.shape[:2]) / max(crop.shape[:2])
         size = max(BLOCK, round(crop.shape[0] * scale)), max(BLOCK, round(crop.shape[1] * scale))
-        return copied_share(view.image, resize(crop, size), view.mask)
+        return copied_share(image, resize(crop, size), mask)
 
 
 class SharpnessChange(Metric):
