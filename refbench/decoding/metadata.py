@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 
+from refbench.decoding.opening import check_size
 from refbench.errors import RefbenchError
 
 MAX_PROFILE = 64 * 2**20
@@ -41,8 +42,10 @@ def without_metadata(data: bytes, where: str) -> tuple[bytes, bytes | None]:
     Damage or size of the rest (comments, workflows, resolution ...) is no reason to refuse the pixels.
 
     Raises:
-        RefbenchError: it is cut off, or a chunk that pixels or colours may depend on does not fit its check sum.
+        RefbenchError: it is too large or cut off, or a chunk that pixels or colours may depend on does not fit its
+            check sum.
     """
+    check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), where)
     kept, profile, at, name = [data[:8]], None, 8, b""
     while name != b"IEND":
         length = int.from_bytes(data[at : at + 4], "big")
