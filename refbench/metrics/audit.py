@@ -16,7 +16,7 @@ import numpy as np
 from refbench.csvtext import csv_bytes
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, resize, write_atomic
-from refbench.metrics.failures import FAILURES
+from refbench.metrics.failures import FAILURES, SMALL
 from refbench.metrics.filters import Floats
 from refbench.metrics.measurer import Measurer
 from refbench.schema import MetricCard, Truth
@@ -30,6 +30,8 @@ BLIND = 0.05
 largest change that any failure makes in it, is blindness."""
 SURE = 0.8
 """Share of samples that must get worse, and of steps that must not get better, to call an answer right or monotone."""
+CHEAP = 20.0
+"""Per cent of the gap that a failure hardly seen (:data:`refbench.metrics.failures.SMALL`) may cost a scored metric."""
 
 
 class HasTruths(Protocol):
@@ -79,7 +81,7 @@ def measure_failures(
     names: Sequence[str] | None = None,
     failures: Sequence[str] = tuple(FAILURES),
 ) -> tuple[pd.DataFrame, dict[str, MetricCard]]:
-    """Every metric (or those named) of every failure in every strength.
+    """Every metric (or those named) but the diagnostics, which have no better, of every failure in every strength.
 
     Returns:
         A frame (failure, step 0 to 4, sample, metric, value, gap), step 0 being the target itself and gap the distance
@@ -88,36 +90,41 @@ def measure_failures(
     import pandas as pd
 
     measurer = Measurer(names, device=device)
+    cards = {name: card for name, card in measurer.cards.items() if card.axis != "diagnostics"}
+
+    def measured(truth: Truth, outputs: Sequence[Image]) -> list[dict[str, float]]:
+        found = measurer.measure([truth] * len(outputs), outputs)
+        return [{score.metric: score.value for score in scores} for scores in found]
+
+    def answered(truth: Truth) -> dict[str, dict[str, float]]:
+        answers = trivial_answers(truth)
+        return dict(zip(answers, measured(truth, list(answers.values())), strict=True))
+
     rows = []
-    for failure in failures:
-        damage, strengths, _ = FAILURES[failure]
-        for number, original in enumerate(truths):
+    for number, original in enumerate(truths):
+        untouched = answered(original)
+        for failure in failures:
+            damage, strengths, _ = FAILURES[failure]
             done = [damage(original, strength, np.random.default_rng([number, 7])) for strength in strengths]
             truth = done[0][0]
-            answers = trivial_answers(truth)
-            wanted = {name: image for name, image in answers.items() if name != "target"}
-            outputs = [truth.target, *(output for _, output in done), *wanted.values()]
-            scores = [
-                {score.metric: score.value for score in found}
-                for found in measurer.measure([truth] * len(outputs), outputs)
-            ]
-            trivial = dict(zip(wanted, scores[5:], strict=True))
-            for name, card in measurer.cards.items():
-                zero = trivial.get(card.trivial, {}).get(name)
-                if name not in scores[0] or zero is None:
+            answers = untouched if truth is original else answered(truth)
+            scores = [answers["target"], *measured(truth, [output for _, output in done])]
+            for name, card in cards.items():
+                zero = answers.get(card.trivial, {}).get(name)
+                if zero is None or any(name not in values for values in scores):
                     continue
-                for step in range(5):
+                for step, values in enumerate(scores):
                     rows.append(
                         {
                             "failure": failure,
                             "step": step,
                             "sample": truth.id,
                             "metric": name,
-                            "value": _worse(scores[step][name], card),
+                            "value": _worse(values[name], card),
                             "gap": _worse(zero, card) - _worse(scores[0][name], card),
                         }
                     )
-    return pd.DataFrame(rows), measurer.cards
+    return pd.DataFrame(rows), cards
 
 
 def _worse(value: float, card: MetricCard) -> float:
@@ -134,7 +141,10 @@ def judge(frame: pd.DataFrame, cards: dict[str, MetricCard]) -> pd.DataFrame:
       5 % of its gap; `weak`: worse on average by that much, but on fewer samples;
     - `blind`: moves by less than 5 % of its gap, or of the largest change that any failure makes in the metric;
     - `wrong`: better on average by at least that much;
-    - monotone: at least 80 % of the steps of single samples get no better.
+    - monotone: at least 80 % of the steps of single samples get no better;
+    - small: of the failures that are hardly seen at a small strength (:data:`refbench.metrics.failures.SMALL`) what
+      that strength costs, in per cent of the gap, a value better than the truth's counted as the truth's, as recovery
+      does; NaN for the others.
     """
     import pandas as pd
 
@@ -166,12 +176,21 @@ def judge(frame: pd.DataFrame, cards: dict[str, MetricCard]) -> pd.DataFrame:
                 **{f"step{i}": round(float(damage[i]), 1) for i in range(1, 5)},
                 "worse_on": round(worse_on, 2),
                 "monotone": round(monotone, 2),
+                "small": _small(str(failure), moved, gap),
                 "verdict": verdict,
                 "samples": len(values),
                 "scored": cards[str(metric)].scored,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _small(failure: str, moved: Floats, gap: float) -> float:
+    """Cost of the small strength of a failure from damages (samples, steps 0 to 4); NaN where it has none."""
+    if failure not in SMALL:
+        return float("nan")
+    step, _ = SMALL[failure]
+    return round(100.0 * float(np.maximum(moved[:, step], 0.0).mean()) / gap, 1)
 
 
 def run_audit(suite: HasTruths | None = None, limit: int | None = None, device: str = "cpu") -> pd.DataFrame:
@@ -206,6 +225,7 @@ MARK = {"right": "●", "weak": "◐", "blind": "○", "wrong": "✗"}
 def audit_markdown(table: pd.DataFrame, source: str) -> str:
     """The table as a page: one row a metric, one column a failure, with what each metric is blind to."""
     failures = list(FAILURES)
+    small = {name: f"{words} {name}" for name, (_, words) in SMALL.items()}
     lines = [
         "# Audit of the metrics",
         "",
@@ -217,8 +237,11 @@ def audit_markdown(table: pd.DataFrame, source: str) -> str:
         "gap, or of its largest move · "
         "✗ wrong: gets better · `~` not monotone (more than 20 % of the steps get better).",
         "",
-        "| metric | scored | " + " | ".join(failures) + " | blind to |",
-        "|---|---|" + "---|" * len(failures) + "---|",
+        "The last columns: what a failure that is hardly seen costs, in per cent of the gap, a value better than the "
+        f"truth's counted as the truth's; bold where it is {CHEAP:g} or more.",
+        "",
+        "| metric | scored | " + " | ".join([*failures, "blind to", *small.values()]) + " |",
+        "|---|---|" + "---|" * (len(failures) + 1 + len(small)),
     ]
     for metric, rows in table.groupby("metric", sort=False):
         by = rows.set_index("failure")
@@ -233,7 +256,9 @@ def audit_markdown(table: pd.DataFrame, source: str) -> str:
             cells.append(f"{MARK[str(row['verdict'])]}{number}{wavy}")
         blind = ", ".join(f for f in failures if f in by.index and by.loc[f, "verdict"] == "blind")
         scored = "yes" if bool(rows["scored"].iloc[0]) else "no"
-        lines.append(f"| {metric} | {scored} | " + " | ".join(cells) + f" | {blind} |")
+        costs = [float(by.loc[name, "small"]) if name in by.index else float("nan") for name in small]
+        told = ["–" if np.isnan(cost) else f"**{cost:.0f}**" if cost >= CHEAP else f"{cost:.0f}" for cost in costs]
+        lines.append(f"| {metric} | {scored} | " + " | ".join([*cells, blind, *told]) + " |")
     units = "; ".join(
         f"{name} {'/'.join(f'{s:g}' for s in steps)} {unit}" for name, (_, steps, unit) in FAILURES.items()
     )

@@ -60,6 +60,33 @@ def shift(truth: Truth, strength: float, generator: np.random.Generator) -> tupl
     return truth, composite(moved, truth.target, mask)
 
 
+def scale(truth: Truth, strength: float, generator: np.random.Generator) -> tuple[Truth, Image]:
+    """The content of the mask larger, around the middle of the mask's box; strength is by how many per cent."""
+    import cv2
+
+    mask = _mask(truth)
+    x, y, width, height = mask_box(mask)
+    factor = 1.0 + strength / 100.0
+    middle = np.array([x + (width - 1) / 2.0, y + (height - 1) / 2.0])
+    grown = cv2.warpAffine(
+        truth.target,
+        np.column_stack([factor * np.eye(2), (1.0 - factor) * middle]),
+        truth.target.shape[1::-1],
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    return truth, composite(np.asarray(grown, dtype=np.uint8), truth.target, mask)
+
+
+def ghost(truth: Truth, strength: float, generator: np.random.Generator) -> tuple[Truth, Image]:
+    """A double exposure: the draft shining through the target; strength is the draft's share in per cent."""
+    if truth.draft is None:
+        raise RefbenchError(f"Expected a draft on {truth.id or 'the sample'} for the audit, but there is none.")
+    share = strength / 100.0
+    mixed = _image(share * truth.draft.astype(np.float64) + (1.0 - share) * truth.target)
+    return truth, composite(mixed, truth.target, _mask(truth))
+
+
 def seam(truth: Truth, strength: float, generator: np.random.Generator) -> tuple[Truth, Image]:
     """A bright rim just inside the mask's edge that fades over 8 px; strength in levels at the edge."""
     import cv2
@@ -167,10 +194,14 @@ FAILURES: dict[str, tuple[Damage, tuple[float, ...], str]] = {
     "wrong glyph": (glyph, (1, 2, 4, 6), "letters of six"),
     "colour drift": (colour_drift, (4, 8, 16, 32), "levels"),
     "light drift": (light_drift, (4, 8, 16, 32), "% darker"),
-    "shift": (shift, (1, 2, 3, 4), "px"),
+    "shift": (shift, (1, 2, 4, 8), "px"),
+    "scale": (scale, (1, 2, 3, 5), "% larger"),
     "melted geometry": (warp, (0.5, 1.0, 2.0, 4.0), "px"),
     "seam": (seam, (4, 8, 16, 32), "levels at the edge"),
     "hallucinated texture": (texture, (4, 8, 16, 32), "levels"),
+    "ghost": (ghost, (10, 30, 50, 70), "% of the draft"),
     "background change": (background, (1, 2, 4, 8), "levels"),
 }
 """Failure -> how it is done, four rising strengths, and their unit."""
+SMALL: dict[str, tuple[int, str]] = {"shift": (2, "2 px"), "scale": (1, "1 %")}
+"""Failure -> the step that an eye hardly minds, and its strength in words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +28,15 @@ def scene(height: int = 200, width: int = 232, key: str = "") -> Truth:
     reference: Image = np.ascontiguousarray(whole[20:300, 60:400])
     box = (40 + width // 4, 20 + height // 4, width // 2, height // 2)
     return Truth("cat", target, draft, reference, mask, reference_box=box, category="object", key=key)
+
+
+@lru_cache
+def wrong_thing() -> Truth:
+    """:func:`scene` with another thing in the draft's region: the photograph upside down."""
+    truth = scene()
+    assert truth.mask is not None
+    draft = np.where(truth.mask[..., None], truth.target[::-1], truth.target)
+    return replace(truth, draft=np.ascontiguousarray(draft))
 
 
 def halfway(truth: Truth, share: float = 0.5) -> Image:

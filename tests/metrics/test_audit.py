@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from refbench.metrics.audit import audit_markdown, judge, measure_failures, picture_truths, write_audit
-from refbench.metrics.failures import FAILURES
+from refbench.errors import RefbenchError
+from refbench.metrics.audit import CHEAP, audit_markdown, judge, measure_failures, picture_truths, write_audit
+from refbench.metrics.failures import FAILURES, SMALL
 from refbench.metrics.registry import make_metrics
+from refbench.schema import Truth
 from tests.metrics.scenes import scene
 
 
@@ -64,5 +67,61 @@ def test_audit_of_one_picture_is_written_as_page_and_table(tmp_path: Path) -> No
     assert by["background_exact", "background change"] == "right"
     page, rows = write_audit(table, tmp_path, "one picture")
     assert "| ssim | yes | ●" in page.read_text()
+    assert "| blind to | 2 px shift | 1 % scale |" in page.read_text()
     assert len(pd.read_csv(rows)) == len(table)
     assert audit_markdown(table, "x").count("\n| ") == 1 + len(names)
+
+
+def test_a_small_shift_or_scale_is_told_by_itself() -> None:
+    """Per sample 0.4 and -0.1 at the small step of a gap of 2; what is better than the truth counts as the truth."""
+    cards = {"ssim": make_metrics(["ssim"])["ssim"].card()}
+    at = {"shift": 2, "scale": 1, "blur": 1}
+    for failure, step in at.items():
+        values = [[0.0] * 5, [0.0] * 5]
+        values[0][step], values[1][step] = 0.4, -0.1
+        (cost,) = judge(frame(values, gap=2.0).assign(failure=failure), cards)["small"]
+        assert cost == pytest.approx(100 * 0.2 / 2) if failure != "blur" else np.isnan(cost)
+
+
+def test_small_steps_are_steps_of_their_failures() -> None:
+    for failure, (step, words) in SMALL.items():
+        assert f"{FAILURES[failure][1][step - 1]:g} " in words
+
+
+def test_a_small_shift_or_scale_is_cheap() -> None:
+    """Of the networks' features; a metric of single pixels pays most of its gap."""
+    names = ["squeeze_pooled", "squeeze_match", "contextual", "ssim"]
+    table = judge(*measure_failures(picture_truths(), names=names, failures=list(SMALL)))
+    cost = table.set_index(["metric", "failure"])["small"]
+    for name in names[:3]:
+        assert cost[name].max() < CHEAP
+    assert cost["ssim", "shift"] > 2 * CHEAP
+
+
+def test_a_scaled_thing_keeps_its_middle() -> None:
+    """A white square of 40 px in the middle of the mask is 42 px wide at 5 %, at the same place."""
+    target = np.zeros((100, 120, 3), dtype=np.uint8)
+    target[30:70, 40:80] = 255
+    mask = np.zeros((100, 120), dtype=bool)
+    mask[20:80, 30:90] = True
+    _, grown = FAILURES["scale"][0](Truth("", target, target, None, mask), 5.0, np.random.default_rng(0))
+    white = grown[50, :, 0] / 255.0
+    assert white.sum() == pytest.approx(42.0, abs=0.1)
+    assert (white * np.arange(120)).sum() / white.sum() == pytest.approx(59.5, abs=0.05)
+
+
+def test_a_ghost_is_the_draft_over_the_target() -> None:
+    truth = scene()
+    assert truth.draft is not None
+    _, half = FAILURES["ghost"][0](truth, 50.0, np.random.default_rng(0))
+    mean = (truth.draft.astype(int) + truth.target) / 2.0
+    assert np.abs(half - mean).max() <= 0.5
+    with pytest.raises(RefbenchError, match="Expected a draft"):
+        FAILURES["ghost"][0](replace(truth, draft=None), 50.0, np.random.default_rng(0))
+
+
+def test_diagnostics_have_no_better_and_are_left_out() -> None:
+    frame, cards = measure_failures(
+        picture_truths()[:1], names=["ssim", "outside_shift", "copied"], failures=["background change"]
+    )
+    assert set(frame["metric"]) == set(cards) == {"ssim"}
