@@ -11,15 +11,17 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
-BASE = {"errors", "images", "crops", "registry", "schema", "trivial", "weights", "registration"}
+BASE = {"errors", "plaintext", "cache", "images", "crops", "registry", "schema", "trivial", "weights", "registration"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "plaintext": {"errors"},
+    "cache": set(),
     "images": {"errors"},
     "crops": {"images"},
     "registry": {"errors"},
     "schema": {"images"},
     "trivial": {"images", "schema"},
-    "weights": {"errors"},
+    "weights": {"errors", "cache"},
     "registration": {"images", "schema"},
     "tasks": BASE,
     "metrics": BASE,

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from refbench.adapters.contract import one_line
 from refbench.adapters.registry import MODELS
 from refbench.errors import RefbenchError, unknown_name
+from refbench.plaintext import one_line
 from refbench.schema import AdapterCard
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ def protocol(
     as_json: o.Json = False,
 ) -> None:
     """Print the columns of a published protocol for runs; what is missing is measured first."""
+    from refbench.cache import cache_folder
     from refbench.cli import show
-    from refbench.runs.environment import cache_folder
     from refbench.runs.protocols import apply_protocol
 
     rows = [apply_protocol(name, run, suite=suite, device=device, cache=cache_folder()) for run in runs]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refbench.cache import cache_folder
 from refbench.errors import RefbenchError
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
@@ -447,7 +448,7 @@ def _score(
         cards,
         device=device,
         workers=workers,
-        cache=environment.cache_folder(),
+        cache=cache_folder(),
         progress=progress,
     )
     fresh |= (manifest.metric_cards, manifest.unavailable) != (hashes, unavailable)
@@ -458,6 +459,6 @@ def _score(
         manifest = manifest.model_copy(update=update)
         folder.write_manifest(manifest)
     fresh |= read_summary(folder) is None
-    rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=environment.cache_folder())
+    rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=cache_folder())
     summary = aggregate(folder, suite, manifest, cards)
     return _result(folder, manifest, summary, fresh=fresh or new, suite_level=rows)
