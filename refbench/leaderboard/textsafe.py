@@ -12,7 +12,11 @@ from typing import Any
 
 from refbench.csvtext import csv_cell
 from refbench.leaderboard.refused import RefusedError
+<<<<<<< HEAD
 from refbench.spelling import latex_text
+=======
+from refbench.plaintext import printable as printable  # the format of terminals and logs, beside those below
+>>>>>>> w-runs
 
 LONGEST = 500
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9._+-]{0,62}[a-z0-9])?")
@@ -60,12 +64,6 @@ def check_tree(value: Any, where: str, longest: int = LONGEST, depth: int = 12) 
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             check_tree(item, f"{where}[{number}]", longest, depth - 1)
-
-
-def printable(text: object, longest: int = 120) -> str:
-    """Any text made safe for a terminal and a log line: one line, no control characters, cut."""
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def markdown(text: object) -> str:
