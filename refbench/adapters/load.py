@@ -15,13 +15,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from refbench.adapters.registry import MODELS
-<<<<<<< HEAD
 from refbench.devices import resolve as placed
 from refbench.errors import RefbenchError, in_words, missing_package, near_names, unknown_name
-=======
-from refbench.errors import RefbenchError, unknown_name
 from refbench.plaintext import one_line
->>>>>>> w-runs
 from refbench.schema import AdapterCard
 
 if TYPE_CHECKING:

@@ -22,12 +22,8 @@ from numpy.typing import NDArray
 from refbench.adapters import sandbox, wire
 from refbench.adapters.contract import Account, RefusedError, StopError, normalise_output, split_answer
 from refbench.adapters.load import check_card, describe, load_class, resolve, set_up
-<<<<<<< HEAD
 from refbench.errors import RefbenchError, missing_package
-=======
-from refbench.errors import RefbenchError
 from refbench.plaintext import one_line
->>>>>>> w-runs
 from refbench.schema import Inputs
 
 Reply = tuple[dict[str, Any], NDArray[Any] | None]

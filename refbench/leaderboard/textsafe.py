@@ -12,11 +12,8 @@ from typing import Any
 
 from refbench.csvtext import csv_cell
 from refbench.leaderboard.refused import RefusedError
-<<<<<<< HEAD
-from refbench.spelling import latex_text
-=======
 from refbench.plaintext import printable as printable  # the format of terminals and logs, beside those below
->>>>>>> w-runs
+from refbench.spelling import latex_text
 
 LONGEST = 500
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9._+-]{0,62}[a-z0-9])?")

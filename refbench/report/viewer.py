@@ -206,7 +206,7 @@ def _run(study: Study, run: Run) -> dict[str, Any]:
             name: [_cell(by.get(a)) for a in (*AXES, "mean")] for name, by in summary.categories.items()
         },
         "metrics": [_cell(summary.metrics.get(name)) for name in _metrics(study)],
-        "withheld": [printable(run.withheld.get(a, "")) for a in (*AXES, "mean")],
+        "withheld": [harmless(run.withheld.get(a, "")) for a in (*AXES, "mean")],
         "samples": summary.samples, "failed": summary.failed, "seconds": _number(run.seconds, 3),
         "price": _number(run.price, 3),
     }  # fmt: skip

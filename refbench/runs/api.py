@@ -11,11 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
-from refbench.devices import AUTO, resolve, spread
-=======
 from refbench.cache import cache_folder
->>>>>>> w-runs
+from refbench.devices import AUTO, resolve, spread
 from refbench.errors import RefbenchError
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
@@ -489,11 +486,6 @@ def _score(
         manifest = manifest.model_copy(update=update)
         folder.write_manifest(manifest)
     fresh |= read_summary(folder) is None
-<<<<<<< HEAD
-    rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=environment.cache_folder())
-    summary = aggregate(folder, suite, manifest)
-=======
     rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=cache_folder())
-    summary = aggregate(folder, suite, manifest, cards)
->>>>>>> w-runs
+    summary = aggregate(folder, suite, manifest)
     return _result(folder, manifest, summary, fresh=fresh or new, suite_level=rows)

@@ -21,12 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-<<<<<<< HEAD
-from refbench.errors import RefbenchError, missing_package
-=======
 from refbench.cache import keep
-from refbench.errors import RefbenchError, UnavailableError
->>>>>>> w-runs
+from refbench.errors import RefbenchError, missing_package
 from refbench.images import Image, resize, write_atomic
 from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, read_json
