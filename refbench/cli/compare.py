@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 MATRIX = (
     "Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval.\n"
     "*: none is better there, each pair looked at alone. samples: won–tied–lost\n"
-    "against all others, by the mean of the axes."
+    "against all others, by the score."
 )
 PAIRS = (
     "difference: of the means, in favour of the first above 0; ± the 95 % interval.\n"
@@ -163,7 +163,7 @@ def _details(pair: Pair, families: dict[str, int]) -> None:
     if pair.apart:
         listed = [[one.sample, whole(one.a), whole(one.b), f"{one.difference:+.0f}"] for one in pair.apart]
         numbers = [pair.a, pair.b, "difference"]
-        title = "Where they differ most (means of the axes, clipped to 100)"
+        title = "Where they differ most (scores, clipped to 100)"
         show.table(title, ["sample", *numbers], listed, right=numbers, width=show.NARROW)
 
 
