@@ -12,13 +12,15 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
 BASE = {
-    "csvtext", "decoding", "errors", "images", "crops", "devices", "pictures", "registry", "schema", "trivial",
-    "weights", "registration", "spelling",
+    "cache", "csvtext", "decoding", "errors", "images", "crops", "devices", "pictures", "plaintext", "registry",
+    "schema", "trivial", "weights", "registration", "spelling",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "cache": set(),
     "csvtext": set(),
     "decoding": {"errors"},
+    "plaintext": {"errors"},
     "spelling": set(),
     "images": {"errors", "decoding"},
     "crops": {"images", "errors"},
@@ -27,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "registry": {"errors"},
     "schema": {"images"},
     "trivial": {"images", "schema"},
-    "weights": {"errors"},
+    "weights": {"errors", "cache"},
     "registration": {"images", "schema"},
     "tasks": BASE,
     "metrics": BASE,

@@ -20,10 +20,11 @@ from typing import Any, Literal
 
 from refbench.adapters import wire
 from refbench.adapters.child import Child, package_root, thread_environment
-from refbench.adapters.contract import Account, Contained, one_line
+from refbench.adapters.contract import Account, Contained
 from refbench.adapters.load import Spec, check_card, load_class, resolve, set_up
 from refbench.adapters.sandbox import can_confine, confine
 from refbench.errors import RefbenchError, UnavailableError
+from refbench.plaintext import one_line
 from refbench.schema import AdapterCard, Inputs, Refinement
 
 Runner = Literal["auto", "uv", "python"]

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from refbench.adapters.contract import one_line
 from refbench.adapters.registry import MODELS
 from refbench.devices import resolve as placed
 from refbench.errors import RefbenchError, in_words, missing_package, near_names, unknown_name
+from refbench.plaintext import one_line
 from refbench.schema import AdapterCard
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ Limit = Annotated[int | None, typer.Option("--limit", help="Only so many samples
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.")]
 Device = Annotated[
     str,
-    typer.Option("--device", help="Where models and learned metrics run: auto (a GPU if there is one), cpu, cuda..."),
+    typer.Option("--device", help="Where models and learned metrics run: auto (a GPU if there), cpu, cuda, mps."),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Samples handed to the model at once.")]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that generate, and that measure, at a time.")]

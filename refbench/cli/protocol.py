@@ -28,8 +28,8 @@ def protocol(
     as_json: o.Json = False,
 ) -> None:
     """Print the columns of a published protocol for runs; what is missing is measured first."""
+    from refbench.cache import cache_folder
     from refbench.cli import show
-    from refbench.runs.environment import cache_folder
     from refbench.runs.protocols import apply_protocol
 
     device = device and o.device(device)

@@ -109,7 +109,8 @@ def judged(found: Mapping[str, Any]) -> None:
     drift = found["drift"]
     out = console()
     if drift["first_time"]:
-        out.print("drift: first time; kept to compare later runs with", markup=False)
+        later = "kept to compare later runs with" if drift["kept"] else "not kept, as there is no cache to write to"
+        out.print(f"drift: first time; {later}", markup=False)
     elif drift["mean_change"] is not None:
         change = f"{drift['mean_change']:.2f} on average, {drift['largest_change']} at most"
         out.print(f"drift of the fixed pairs since the first time: {change}", markup=False)

@@ -20,7 +20,7 @@ Sources = Annotated[
 
 
 def _sources(given: Path | None) -> Path:
-    from refbench.runs.environment import cache_folder
+    from refbench.cache import cache_folder
 
     return given if given is not None else cache_folder() / "sources"
 

@@ -16,6 +16,7 @@ from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, encode_png, encode_webp, load_image, mask_box, resize, write_atomic
 from refbench.leaderboard import entry as e
 from refbench.leaderboard.textsafe import SLUG, check_tree
+from refbench.plaintext import one_line
 from refbench.runs.aggregate import read_summary
 from refbench.runs.folder import RunFolder
 from refbench.runs.generate import pixels_sha256
@@ -248,5 +249,5 @@ def _plain(record: SampleRecord) -> SampleRecord:
     """The record with its error on one short line."""
     if record.error is None:
         return record
-    line = " ".join("".join(c if c.isprintable() else " " for c in record.error).split())
+    line = one_line(record.error, 10_000)
     return record.model_copy(update={"error": re.sub(r"\S*/\S+", "(path)", line)[:300]})

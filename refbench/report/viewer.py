@@ -23,6 +23,7 @@ import numpy as np
 
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, encode_webp, load_image, mask_box, resize, write_atomic
+from refbench.plaintext import harmless
 from refbench.report.charts import cell
 from refbench.report.grid import window
 from refbench.report.study import Run, Study, open_study
@@ -135,7 +136,7 @@ def build_report(
     several = ", ".join(study.names) if len(study.runs) <= 2 else f"{len(study.runs)} runs"
     heading = title or f"{study.suite.name}: {several}"
     data = {
-        "title": printable(heading),
+        "title": harmless(heading),
         "suite": {"name": study.suite.name, "version": str(study.suite.version), "hash": study.suite.hash},
         "score": SCORE_VERSION,
         "axes": MEASURES,
@@ -180,11 +181,6 @@ def embed_json(value: Any) -> str:
     return text
 
 
-def printable(text: str) -> str:
-    """Text without control and direction characters, which could make a name read as another."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
 def _number(value: Any, digits: int = 6) -> float | None:
     """A finite number, rounded to so many significant digits; None otherwise."""
     if value is None or not np.isfinite(value):
@@ -201,7 +197,7 @@ def _metric(study: Study, name: str) -> dict[str, Any]:
     card = study.cards[name]
     return {
         "name": name, "axis": card.axis, "region": card.region, "higher": card.higher_is_better,
-        "definition": printable(card.definition), "scored": name not in study.runs[0].summary.unscored,
+        "definition": harmless(card.definition), "scored": name not in study.runs[0].summary.unscored,
     }  # fmt: skip
 
 
@@ -221,14 +217,14 @@ def _diagnostics(study: Study) -> list[pd.DataFrame]:
 def _run(study: Study, run: Run, diagnostics: pd.DataFrame) -> dict[str, Any]:
     summary, card = run.summary, run.manifest.card
     return {
-        "name": printable(run.name), "about": printable(card.summary), "licence": printable(card.licence),
+        "name": harmless(run.name), "about": harmless(card.summary), "licence": harmless(card.licence),
         "colour": colours(study.names)[run.name],
         "axes": [_cell(cell(run, a)) for a in MEASURES],
         "categories": {
             name: [_cell(by.get(a)) for a in MEASURES] for name, by in summary.categories.items()
         },
         "metrics": [_cell(summary.metrics.get(name)) for name in _metrics(study)],
-        "withheld": [printable(run.withheld.get(a, "")) for a in MEASURES],
+        "withheld": [harmless(run.withheld.get(a, "")) for a in MEASURES],
         "diagnostics": [_number(value, 4) for value in diagnostics.mean()],
         "samples": summary.samples, "failed": summary.failed, "seconds": _number(run.seconds, 3),
         "price": _number(run.price, 3),
@@ -261,7 +257,7 @@ def _sample(
         image, why = _output(run, held)
         outputs.append(None if image is None else _overlay(store, f"{at}-run{k}.webp", image, target))
         small.append(None if image is None else _thumb(store, f"{at}-t-run{k}.webp", image, near))
-        failed.append(None if why is None else printable(why))
+        failed.append(None if why is None else harmless(why))
         mine = raw[k].get(sample_id, {})
         values.append([_value(mine.get(name)) for name in names])
         recoveries.append(
@@ -275,15 +271,15 @@ def _sample(
         "task": meta.task,
         "category": meta.category,
         "mode": meta.mode,
-        "source": printable(meta.source_id),
+        "source": harmless(meta.source_id),
         "view": meta.view,
-        "degradation": printable(meta.degradation),
+        "degradation": harmless(meta.degradation),
         "strength": _number(meta.strength, 3),
         "share": _number(held.mask.mean(), 3),
-        "prompt": printable(held.prompt),
-        "licence": printable(meta.licence),
-        "attribution": printable(meta.attribution),
-        "text": None if meta.text is None else printable(meta.text),
+        "prompt": harmless(held.prompt),
+        "licence": harmless(meta.licence),
+        "attribution": harmless(meta.attribution),
+        "text": None if meta.text is None else harmless(meta.text),
         "size": [target.shape[1], target.shape[0]],
         "referenceSize": [held.reference.shape[1], held.reference.shape[0]],
         "box": list(mask_box(held.mask)),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refbench.cache import cache_folder
 from refbench.devices import AUTO, resolve, spread
 from refbench.errors import RefbenchError
 from refbench.runs import environment
@@ -472,7 +473,7 @@ def _score(
         cards,
         device=device,
         workers=workers,
-        cache=environment.cache_folder(),
+        cache=cache_folder(),
         progress=progress,
     )
     measured = (manifest.metric_cards, manifest.unavailable, manifest.score_version)
@@ -489,6 +490,6 @@ def _score(
         manifest = manifest.model_copy(update=update)
         folder.write_manifest(manifest)
     fresh |= read_summary(folder) is None
-    rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=environment.cache_folder())
+    rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=cache_folder())
     summary = aggregate(folder, suite, manifest)
     return _result(folder, manifest, summary, fresh=fresh or new, suite_level=rows)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refbench.cache import keep
 from refbench.errors import RefbenchError, missing_package
 from refbench.images import Image, resize, write_atomic
 from refbench.runs.folder import RunFolder
@@ -168,8 +169,7 @@ class Bench:
         shown = (a, b) if order == "ab" else (b, a)
         ratings, said = self._asked(first, shown, number)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, as_json({"order": order, "ratings": ratings, "answer": said}).encode())
+            keep(path, as_json({"order": order, "ratings": ratings, "answer": said}).encode())
         return _named(ratings, order), order
 
     def _asked(
@@ -355,9 +355,7 @@ def _drift(bench: Bench, suite: Suite, cache: Path | None) -> dict[str, Any]:
         now[sample] = {"draft": ratings["a"], "target": ratings["b"]}
     path = None if cache is None else cache / "judge" / bench.judge.identity / f"drift-{suite.hash[:12]}.json"
     first = None if path is None else read_json(path)
-    if first is None and path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, as_json(now).encode())
+    kept = first is None and path is not None and keep(path, as_json(now).encode())
     moved = [
         abs(now[sample][who][name] - first[sample][who][name])
         for sample in now
@@ -368,6 +366,7 @@ def _drift(bench: Bench, suite: Suite, cache: Path | None) -> dict[str, Any]:
     return {
         "pairs": now,
         "first_time": first is None,
+        "kept": kept,
         "mean_change": float(np.mean(moved)) if moved else None,
         "largest_change": int(max(moved)) if moved else None,
     }
