@@ -26,6 +26,7 @@ def generate(
     option: o.AdapterOptions = None,
     retry_failed: o.RetryFailed = False,
     max_cost: o.MaxCost = None,
+    passes: o.Passes = 1,
     as_json: o.Json = False,
 ) -> None:
     """Let one model answer a suite; `refbench measure RUN` scores the run later, here or elsewhere."""
@@ -46,6 +47,7 @@ def generate(
         options=o.adapter_options(option, focus=focus, paste_back=paste_back),
         retry_failed=retry_failed,
         max_cost_usd=max_cost,
+        passes=passes,
         progress=True,
     )
     if as_json:

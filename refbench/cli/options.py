@@ -91,6 +91,7 @@ MaxCost = Annotated[
     float | None,
     typer.Option("--max-cost", help="Most that a web service may cost in this run, in USD; local models cost nothing."),
 ]
+Passes = Annotated[int, typer.Option("--passes", help="How often; each result is the draft of the next pass.")]
 Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from refbench.schema import AXES
+from refbench.schema import AXES, PIXEL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,8 @@ TITLES = {
     "texture_fidelity": "texture",
     "reference_alignment": "alignment",
     "local_consistency": "consistency",
-    "mean": "mean",
+    "mean": "score",
+    PIXEL: "pixel",
 }
 
 
@@ -237,11 +238,36 @@ def _beside(found: Result) -> set[str]:
     return {name for name, _, _ in rows}
 
 
+def _diagnostics(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the diagnostics that were measured, whose means stand beside the score."""
+    from refbench.runs.diagnostics import DIAGNOSTICS, shown
+
+    lines = [
+        [DIAGNOSTICS[name].title, shown(name, cell["mean"]), str(cell["samples"]), DIAGNOSTICS[name].help]
+        for name, cell in found.items()
+    ]
+    if lines:
+        columns = ["", "mean", "samples", "what it is"]
+        table("Diagnostics, beside the score", columns, lines, right=["mean", "samples"], width=NARROW)
+
+
+def passes(found: Sequence[Result]) -> None:
+    """The score and its axes after each pass, of one model."""
+    columns = ["mean", *AXES, PIXEL]
+    lines = []
+    for number, one in enumerate(found, 1):
+        data = one.to_json()
+        cells = {**data["axes"], "mean": data["mean"], PIXEL: data[PIXEL]}
+        lines.append([f"pass {number}", *(interval(cells[column]) for column in columns)])
+    titles = [TITLES[column] for column in columns]
+    table(f"{data['model']}, each pass on the one before", ["", *titles], lines, right=titles, width=NARROW)
+
+
 def result(found: Result) -> None:
-    """The final table of an evaluation: axes and their mean, by category, with 95 % intervals."""
+    """The final table of an evaluation: axes, score, pixel fidelity, by category, with 95 % intervals; diagnostics."""
     data = found.to_json()
-    columns = [*AXES, "mean"]
-    whole = {**data["axes"], "mean": data["mean"]}
+    columns = [*AXES, "mean", PIXEL]
+    whole = {**data["axes"], "mean": data["mean"], PIXEL: data[PIXEL]}
     withheld = data["withheld"]
 
     def line(name: str, cells: Mapping[str, Any]) -> list[str]:
@@ -251,19 +277,22 @@ def result(found: Result) -> None:
     failed = f", {data['failed']} failed" if data["failed"] else ""
     failed += f" ({data['refused']} of them refused)" if data["refused"] else ""
     failed += f", ${data['cost_usd']:.2f}" if data["cost_usd"] is not None else ""
-    title = f"{data['model']} on {data['suite']} ({data['suite_hash'][:12]}), {data['samples']} samples{failed}"
+    about = f"{data['suite']} ({data['suite_hash'][:12]}), score {data['score_version']}"
+    title = f"{data['model']} on {about}, {data['samples']} samples{failed}"
     titles = [TITLES[column] for column in columns]
     table(title, ["", *titles], rows, right=titles, width=NARROW)
     out = console()
     out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval.", markup=False)
+    out.print("pixel: every pixel at its place, as published tables count; not in the score.", markup=False)
     for axis, why in withheld.items():
         out.print(f"no score here for {TITLES[axis]}: {why}", markup=False, soft_wrap=True)
     reasons({"all": whole, **data["categories"]})
+    _diagnostics(data["diagnostics"])
     numbers = found.summary.numbers
     beside = _beside(found)
     for name, why in {**numbers.get("unscored", {}), **found.unavailable}.items():
         reason = why.removeprefix("not scored").lstrip(":, ")
-        if name not in beside:
+        if name not in beside and name not in data["diagnostics"]:
             out.print(f"not scored: {name}: {reason}", markup=False, soft_wrap=True)
     for record in found.failed[:5]:
         out.print(f"failed: {record.id}: {record.error}", markup=False, soft_wrap=True)

@@ -78,6 +78,12 @@ def submit(
             f"Expected a run over all {len(whole.ids)} samples of '{whole.name}', but {run} plans "
             f"{len(manifest.samples)}; evaluate without --tasks and --limit."
         )
+    passes = manifest.arguments.get("passes", 1)
+    if passes != 1:
+        raise RefbenchError(
+            f"Expected a run of one pass for an entry, whose samples are answered once, but {run} is pass {passes}; "
+            "submit the run without --passes."
+        )
     records, claims = _finished(folder, manifest)
     slug = name or re.sub(r"[^a-z0-9._+-]+", "-", manifest.card.name.lower()).strip("-._+")[:64]
     if not SLUG.fullmatch(slug):

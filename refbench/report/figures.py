@@ -18,8 +18,8 @@ from refbench.report.style import style_named
 KINDS: Mapping[str, str] = {
     "qualitative": "draft, reference, contestants, target, with insets; best, median and worst sample",
     "qualitative_categories": "the same with the median sample of each category",
-    "qualitative_all": "every contestant on a page turned by 90 degrees; each category's median by all models' mean",
-    "axes": "the three axes and their mean with intervals",
+    "qualitative_all": "every contestant on a page turned by 90 degrees; each category's median by all models' score",
+    "axes": "the three axes and the score with intervals",
     "categories": "the same by category",
     "wins": "win matrix",
     "cost": "quality against time, size and price, with the Pareto front",

@@ -18,8 +18,8 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.runs.aggregate import read_summary, refuse_other_score, scoring
 from refbench.runs.folder import RunFolder
-from refbench.schema import AXES, MetricCard, RunManifest, SampleMeta, SampleRecord
-from refbench.stats.gains import clipped, gains, sample_scores, withheld
+from refbench.schema import MetricCard, RunManifest, SampleMeta, SampleRecord
+from refbench.stats.gains import MEASURES, clipped, gains, withheld
 from refbench.stats.recovery import Summary, summarise
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Run:
     """Sample id (index) x metric: recovery clipped to [-100, 100], NaN where a sample has no gap; failed ones
     as the draft."""
     samples: pd.DataFrame
-    """Sample id (index) x the three axes and `mean`, by refbench.stats.gains.sample_scores."""
+    """Sample id (index) x :data:`refbench.stats.gains.MEASURES` in recovery points, NaN where there is no number."""
 
     @cached_property
     def seconds(self) -> float | None:
@@ -248,7 +248,8 @@ def _run(
     else:
         metas = meta_table(planned.values())
         summary = summarise(scores, answers, metas, cards, resamples=resamples, unavailable=unavailable)
-    samples = pd.DataFrame(sample_scores(table), index=list(planned), columns=[*AXES, "mean"])
+    points = np.where(table.could > 0, 100.0 * table.won, np.nan)
+    samples = pd.DataFrame(points, index=list(planned), columns=list(MEASURES))
     recoveries = pd.DataFrame(clipped(table, cards), index=list(planned), columns=list(table.metrics))
     records, lacking = folder.read_records(manifest.samples), withheld(cards, unavailable)
     return Run(name, folder, manifest, records, scores, summary, lacking, recoveries, samples)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
 from refbench.runs.folder import RESPONSES, RunFolder
 from refbench.runs.generate import Opener, failures, generate, unfinished
-from refbench.runs.plan import Request, default_folder, model_slug, refuse_other_run
-from refbench.runs.progress import Progress, Silent
+from refbench.runs.passes import chain, left_to_spend
+from refbench.runs.plan import Request, model_slug, refuse_other_run
+from refbench.runs.progress import Progress, showing
 from refbench.schema import SCORE_VERSION, MetricCard, RunManifest, SampleRecord, Score
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Result:
     """Metric -> why it could not be measured and what to do."""
     suite_level: tuple[Mapping[str, Any], ...] = ()
     """Metrics of the run as a whole (FID, KID): name, value, samples, card."""
+    passes: tuple[Result, ...] = ()
+    """With several passes, the result after each; this is the last one's."""
 
     def __repr__(self) -> str:
         """The model, the suite and the mean with its interval, in a line."""
@@ -53,7 +57,8 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """As ``refbench eval --json`` prints it."""
         found = self.summary.to_json(str(self.folder))
-        return {**found, "suite_level": list(self.suite_level)} if self.suite_level else found
+        found |= {"suite_level": list(self.suite_level)} if self.suite_level else {}
+        return found | ({"passes": [one.to_json() for one in self.passes]} if self.passes else {})
 
 
 def evaluate(
@@ -72,6 +77,7 @@ def evaluate(
     retry_failed: bool = False,
     metrics: Sequence[str] | None = None,
     max_cost_usd: float | None = None,
+    passes: int = 1,
     progress: bool | Progress = False,
 ) -> Result:
     """Run a model on a suite and score it: generate, measure, aggregate.
@@ -94,24 +100,28 @@ def evaluate(
         retry_failed: ask again for samples that failed in an earlier start.
         metrics: to measure beside the default ones, e.g. ["lpips_alex"] or ["learned"].
         max_cost_usd: what a service may cost in this run, earlier starts included; it stops before more is spent.
+        passes: how often; each pass gets the output of the one before as its draft, and is a run of its own: `out` is
+            that of the last, the others are beside it.
         progress: True for a bar on stderr, or an object of your own.
 
     Raises:
         RefbenchError: wrong input, a run folder of something else, or every sample failed.
     """
-    request = _request(model, suite, tasks, limit, seed, device, options)
-    chosen, folder = _opened(request, out)
-    with _shown(progress) as shown:
-        if not retry_failed:
-            found = _finished(folder, chosen, request, metrics)
-            if found is not None:
-                return found
-        with folder.locked():
-            manifest = _generate(
-                folder, chosen, request, batch_size, workers, timeout_s, retry_failed, max_cost_usd, shown
-            )
-            names = _wanted(folder, manifest, metrics)
-            return _score(folder, chosen, request.suite, manifest, names, request.device, workers, shown)
+    chosen, runs = _opened(_request(model, suite, tasks, limit, seed, device, options, passes), out)
+    results: list[Result] = []
+    with showing(progress) as shown:
+        for request, folder in runs:
+            found = None if retry_failed else _finished(folder, chosen, request, metrics)
+            if found is None:
+                left = left_to_spend(max_cost_usd, [one.folder for one in results])
+                with folder.locked():
+                    manifest = _generate(
+                        folder, chosen, request, batch_size, workers, timeout_s, retry_failed, left, shown
+                    )
+                    names = _wanted(folder, manifest, metrics)
+                    found = _score(folder, chosen, request.suite, manifest, names, request.device, workers, shown)
+            results.append(found)
+    return results[-1] if passes == 1 else dataclasses.replace(results[-1], passes=tuple(results))
 
 
 def evaluate_all(
@@ -149,6 +159,7 @@ def generate_only(
     options: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
     max_cost_usd: float | None = None,
+    passes: int = 1,
     progress: bool | Progress = False,
 ) -> tuple[Path, list[SampleRecord]]:
     """The first stage of :func:`evaluate` alone.
@@ -156,10 +167,12 @@ def generate_only(
     Returns:
         The run folder and the records of the samples that failed.
     """
-    request = _request(model, suite, tasks, limit, seed, device, options)
-    chosen, folder = _opened(request, out)
-    with _shown(progress) as shown, folder.locked():
-        manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, max_cost_usd, shown)
+    chosen, runs = _opened(_request(model, suite, tasks, limit, seed, device, options, passes), out)
+    with showing(progress) as shown:
+        for number, (request, folder) in enumerate(runs):
+            left = left_to_spend(max_cost_usd, [one.path for _, one in runs[:number]])
+            with folder.locked():
+                manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, left, shown)
     return folder.path, failures(folder, manifest)
 
 
@@ -197,7 +210,7 @@ def score(
             f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
             f"{whole.hash[:12]}; name the right one with --suite, or evaluate the model again."
         )
-    with _shown(progress) as shown, folder.locked():
+    with showing(progress) as shown, folder.locked():
         names = _wanted(folder, manifest, None) if metrics is None else [*manifest.metric_cards, *metrics]
         return _score(folder, whole, spec, manifest, names, resolve(device or manifest.device), workers, shown)
 
@@ -267,6 +280,7 @@ def _request(
     seed: int,
     device: str,
     options: Mapping[str, Any] | None,
+    passes: int,
 ) -> Request:
     return Request(
         os.fspath(model),
@@ -276,27 +290,17 @@ def _request(
         seed,
         resolve(device),
         dict(options or {}),
+        passes,
     )
 
 
-def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite, RunFolder]:
+def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite, list[tuple[Request, RunFolder]]]:
     from refbench.adapters.load import resolve as known
     from refbench.tasks.suite import load_suite
 
     known(request.model)  # an unknown model is told before a suite is read
     chosen = load_suite(request.suite).select(tasks=request.tasks, limit=request.limit)
-    return chosen, RunFolder(out if out is not None else default_folder(request, chosen))
-
-
-@contextlib.contextmanager
-def _shown(progress: bool | Progress) -> Iterator[Progress]:
-    if progress is True:
-        from refbench.runs.progress import Bar
-
-        with Bar() as bar:
-            yield bar
-    else:
-        yield Silent() if progress is False else progress
+    return chosen, chain(request, chosen, out)
 
 
 def _wanted(folder: RunFolder, manifest: RunManifest, metrics: Sequence[str] | None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from refbench.errors import RefbenchError
 from refbench.runs.aggregate import read_summary, refuse_other_score, scoring
+from refbench.runs.diagnostics import diagnostics_of
 from refbench.runs.folder import RunFolder
 from refbench.schema import AXES, PIXEL, RunManifest
 
@@ -18,17 +19,6 @@ if TYPE_CHECKING:
 
     from refbench.runs.aggregate import RunSummary
     from refbench.tasks.suite import Suite
-
-DIAGNOSTICS = (
-    "ghosting",
-    "sharpness_change",
-    "copied",
-    "outside_touched",
-    "outside_shift",
-    "outside_zoom",
-    "outside_drift",
-)
-"""Diagnostic columns of :attr:`LoadedRun.samples`: metrics, and `outside_touched`, which is 1 - background_exact."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +68,7 @@ class LoadedRun:
         table = gains(self.scores, _read(self.folder.answers), planned, cards, lacking)
         points = pd.DataFrame(np.where(table.could > 0, 100.0 * table.won, np.nan), columns=list(MEASURES))
         records = self.folder.read_records(planned)
-        values = self.scores.pivot(index="sample", columns="metric", values="value").reindex(planned)
-        if "background_exact" in values:
-            values["outside_touched"] = 1.0 - values["background_exact"]
-        diagnostics = values.reindex(columns=list(DIAGNOSTICS)).reset_index(drop=True)
+        diagnostics = diagnostics_of(self.scores).reindex(planned).reset_index(drop=True)
         facts = pd.DataFrame(
             [(sample, metas[sample].task, metas[sample].category, metas[sample].mode) for sample in planned],
             columns=["sample", "task", "category", "mode"],

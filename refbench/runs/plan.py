@@ -30,8 +30,14 @@ class Request:
     device: str = "cpu"
     options: Mapping[str, Any] | None = None
     """Passed to the adapter's constructor."""
+    passes: int = 1
+    """Which pass this is; of a user's request, how many."""
+    drafts: str | None = None
+    """Name of the run folder beside this one whose outputs are the drafts, see :mod:`refbench.runs.passes`."""
 
     def __post_init__(self) -> None:
+        if self.passes < 1:
+            raise RefbenchError(f"Expected 1 pass or more, but {self.passes} came; leave --passes out for one.")
         if self.limit is not None and self.limit < 1:
             raise RefbenchError(
                 f"Expected a limit of 1 sample or more, but {self.limit} came; leave --limit out for all."
@@ -48,6 +54,7 @@ class Request:
             "limit": self.limit,
             "options": dict(self.options or {}),
             "model_content": content_of(self.model),
+            **({"passes": self.passes, "drafts": self.drafts} if self.passes > 1 else {}),
         }
 
 
@@ -119,6 +126,8 @@ def default_folder(request: Request, suite: Suite, root: str | Path = "runs") ->
     for key, value in sorted((request.options or {}).items()):
         text = key.replace("_", "-") if value is True else f"{key}-{value}"
         name += "+" + re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:40]
+    if request.passes > 1:
+        name += f"+pass-{request.passes}"
     return Path(root) / suite.name / name
 
 
@@ -142,6 +151,7 @@ def refuse_other_run(manifest: RunManifest, request: Request, suite: Suite, wher
         ("tasks", manifest.arguments.get("tasks"), mine["tasks"]),
         ("limit", manifest.arguments.get("limit"), mine["limit"]),
         ("adapter options", manifest.arguments.get("options") or {}, mine["options"]),
+        ("pass", manifest.arguments.get("passes", 1), request.passes),
         ("samples", manifest.samples, suite.ids),
     ]
     for what, old, new in pairs:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -138,6 +139,16 @@ class Bar:
         else:
             self._bar().update(self._task, left="")
         self._task = None
+
+
+@contextlib.contextmanager
+def showing(progress: bool | Progress) -> Iterator[Progress]:
+    """A bar on stderr for True, silence for False, else what is given."""
+    if progress is True:
+        with Bar() as bar:
+            yield bar
+    else:
+        yield Silent() if progress is False else progress
 
 
 def _clock(seconds: float) -> str:

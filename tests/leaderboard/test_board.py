@@ -76,7 +76,7 @@ def test_values_agree_between_formats(board: Path) -> None:
 
 def test_claimed_and_verified_values_stand_side_by_side(board: Path) -> None:
     text = (board / "README.md").read_text()
-    assert "| model | claimed mean | verified mean |" in text
+    assert "| model | claimed score | verified score |" in text
     (board / "entries" / "sharpen" / "verdict.json").unlink()
     row = next(row for row in b.gather(board).rows if row.entry.name == "sharpen")
     by_key = {column.key: column for column in c.COLUMNS}

@@ -37,7 +37,7 @@ def test_compare_prints_a_matrix_first(runs: list[Path], capsys: pytest.CaptureF
     assert main(["compare", *map(str, runs)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "3 models on 8 samples of 4 sources"
-    assert lines[2].split() == ["texture", "alignment", "consistency", "mean", "samples"]
+    assert lines[2].split() == ["texture", "alignment", "consistency", "score", "samples"]
     means = {name: cells["mean"]["value"] for name, cells in data["scores"].items()}
     assert [line.split()[0] for line in lines[4:7]] == sorted(means, key=lambda name: -means[name])
     for line in lines[4:7]:

@@ -14,15 +14,15 @@ from refbench.cli.main import main
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_metrics() -> Iterator[None]:
-    """Two metrics make the score here."""
+    """A metric an axis makes the score here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refbench.metrics.registry.score_metrics", lambda: ["palette", "seam"])
+        patch.setattr("refbench.metrics.registry.score_metrics", lambda: ["squeeze_pooled", "contextual", "seam"])
         yield
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two models on two samples, measured by one metric an axis."""
+    """Two models on two samples, measured by these and one of pixel fidelity."""
     from refbench.runs.api import generate_only, score
 
     root = tmp_path_factory.mktemp("cli")
@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for model in ("identity", "reference-paste"):
         folder = root / model
         generate_only(model, suite, out=folder)
-        score(folder, metrics=["psnr", "palette", "seam"])
+        score(folder, metrics=["psnr", "squeeze_pooled", "contextual", "seam"])
         folders.append(str(folder))
     return folders
 
