@@ -21,9 +21,7 @@ TASKS = (
 )  # fmt: skip
 
 
-def card(
-    name: str, axis: str, region: str, higher: bool, trivial: str = "draft", scored: bool = True
-) -> MetricCard:
+def card(name: str, axis: str, region: str, higher: bool, trivial: str = "draft", scored: bool = True) -> MetricCard:
     return MetricCard(
         name=name, definition=f"toy {name}", paper="none", axis=axis, region=region, higher_is_better=higher,
         range=(0, None), colour="sRGB in [0,255]", region_rule="pixels of the region", backend="numpy", trivial=trivial,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -35,10 +36,15 @@ def test_a_failed_sample_scores_as_the_draft(study: Study) -> None:
     )
 
 
-def test_sample_scores_are_the_mean_of_the_axes(study: Study) -> None:
+def test_samples_have_axes_score_and_pixel_fidelity(study: Study) -> None:
+    """The score by its words: three quarters of the lower of texture and alignment, times consistency."""
     table = study.run("sharpen").samples
-    assert table["mean"].to_numpy() == pytest.approx(table[list(AXES)].mean(axis=1).to_numpy())
+    assert list(table.columns) == [*AXES, "mean", "pixel_fidelity"]
     assert list(table.index) == list(study.metas)
+    both = table[list(AXES[:2])].to_numpy()
+    right = 0.75 * both.min(axis=1) + 0.25 * both.max(axis=1)
+    sits = np.maximum(table[AXES[2]].to_numpy(), 0) / 100
+    assert table["mean"].to_numpy() == pytest.approx(np.where(right > 0, right * sits, right))
 
 
 def test_price_is_what_the_card_says_where_no_sample_told_one(study: Study) -> None:
