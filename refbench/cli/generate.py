@@ -25,6 +25,7 @@ def generate(
     paste_back: o.PasteBack = False,
     option: o.AdapterOptions = None,
     retry_failed: o.RetryFailed = False,
+    overwrite: o.Overwrite = False,
     max_cost: o.MaxCost = None,
     as_json: o.Json = False,
 ) -> None:
@@ -45,6 +46,7 @@ def generate(
         timeout_s=timeout,
         options=o.adapter_options(option, focus=focus, paste_back=paste_back),
         retry_failed=retry_failed,
+        overwrite=overwrite,
         max_cost_usd=max_cost,
         progress=True,
     )

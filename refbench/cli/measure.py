@@ -24,7 +24,7 @@ def measure(
     metrics: Annotated[
         str | None, typer.Option("--metrics", help="Only these, with commas; 'learned' for all that need weights.")
     ] = None,
-    suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the run's suite is, if it moved.")] = None,
+    suite: o.MovedSuite = None,
     device: Annotated[str | None, typer.Option("--device", help="Where learned metrics run.")] = None,
     workers: o.Workers = 1,
     protocol: o.Protocol = None,

@@ -15,6 +15,7 @@ Models = Annotated[
     str, typer.Option("--model", "-m", help="Name, file.py, file.py:Class or folder of PNGs; several with commas.")
 ]
 SuiteName = Annotated[str, typer.Option("--suite", "-s", help="core, mini, or a folder with suite.json.")]
+MovedSuite = Annotated[str | None, typer.Option("--suite", "-s", help="Where the runs' suite is, if it moved.")]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Only these tasks, with commas.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only so many samples, taken from the tasks in turn.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.")]
@@ -33,6 +34,7 @@ PasteBack = Annotated[
     bool, typer.Option("--paste-back", help="Keep only the mask's inside of an editor's answer; in the name too.")
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again for samples that failed before.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")]
 Metrics = Annotated[
     str | None,
     typer.Option("--metrics", help="Also these, with commas: names, or 'learned' for all that need weights."),

@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def protocol(
     name: Annotated[str, typer.Argument(help="refineeval, fidelitybench or hifi-inpaint")],
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
-    suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the runs' suite is, if it moved.")] = None,
+    suite: o.MovedSuite = None,
     device: Annotated[str | None, typer.Option("--device", help="Where networks run; by default as the run.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Add the paper's own numbers.")] = False,
     as_json: o.Json = False,

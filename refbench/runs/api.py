@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from refbench.cache import cache_folder
 from refbench.errors import RefbenchError
+from refbench.plaintext import check_utf8
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
 from refbench.runs.folder import RESPONSES, RunFolder
 from refbench.runs.generate import Opener, failures, generate, unfinished
-from refbench.runs.plan import Request, default_folder, model_slug, refuse_other_run
+from refbench.runs.plan import Request, default_folder, model_slug
 from refbench.runs.progress import Progress, Silent
+from refbench.runs.resume import changed, going_on, refuse_mixed, refuse_other_run, refuse_own_outputs, tell_strangers
+from refbench.runs.suites import suite_of
 from refbench.schema import MetricCard, RunManifest, SampleRecord, Score
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ def evaluate(
     timeout_s: float = 600.0,
     options: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
+    overwrite: bool = False,
     metrics: Sequence[str] | None = None,
     max_cost_usd: float | None = None,
     progress: bool | Progress = False,
@@ -80,7 +84,9 @@ def evaluate(
         out: the run folder; by default ``runs/<suite>/<model>``.
         timeout_s: longest time for one sample, in seconds.
         options: keyword arguments of the adapter.
-        retry_failed: ask again for samples that failed in an earlier start.
+        retry_failed: ask again for samples that failed in an earlier start; the model may have been mended, where no
+            kept output could differ (none is kept, or it is a folder whose PNGs of the kept ones are the same).
+        overwrite: start anew whatever run is in the folder; answers that were paid for are kept.
         metrics: to measure beside the default ones, e.g. ["lpips_alex"] or ["learned"].
         max_cost_usd: what a service may cost in this run, earlier starts included; it stops before more is spent.
         progress: True for a bar on stderr, or an object of your own.
@@ -91,16 +97,16 @@ def evaluate(
     request = _request(model, suite, tasks, limit, seed, device, options)
     chosen, folder = _opened(request, out)
     with _shown(progress) as shown:
-        if not retry_failed:
+        if not retry_failed and not overwrite:
             found = _finished(folder, chosen, request, metrics)
             if found is not None:
                 return found
         with folder.locked():
             manifest = _generate(
-                folder, chosen, request, batch_size, workers, timeout_s, retry_failed, max_cost_usd, shown
+                folder, chosen, request, batch_size, workers, timeout_s, retry_failed, overwrite, max_cost_usd, shown
             )
             names = _wanted(folder, manifest, metrics)
-            return _score(folder, chosen, request.suite, manifest, names, device, workers, shown)
+            return _score(folder, chosen, manifest, names, device, workers, shown)
 
 
 def evaluate_all(
@@ -137,6 +143,7 @@ def generate_only(
     timeout_s: float = 600.0,
     options: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
+    overwrite: bool = False,
     max_cost_usd: float | None = None,
     progress: bool | Progress = False,
 ) -> tuple[Path, list[SampleRecord]]:
@@ -148,7 +155,9 @@ def generate_only(
     request = _request(model, suite, tasks, limit, seed, device, options)
     chosen, folder = _opened(request, out)
     with _shown(progress) as shown, folder.locked():
-        manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, max_cost_usd, shown)
+        manifest = _generate(
+            folder, chosen, request, batch_size, workers, timeout_s, retry_failed, overwrite, max_cost_usd, shown
+        )
     return folder.path, failures(folder, manifest)
 
 
@@ -175,20 +184,12 @@ def score(
     Raises:
         RefbenchError: no run there, not generated to the end, or the suite has another hash.
     """
-    from refbench.tasks.suite import load_suite
-
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
-    spec = os.fspath(suite) if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec)
-    if whole.hash != manifest.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
-            f"{whole.hash[:12]}; name the right one with --suite, or evaluate the model again."
-        )
+    whole = suite_of(manifest, run, None if suite is None else os.fspath(suite))
     with _shown(progress) as shown, folder.locked():
         names = _wanted(folder, manifest, None) if metrics is None else [*manifest.metric_cards, *metrics]
-        return _score(folder, whole, spec, manifest, names, device or manifest.device, workers, shown)
+        return _score(folder, whole, manifest, names, device or manifest.device, workers, shown)
 
 
 def measure(
@@ -266,6 +267,8 @@ def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite
     from refbench.tasks.suite import load_suite
 
     resolve(request.model)  # an unknown model is told before a suite is read
+    if out is not None:
+        check_utf8(os.fspath(out), "--out")
     chosen = load_suite(request.suite).select(tasks=request.tasks, limit=request.limit)
     return chosen, RunFolder(out if out is not None else default_folder(request, chosen))
 
@@ -296,7 +299,7 @@ def _finished(folder: RunFolder, suite: Suite, request: Request, metrics: Sequen
         return None
     manifest = folder.read_manifest()
     refuse_other_run(manifest, request, suite, folder.path)
-    if unfinished(folder, manifest, False):
+    if changed(manifest, request) or unfinished(folder, manifest, False):
         return None
     from refbench.metrics.contract import card_hash
     from refbench.metrics.registry import SUITE_LEVEL
@@ -334,6 +337,7 @@ def _generate(
     workers: int,
     timeout_s: float,
     retry_failed: bool,
+    overwrite: bool,
     max_cost_usd: float | None,
     progress: Progress,
 ) -> RunManifest:
@@ -349,9 +353,10 @@ def _generate(
             f"Expected at least one worker and a batch of at least one, but {workers} and {batch_size} came."
         )
     manifest = None
-    if folder.exists():
-        manifest = folder.read_manifest()
-        refuse_other_run(manifest, request, suite, folder.path)
+    if overwrite:
+        refuse_own_outputs(folder, request)
+    if folder.exists() and not overwrite:
+        manifest = going_on(folder, suite, request, retry_failed)
     if manifest is None or unfinished(folder, manifest, retry_failed, repair=True):
 
         def open_adapter() -> contextlib.AbstractContextManager[Any]:
@@ -373,13 +378,15 @@ def _generate(
                     "(use_account, docs/adapters.md), so nothing would stop it; leave --max-cost out."
                 )
             if manifest is None:
+                if overwrite:
+                    folder.clear()
                 manifest = _manifest(folder, suite, request, first, batch_size, workers, timeout_s)
                 folder.write_manifest(manifest)
-            elif manifest.card != first.card:
-                raise RefbenchError(
-                    f"Expected the model {request.model} to have the card it had when the run at {folder.path} was "
-                    "started, but its card has changed since; name another folder with --out."
-                )
+            elif (manifest.card, manifest.isolation) != (first.card, first.isolation):
+                refuse_mixed(folder, manifest, request.model, retry_failed, "its card")
+                manifest = manifest.model_copy(update={"card": first.card, "isolation": first.isolation})
+                folder.write_manifest(manifest)
+            tell_strangers(first, suite, progress)
             openers: list[Opener] = [lambda: contextlib.nullcontext(first), *[open_adapter] * (workers - 1)]
             generate(folder, suite, openers, batch_size=batch_size, retry_failed=retry_failed, progress=progress)
     failed = failures(folder, manifest)
@@ -424,7 +431,6 @@ def _manifest(
 def _score(
     folder: RunFolder,
     suite: Suite,
-    suite_spec: str,
     manifest: RunManifest,
     names: Sequence[str],
     device: str,
@@ -444,7 +450,7 @@ def _score(
     fresh = stage.measure(
         folder,
         suite,
-        suite_spec,
+        str(suite.folder),
         cards,
         device=device,
         workers=workers,

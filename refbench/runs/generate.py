@@ -21,6 +21,7 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.images import Image, save_png
 from refbench.runs.folder import RunFolder
+from refbench.runs.jsontext import finite
 from refbench.runs.plan import batches, pending, seed_for
 from refbench.runs.progress import Progress
 from refbench.schema import Inputs, Refinement, RunManifest, SampleRecord
@@ -112,7 +113,7 @@ class _Stage:
             error=(refinement.error or "The adapter gave no image.") if refinement.image is None else None,
             seconds=round(refinement.seconds, 4),
             sha256=sha256,
-            extra=refinement.extra,
+            extra=finite(refinement.extra),
         )
 
 
