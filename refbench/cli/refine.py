@@ -30,7 +30,9 @@ def refine(
     ] = None,
     box: Annotated[str | None, typer.Option("--box", help="x,y,width,height in px, in place of a mask.")] = None,
     reference_box: Annotated[str | None, typer.Option("--reference-box", help="Where it is in the reference.")] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="An instruction: restore, or replace by ...")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="An instruction: to restore, or what to replace by what.")
+    ] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", help="omnirefiner, warp-blend, any of `refbench list models`, or file.py.")
     ] = "omnirefiner",

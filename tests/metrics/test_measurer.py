@@ -16,6 +16,7 @@ from refbench.metrics.packages import checked_file
 from refbench.metrics.texture import reader
 from refbench.metrics.texture.ocr_cer import edit_distance, error_rate, plain
 from refbench.metrics.view import Known
+from refbench.schema import ORDER
 from refbench.tasks.suite import load_suite
 from refbench.trivial import trivial_answers
 from tests.metrics.scenes import face_truth, halfway, lettered, scene, text_truth
@@ -25,14 +26,14 @@ def test_one_image_without_a_mask() -> None:
     truth = scene()
     scores = measure_one(halfway(truth), truth.target)
     assert {score.region for score in scores} == {"full"}
-    assert {"psnr", "ssim", "illumination", "shape"} <= {score.metric for score in scores}
+    assert {"psnr", "ssim", "illumination", "sharpness"} <= {score.metric for score in scores}
     assert not {"embed", "ocr_cer", "face_id", "seam"} & {score.metric for score in scores}
 
 
 def test_one_image_with_everything_has_all_three_axes() -> None:
     truth = scene()
     scores = measure_one(halfway(truth), truth.target, truth.reference, truth.mask, truth.draft)
-    assert {score.axis for score in scores} == {"texture_fidelity", "reference_alignment", "local_consistency"}
+    assert {score.axis for score in scores} == set(ORDER)
     assert {score.region for score in scores} == {"inside", "outside", "seam"}
     assert len({score.card for score in scores}) == len(scores)
 
@@ -185,10 +186,12 @@ class TestFeatureStore:
         assert store.load("9")
         assert not store.load("0")
 
-    def test_an_unwritable_folder_is_one_sentence(self, tmp_path: Path) -> None:
+    def test_an_unwritable_folder_costs_only_time(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(RefbenchError, match="Expected to keep features in"):
-            FeatureStore(tmp_path / "file").save("k", {"x@y": {"a": np.zeros(1)}})
+        store = FeatureStore(tmp_path / "file")
+        store.save("k", {"x@y": {"a": np.zeros(1)}})
+        assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+        assert (tmp_path / "file").read_text() == ""
 
 
 class TestReading:
@@ -274,17 +277,16 @@ class TestFaces:
 
 
 def test_paste_fails_the_third_axis_and_the_draft_passes_it() -> None:
-    """What the score rests on: seam, illumination and shape of the pasted reference are far worse than the draft's."""
+    """What the score rests on: seam and light of the pasted reference are far worse than the draft's."""
     truth = scene()
     assert truth.reference is not None
     # The same cat seen at another size, turned and in dimmer light, as a reference is.
     other = np.ascontiguousarray((np.rot90(truth.reference) * 0.7).astype(np.uint8))
     truth = replace(truth, reference=other, reference_box=(60, 70, 150, 150))
-    names = ["seam", "illumination", "shape"]
+    names = ["seam", "illumination"]
     draft, paste = (
         {s.metric: s.value for s in Measurer(names).measure([truth], [trivial_answers(truth)[answer]])[0]}
         for answer in ("draft", "paste")
     )
     assert draft["seam"] < 0.5 * paste["seam"]
     assert draft["illumination"] < 0.5 * paste["illumination"]
-    assert 1 - draft["shape"] < 0.5 * (1 - paste["shape"])
