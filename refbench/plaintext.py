@@ -29,7 +29,7 @@ def one_line(text: object, longest: int = 300) -> str:
 
 
 def check_utf8(text: str, what: str) -> None:
-    """Refuse a name that cannot be written into a record, as its bytes are not UTF-8.
+    """Refuse text that cannot be written into a record, as it is not UTF-8 (so are some file names on Linux).
 
     Raises:
         RefbenchError: with what it is the name of.
@@ -37,6 +37,4 @@ def check_utf8(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise RefbenchError(
-            f"Expected a name in UTF-8 as {what}, but '{printable(text)}' is not; rename the file or folder."
-        ) from None
+        raise RefbenchError(f"Expected text in UTF-8 as {what}, but '{printable(text)}' is not; rename it.") from None

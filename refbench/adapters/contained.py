@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import sys
 import time
@@ -316,9 +317,9 @@ def open_contained(
         RefbenchError: unknown name, no such file, the adapter does not load or its card is incomplete.
         UnavailableError: hiding was asked for a script and the system cannot do it.
     """
-    if timeout_s <= 0 or start_timeout_s <= 0 or batch_size < 1:
+    if not (0 < timeout_s < math.inf and 0 < start_timeout_s < math.inf) or batch_size < 1:
         raise RefbenchError(
-            f"Expected a timeout above 0 s and a batch size of at least 1, but they are "
+            f"Expected a finite timeout above 0 s and a batch size of at least 1, but they are "
             f"{timeout_s:g} s and {batch_size}."
         )
     found = resolve(spec)
@@ -330,7 +331,7 @@ def open_contained(
         assert found.path is not None
         if chosen:
             raise RefbenchError(f"Expected no options for a folder of PNGs, but there are: {', '.join(chosen)}.")
-        contained = FolderContained(FolderAdapter(found.path))
+        contained = FolderContained(FolderAdapter(found.path), timeout_s)
     elif found.kind == "script":
         from refbench.adapters.process import ScriptContained
 

@@ -54,6 +54,7 @@ def figures(
     ] = None,
     curves: Annotated[str | None, typer.Option("--curves", help="Logged values to draw, with commas.")] = None,
     audit: Annotated[Path | None, typer.Option("--audit", help="audit.csv of 'refbench audit --out'.")] = None,
+    suite: o.MovedSuite = None,
     as_json: o.Json = False,
 ) -> None:
     """Draw figures for a paper: PDF, PNG, the CSV behind each and LaTeX to include it, and LaTeX tables.
@@ -76,6 +77,7 @@ def figures(
         logs=_pairs(log, "--log"),
         curves=o.names(curves),
         audit=audit,
+        suite=suite,
     )
     if as_json:
         files = [str(file) for file in made.files]

@@ -42,6 +42,7 @@ Tasks = Annotated[
     str | None,
     typer.Option("--tasks", metavar="TASKS", help="Only these tasks, with commas.", autocompletion=completion.tasks),
 ]
+MovedSuite = Annotated[str | None, typer.Option("--suite", "-s", help="Where the runs' suite is, if it moved.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only so many samples, taken from the tasks in turn.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.")]
 Device = Annotated[
@@ -63,6 +64,7 @@ PasteBack = Annotated[
     bool, typer.Option("--paste-back", help="Keep only the mask's inside of an editor's answer; in the name too.")
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again for samples that failed before.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")]
 Metrics = Annotated[
     str | None,
     typer.Option(

@@ -22,7 +22,7 @@ def protocol(
         ),
     ],
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.")],
-    suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the runs' suite is, if it moved.")] = None,
+    suite: o.MovedSuite = None,
     device: Annotated[str | None, typer.Option("--device", help="Where networks run; by default as the run.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Add the paper's own numbers.")] = False,
     as_json: o.Json = False,

@@ -20,6 +20,7 @@ from refbench.plaintext import one_line
 from refbench.runs.aggregate import read_summary
 from refbench.runs.folder import RunFolder
 from refbench.runs.generate import pixels_sha256
+from refbench.runs.suites import suite_of
 from refbench.schema import RunManifest, SampleRecord
 from refbench.stats.recovery import Summary
 
@@ -62,17 +63,9 @@ def submit(
         RefbenchError: the run is not finished or not of a whole suite, an image was changed, the text cannot stand
             on a board, or the folder exists and is not empty.
     """
-    from refbench.tasks.suite import load_suite
-
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
-    spec = suite if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec) if isinstance(spec, str) else spec
-    if whole.hash != manifest.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{whole.name}' has "
-            f"{whole.hash[:12]}; name the right one with --suite, or evaluate the model again."
-        )
+    whole = suite_of(manifest, run, suite)
     if set(manifest.samples) != set(whole.ids):
         raise RefbenchError(
             f"Expected a run over all {len(whole.ids)} samples of '{whole.name}', but {run} plans "
@@ -118,7 +111,7 @@ def submit(
         suite_hash=manifest.suite_hash,
         card=manifest.card,
         model=_file_name(manifest.model),
-        options=dict(manifest.arguments.get("options") or {}),
+        options=_options(manifest),
         seed=manifest.seed,
         device=manifest.device,
         metric_cards=manifest.metric_cards,
@@ -238,8 +231,17 @@ def _file_name(model: str) -> str:
     return f"{Path(path).name}{colon}{attribute}" if os.sep in path or path.endswith(".py") else model
 
 
+def _options(manifest: RunManifest) -> dict[str, Any]:
+    """The adapter's options; a file or folder is named without the folders that it lies in."""
+
+    def public(value: Any) -> Any:
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return {key: public(value) for key, value in (manifest.arguments.get("options") or {}).items()}
+
+
 def _public(manifest: RunManifest, suite: Suite) -> RunManifest:
-    arguments: dict[str, Any] = {**manifest.arguments, "suite": suite.name}
+    arguments: dict[str, Any] = {**manifest.arguments, "suite": suite.name, "options": _options(manifest)}
     return manifest.model_copy(
         update={"arguments": arguments, "model": _file_name(manifest.model), "run": Path(manifest.run).name}
     )

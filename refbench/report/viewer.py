@@ -99,6 +99,7 @@ def build_report(
     *,
     single_file: bool = False,
     title: str | None = None,
+    suite: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
     """Write the page.
@@ -108,12 +109,13 @@ def build_report(
         out: folder for ``index.html`` and ``images/``; made if missing, files of the same names are replaced.
         single_file: put the pictures into the page.
         title: of the page.
+        suite: where the runs' suite is, if not where their manifest says.
         progress: told of every sample written.
 
     Raises:
         RefbenchError: runs that do not belong together, an output that is broken, or a folder that cannot be written.
     """
-    study = runs if isinstance(runs, Study) else open_study(runs)
+    study = runs if isinstance(runs, Study) else open_study(runs, suite=suite)
     folder = Path(out)
     if folder.is_file():
         raise RefbenchError(

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 from refbench.cache import cache_folder
 from refbench.devices import AUTO, resolve, spread
 from refbench.errors import RefbenchError
+from refbench.plaintext import check_utf8
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
 from refbench.runs.folder import RESPONSES, RunFolder
 from refbench.runs.generate import Opener, failures, generate, unfinished
 from refbench.runs.passes import chain, left_to_spend
-from refbench.runs.plan import Request, model_slug, refuse_other_run
+from refbench.runs.plan import Request, model_slug
 from refbench.runs.progress import Progress, showing
+from refbench.runs.resume import changed, going_on, refuse_mixed, refuse_other_run, refuse_own_outputs, tell_strangers
+from refbench.runs.suites import suite_of
 from refbench.schema import SCORE_VERSION, MetricCard, RunManifest, SampleRecord, Score
 
 if TYPE_CHECKING:
@@ -75,6 +78,7 @@ def evaluate(
     timeout_s: float = 600.0,
     options: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
+    overwrite: bool = False,
     metrics: Sequence[str] | None = None,
     max_cost_usd: float | None = None,
     passes: int = 1,
@@ -97,7 +101,9 @@ def evaluate(
         out: the run folder; by default ``runs/<suite>/<model>``.
         timeout_s: longest time for one sample, in seconds.
         options: keyword arguments of the adapter.
-        retry_failed: ask again for samples that failed in an earlier start.
+        retry_failed: ask again for samples that failed in an earlier start; the model may have been mended, where no
+            kept output could differ (none is kept, or it is a folder whose PNGs of the kept ones are the same).
+        overwrite: start anew whatever run is in the folder; answers that were paid for are kept.
         metrics: to measure beside the default ones, e.g. ["lpips_alex"] or ["learned"].
         max_cost_usd: what a service may cost in this run, earlier starts included; it stops before more is spent.
         passes: how often; each pass gets the output of the one before as its draft, and is a run of its own: `out` is
@@ -111,15 +117,15 @@ def evaluate(
     results: list[Result] = []
     with showing(progress) as shown:
         for request, folder in runs:
-            found = None if retry_failed else _finished(folder, chosen, request, metrics)
+            found = None if retry_failed or overwrite else _finished(folder, chosen, request, metrics)
             if found is None:
                 left = left_to_spend(max_cost_usd, [one.folder for one in results])
                 with folder.locked():
                     manifest = _generate(
-                        folder, chosen, request, batch_size, workers, timeout_s, retry_failed, left, shown
+                        folder, chosen, request, batch_size, workers, timeout_s, retry_failed, overwrite, left, shown
                     )
                     names = _wanted(folder, manifest, metrics)
-                    found = _score(folder, chosen, request.suite, manifest, names, request.device, workers, shown)
+                    found = _score(folder, chosen, manifest, names, request.device, workers, shown)
             results.append(found)
     return results[-1] if passes == 1 else dataclasses.replace(results[-1], passes=tuple(results))
 
@@ -158,6 +164,7 @@ def generate_only(
     timeout_s: float = 600.0,
     options: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
+    overwrite: bool = False,
     max_cost_usd: float | None = None,
     passes: int = 1,
     progress: bool | Progress = False,
@@ -172,7 +179,9 @@ def generate_only(
         for number, (request, folder) in enumerate(runs):
             left = left_to_spend(max_cost_usd, [one.path for _, one in runs[:number]])
             with folder.locked():
-                manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, left, shown)
+                manifest = _generate(
+                    folder, chosen, request, batch_size, workers, timeout_s, retry_failed, overwrite, left, shown
+                )
     return folder.path, failures(folder, manifest)
 
 
@@ -199,20 +208,12 @@ def score(
     Raises:
         RefbenchError: no run there, not generated to the end, or the suite has another hash.
     """
-    from refbench.tasks.suite import load_suite
-
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
-    spec = os.fspath(suite) if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec)
-    if whole.hash != manifest.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
-            f"{whole.hash[:12]}; name the right one with --suite, or evaluate the model again."
-        )
+    whole = suite_of(manifest, run, None if suite is None else os.fspath(suite))
     with showing(progress) as shown, folder.locked():
         names = _wanted(folder, manifest, None) if metrics is None else [*manifest.metric_cards, *metrics]
-        return _score(folder, whole, spec, manifest, names, resolve(device or manifest.device), workers, shown)
+        return _score(folder, whole, manifest, names, resolve(device or manifest.device), workers, shown)
 
 
 def measure(
@@ -299,6 +300,8 @@ def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite
     from refbench.tasks.suite import load_suite
 
     known(request.model)  # an unknown model is told before a suite is read
+    if out is not None:
+        check_utf8(os.fspath(out), "--out")
     chosen = load_suite(request.suite).select(tasks=request.tasks, limit=request.limit)
     return chosen, chain(request, chosen, out)
 
@@ -318,7 +321,7 @@ def _finished(folder: RunFolder, suite: Suite, request: Request, metrics: Sequen
         return None
     manifest = folder.read_manifest()
     refuse_other_run(manifest, request, suite, folder.path)
-    if unfinished(folder, manifest, False):
+    if changed(manifest, request) or unfinished(folder, manifest, False):
         return None
     from refbench.metrics.contract import card_hash
     from refbench.metrics.registry import SUITE_LEVEL
@@ -357,6 +360,7 @@ def _generate(
     workers: int,
     timeout_s: float,
     retry_failed: bool,
+    overwrite: bool,
     max_cost_usd: float | None,
     progress: Progress,
 ) -> RunManifest:
@@ -372,9 +376,10 @@ def _generate(
             f"Expected at least one worker and a batch of at least one, but {workers} and {batch_size} came."
         )
     manifest = None
-    if folder.exists():
-        manifest = folder.read_manifest()
-        refuse_other_run(manifest, request, suite, folder.path)
+    if overwrite:
+        refuse_own_outputs(folder, request)
+    if folder.exists() and not overwrite:
+        manifest = going_on(folder, suite, request, retry_failed)
     if manifest is None or unfinished(folder, manifest, retry_failed, repair=True):
 
         def open_adapter(device: str) -> contextlib.AbstractContextManager[Any]:
@@ -397,13 +402,15 @@ def _generate(
                     "(use_account, docs/adapters.md), so nothing would stop it; leave --max-cost out."
                 )
             if manifest is None:
+                if overwrite:
+                    folder.clear()
                 manifest = _manifest(folder, suite, request, first, batch_size, workers, timeout_s)
                 folder.write_manifest(manifest)
-            elif manifest.card != first.card:
-                raise RefbenchError(
-                    f"Expected the model {request.model} to have the card it had when the run at {folder.path} was "
-                    "started, but its card has changed since; name another folder with --out."
-                )
+            elif (manifest.card, manifest.isolation) != (first.card, first.isolation):
+                refuse_mixed(folder, manifest, request.model, retry_failed, "its card")
+                manifest = manifest.model_copy(update={"card": first.card, "isolation": first.isolation})
+                folder.write_manifest(manifest)
+            tell_strangers(first, suite, progress)
             openers: list[Opener] = [lambda: contextlib.nullcontext(first)]
             openers += [functools.partial(open_adapter, device) for device in others]
             generate(folder, suite, openers, batch_size=batch_size, retry_failed=retry_failed, progress=progress)
@@ -449,7 +456,6 @@ def _manifest(
 def _score(
     folder: RunFolder,
     suite: Suite,
-    suite_spec: str,
     manifest: RunManifest,
     names: Sequence[str],
     device: str,
@@ -469,7 +475,7 @@ def _score(
     fresh = stage.measure(
         folder,
         suite,
-        suite_spec,
+        str(suite.folder),
         cards,
         device=device,
         workers=workers,

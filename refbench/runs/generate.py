@@ -22,6 +22,7 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.images import Image, load_image, save_png
 from refbench.runs.folder import RunFolder
+from refbench.runs.jsontext import finite
 from refbench.runs.passes import DRAFT_SHA256, pass_before
 from refbench.runs.plan import batches, pending, seed_for
 from refbench.runs.progress import Progress
@@ -142,7 +143,7 @@ class _Stage:
             error=(refinement.error or "The adapter gave no image.") if refinement.image is None else None,
             seconds=round(refinement.seconds, 4),
             sha256=sha256,
-            extra=extra,
+            extra=finite(extra),
         )
 
 

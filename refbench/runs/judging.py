@@ -26,6 +26,7 @@ from refbench.errors import RefbenchError, missing_package
 from refbench.images import Image, resize, write_atomic
 from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, read_json
+from refbench.runs.suites import suite_of
 from refbench.runs.suitewide import answered, pictures
 
 if TYPE_CHECKING:
@@ -270,17 +271,9 @@ def judge_run(
     Raises:
         RefbenchError: no run there, another suite, or an endpoint that cannot be used.
     """
-    from refbench.tasks.suite import load_suite
-
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
-    spec = suite or str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec)
-    if whole.hash != manifest.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
-            f"{whole.hash[:12]}; name the right one with --suite."
-        )
+    whole = suite_of(manifest, run, suite)
     bench = Bench(judge, cache, client)
     try:
         drift = _drift(bench, whole, cache)

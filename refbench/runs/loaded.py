@@ -12,6 +12,7 @@ from refbench.errors import RefbenchError
 from refbench.runs.aggregate import read_summary, refuse_other_score, scoring
 from refbench.runs.diagnostics import diagnostics_of
 from refbench.runs.folder import RunFolder
+from refbench.runs.suites import suite_of
 from refbench.schema import AXES, PIXEL, RunManifest
 
 if TYPE_CHECKING:
@@ -88,19 +89,11 @@ def load_run(run: str | os.PathLike[str], *, suite: str | os.PathLike[str] | Non
     Raises:
         RefbenchError: no run there, not measured, measured for another version of the score, or another suite.
     """
-    from refbench.tasks.suite import load_suite
-
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
     refuse_other_score(folder, manifest)
     _read(folder.scores)
-    spec = os.fspath(suite) if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec)
-    if whole.hash != manifest.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
-            f"{whole.hash[:12]}; name the right one with suite=."
-        )
+    whole = suite_of(manifest, run, None if suite is None else os.fspath(suite))
     return LoadedRun(folder, manifest, whole)
 
 
