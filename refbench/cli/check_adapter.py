@@ -38,5 +38,5 @@ def check_adapter(
         show.table(
             f"Self-test of {path}", ["", "check", "what was seen"], [[c.status, c.name, c.detail] for c in checks]
         )
-        print(f"{len(checks) - failed} of {len(checks)} without a fault" if failed else "Ready to be evaluated.")
+        show.line(f"{len(checks) - failed} of {len(checks)} without a fault" if failed else "Ready to be evaluated.")
     raise typer.Exit(1 if failed else 0)

@@ -55,7 +55,7 @@ def compare(
             what = row.measure.replace("_", " ")
             rows.append([row.view, row.name, what, show.interval(cell), effect, f"{row.p_holm:.2g}", shows, better])
         show.table(f"{pair.a} minus {pair.b}", columns, rows, right=["difference", "effect", "p (Holm)", "shows"])
-        print(LEGEND + "\n")
+        show.line(LEGEND + "\n")
         duels = [
             [measure.replace("_", " "), str(duel.wins), str(duel.ties), str(duel.losses)]
             for measure, duel in pair.duels.items()
@@ -71,4 +71,4 @@ def compare(
                 listed,
                 right=numbers,
             )
-        print(pair.words + "\n")
+        show.line(pair.words + "\n")

@@ -73,6 +73,6 @@ def figures(
         show.json_out({"out": str(made.out), "files": [str(f) for f in made.files], "skipped": dict(made.skipped)})
         return
     for path in made.files:
-        print(path)
+        show.line(path)
     for kind, why in made.skipped.items():
         show.note(f"left out: {kind}: {why}")

@@ -18,10 +18,11 @@ DEFAULT = Path("leaderboard")
 @app.command()
 def build(board: BoardFolder = DEFAULT) -> None:
     """Render README.md, index.html, board.csv, board.tex and board.json from the entries."""
+    from refbench.cli import show
     from refbench.leaderboard.board import build as render
 
     for path in render(board):
-        print(path)
+        show.line(path)
 
 
 @app.command()
@@ -76,5 +77,5 @@ def add(
         worst = max(worst, verdict.exit_code)
     if worst == 0:
         for path in render(board):
-            print(path)
+            show.line(path)
     raise typer.Exit(worst)

@@ -49,4 +49,4 @@ def listing(
     else:
         show.table(title, columns, cells)
         if below:
-            print(*below, sep="\n")
+            show.line("\n".join(below))

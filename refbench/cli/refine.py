@@ -47,7 +47,7 @@ def refine(
     if as_json:
         terminal.json_out({"out": str(out), "show": show and str(show)})
     else:
-        print(out)
+        terminal.line(out)
 
 
 def _box(text: str | None, option: str) -> tuple[int, int, int, int] | None:

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from refbench.plaintext import harmless
 from refbench.schema import AXES
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from refbench.runs.api import Result
     from refbench.runs.protocols import Row
@@ -23,15 +25,27 @@ TITLES = {
 
 
 def json_out(value: Any) -> None:
-    """Print JSON on stdout; infinities become null."""
+    """Print JSON on stdout; infinities become null, and what a terminal cannot show or would act on an escape."""
+    import json
+
     from refbench.runs.jsontext import as_json
 
-    print(as_json(value))
+    text = as_json(value)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = as_json(value, ascii_only=True)
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
-def note(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr)
+def line(text: object) -> None:
+    """Text on stdout, with nothing in it that acts on a terminal; all that is printed comes through here or a table."""
+    print(harmless(text))
+
+
+def note(text: object) -> None:
+    """The same on stderr."""
+    print(harmless(text), file=sys.stderr)
 
 
 def download(name: str) -> Callable[[int, int | None], None] | None:
@@ -54,10 +68,9 @@ def protocol(rows: Sequence[Row], published: bool = False) -> None:
     columns, lines = table_of(rows, published=published)
     about = rows[0].protocol
     table(f"{about.name} ({about.paper})", columns, lines, right=columns[1:])
-    out = console()
-    out.print(f"{about.note}.", markup=False, soft_wrap=True)
+    line(f"{about.note}.")
     for name, why in rows[0].unavailable.items():
-        out.print(f"unavailable: {name}: it {why}", markup=False, soft_wrap=True)
+        line(f"unavailable: {name}: it {why}")
 
 
 def judged(found: Mapping[str, Any]) -> None:
@@ -68,15 +81,14 @@ def judged(found: Mapping[str, Any]) -> None:
     title = f"Judge {found['model']}, {found['votes']} votes on {found['rated']} samples: not reproducible, no score"
     table(title, columns, lines, right=columns[1:])
     drift = found["drift"]
-    out = console()
     if drift["first_time"]:
         later = "kept to compare later runs with" if drift["kept"] else "not kept, as there is no cache to write to"
-        out.print(f"drift: first time; {later}", markup=False)
+        line(f"drift: first time; {later}")
     elif drift["mean_change"] is not None:
         change = f"{drift['mean_change']:.2f} on average, {drift['largest_change']} at most"
-        out.print(f"drift of the fixed pairs since the first time: {change}", markup=False)
+        line(f"drift of the fixed pairs since the first time: {change}")
     for sample, why in list(found["unrated"].items())[:5]:
-        out.print(f"not rated: {sample}: {why}", markup=False, soft_wrap=True)
+        line(f"not rated: {sample}: {why}")
 
 
 def _vote(value: float | None) -> str:
@@ -96,18 +108,19 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], rig
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    grid = Table(title=_plain(title), title_justify="left", box=SIMPLE_HEAD)
     for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        grid.add_column(_plain(column), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(_plain(cell) for cell in row))
     console().print(grid)
 
 
-def _plain(cell: str) -> str:
-    from rich.markup import escape
+def _plain(cell: str) -> Text:
+    """A cell as it is: harmless, and neither markup nor emoji codes in it mean anything."""
+    from rich.text import Text
 
-    return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in cell))
+    return Text(harmless(cell))
 
 
 def interval(cell: Mapping[str, float | None]) -> str:
@@ -156,16 +169,15 @@ def result(found: Result) -> None:
     failed += f", ${data['cost_usd']:.2f}" if data["cost_usd"] is not None else ""
     title = f"{data['model']} on {data['suite']} ({data['suite_hash'][:12]}), {data['samples']} samples{failed}"
     table(title, ["", *(TITLES[column] for column in columns)], rows, right=[TITLES[column] for column in columns])
-    out = console()
-    out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; [95 % interval].", markup=False)
+    line("Recovery: 0 = a trivial answer, 100 = the ground truth; [95 % interval].")
     numbers = found.summary.numbers
     beside = _beside(found)
     for name, why in {**numbers.get("unscored", {}), **found.unavailable}.items():
         reason = why.removeprefix("not scored").lstrip(":, ")
         if name not in beside:
-            out.print(f"not scored: {name}: {reason}", markup=False, soft_wrap=True)
+            line(f"not scored: {name}: {reason}")
     for record in found.failed[:5]:
-        out.print(f"failed: {record.id}: {record.error}", markup=False, soft_wrap=True)
+        line(f"failed: {record.id}: {record.error}")
     if len(found.failed) > 5:
-        out.print(f"failed: {len(found.failed) - 5} more, see {found.folder / 'records.jsonl'}", markup=False)
-    out.print(f"run: {found.folder}", markup=False, soft_wrap=True)
+        line(f"failed: {len(found.failed) - 5} more, see {found.folder / 'records.jsonl'}")
+    line(f"run: {found.folder}")

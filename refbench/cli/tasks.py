@@ -37,7 +37,7 @@ def fetch(
     if as_json:
         show.json_out({"sources": str(path)})
     else:
-        print(path)
+        show.line(path)
 
 
 @app.command()
@@ -73,7 +73,7 @@ def build(
             )
         with Bar() as bar:
             found = build_validation(_sources(sources), out, steps(bar, "build"), variants=variants)
-        show.json_out({"suite": str(out), "hash": found}) if as_json else print(f"{out}: {found}")
+        show.json_out({"suite": str(out), "hash": found}) if as_json else show.line(f"{out}: {found}")
         return
     try:
         embedded = load_suite("core").hash
@@ -84,7 +84,7 @@ def build(
     if as_json:
         show.json_out({"hash": found, "embedded": embedded, "same": found == embedded})
     else:
-        print(f"core: {found}{'' if found == embedded else f' (before: {embedded})'}")
+        show.line(f"core: {found}{'' if found == embedded else f' (before: {embedded})'}")
     raise typer.Exit(0 if embedded in (None, found) else 1)
 
 
@@ -118,7 +118,7 @@ def generate(
     if as_json:
         show.json_out({"suite": str(out), "hash": found})
     else:
-        print(f"{out}: {found}")
+        show.line(f"{out}: {found}")
 
 
 @app.command()
@@ -131,6 +131,7 @@ def assets(
     budget_mb: Annotated[float, typer.Option("--budget-mb", help="Largest size of the file.")] = 15.5,
 ) -> None:
     """Prepare the folder of training assets that generating and training read."""
+    from refbench.cli import show
     from refbench.errors import unknown_name
     from refbench.runs.progress import Bar, steps
     from refbench.tasks.training_assets import prepare_training_assets
@@ -139,7 +140,7 @@ def assets(
     if split not in splits:
         raise unknown_name("split", split, splits)
     with Bar() as bar:
-        print(
+        show.line(
             prepare_training_assets(
                 _sources(sources), out, split=splits[split], budget_mb=budget_mb, progress=steps(bar)
             )
@@ -149,8 +150,9 @@ def assets(
 @app.command()
 def verify(suite: Annotated[str, typer.Argument(help="core, mini, or a folder with suite.json.")] = "core") -> None:
     """Decode every sample of a suite and compare it with the suite's content hash."""
+    from refbench.cli import show
     from refbench.tasks.suite import load_suite
 
     found = load_suite(suite)
     found.verify()
-    print(f"{found.name}: {len(found)} samples, hash {found.hash} as recorded")
+    show.line(f"{found.name}: {len(found)} samples, hash {found.hash} as recorded")

@@ -63,5 +63,5 @@ def verify(
     if as_json:
         show.json_out(verdict.model_dump(mode="json"))
     else:
-        print(verdict.text())
+        show.line(verdict.text())
     raise typer.Exit(verdict.exit_code)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from refbench.plaintext import harmless, printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichBar
@@ -62,7 +64,7 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns: list[ProgressColumn] = [
-            TextColumn("{task.description:<10}"),
+            TextColumn("{task.description:<10}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -91,7 +93,7 @@ class Bar:
         self._close_stage()
         self._stage, self._total, self._done, self._failed, self._fresh = stage, total, done, 0, 0
         self._since = time.monotonic()
-        self._task = self._bar().add_task(stage, total=total, completed=done, rate="", left="", failed="")
+        self._task = self._bar().add_task(printable(stage), total=total, completed=done, rate="", left="", failed="")
 
     def advance(self, samples: int = 1, failed: int = 0) -> None:
         """Count finished samples; rate and time left come from this start alone, not from resumed samples."""
@@ -113,7 +115,9 @@ class Bar:
 
     def note(self, text: str) -> None:
         """One line on stderr."""
-        self.console.print(text, markup=False)
+        from rich.text import Text
+
+        self.console.print(Text(harmless(text)))
 
     def _close_stage(self) -> None:
         import time

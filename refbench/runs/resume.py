@@ -133,7 +133,10 @@ def going_on(folder: RunFolder, suite: Suite, request: Request, retry_failed: bo
     refuse_other_run(manifest, request, suite, folder.path)
     if changed(manifest, request):
         refuse_mixed(folder, manifest, request.model, retry_failed)
-        update = {"arguments": {**manifest.arguments, "model_content": request.content}, "model": request.model}
+        update: dict[str, Any] = {
+            "arguments": {**manifest.arguments, "model_content": request.content},
+            "model": request.model,
+        }
         spec = resolve(request.model)
         if spec.kind == "folder" and spec.path is not None:
             update["card"] = FolderAdapter(spec.path).card
