@@ -59,9 +59,9 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """As ``refbench eval --json`` prints it."""
-        found = self.summary.to_json(str(self.folder))
-        found |= {"suite_level": list(self.suite_level)} if self.suite_level else {}
-        return found | ({"passes": [one.to_json() for one in self.passes]} if self.passes else {})
+        level = {"suite_level": list(self.suite_level)} if self.suite_level else {}
+        passes = {"passes": [one.to_json() for one in self.passes]} if self.passes else {}
+        return self.summary.to_json(str(self.folder)) | level | passes
 
 
 def evaluate(
@@ -348,8 +348,8 @@ def _result(
     fresh: bool,
     suite_level: Sequence[Mapping[str, Any]] = (),
 ) -> Result:
-    failed, unavailable = tuple(failures(folder, manifest)), dict(manifest.unavailable)
-    return Result(folder.path, summary, fresh, failed, unavailable, tuple(suite_level))
+    failed = tuple(failures(folder, manifest))
+    return Result(folder.path, summary, fresh, failed, dict(manifest.unavailable), tuple(suite_level))
 
 
 def _generate(
