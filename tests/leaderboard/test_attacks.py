@@ -168,6 +168,11 @@ SCORES: dict[str, tuple[str, str, Change]] = {
         "other-card",
         lambda e, w: (scores(e, lambda rows: [{**row, "card": "0" * 12} for row in rows]), reseal(e)),
     ),
+    "claims of another score": (
+        "refused",
+        "other-score",
+        lambda e, w: reseal(e, put("claims", "score_version", to=1)),
+    ),
     "another suite hash": (
         "refused",
         "other-suite",
