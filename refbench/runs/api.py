@@ -59,9 +59,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """As ``refbench eval --json`` prints it."""
-        level = {"suite_level": list(self.suite_level)} if self.suite_level else {}
-        passes = {"passes": [one.to_json() for one in self.passes]} if self.passes else {}
-        return self.summary.to_json(str(self.folder)) | level | passes
+        more = {"suite_level": list(self.suite_level), "passes": [one.to_json() for one in self.passes]}
+        return self.summary.to_json(str(self.folder)) | {name: found for name, found in more.items() if found}
 
 
 def evaluate(
