@@ -282,16 +282,8 @@ def _request(
     options: Mapping[str, Any] | None,
     passes: int,
 ) -> Request:
-    return Request(
-        os.fspath(model),
-        os.fspath(suite),
-        tuple(tasks) if tasks else None,
-        limit,
-        seed,
-        resolve(device),
-        dict(options or {}),
-        passes,
-    )
+    what = os.fspath(model), os.fspath(suite), tuple(tasks) if tasks else None
+    return Request(*what, limit, seed, resolve(device), dict(options or {}), passes)
 
 
 def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite, list[tuple[Request, RunFolder]]]:
