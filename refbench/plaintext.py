@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from unicodedata import category
+
 from refbench.errors import RefbenchError
 
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def harmless(text: object) -> str:
-    """The text with every character that is not printable replaced, but for line ends.
+    """The text with every character that is not printable replaced, but for line ends and wide or narrow spaces.
 
     Not printable are control characters (so also the beginning of an escape sequence), characters that change the
     direction of writing, and bytes of a file name that are not UTF-8.
     """
-    return "".join(c if c.isprintable() or c == "\n" else REPLACED for c in str(text))
+    return "".join(c if c.isprintable() or c == "\n" or category(c) == "Zs" else REPLACED for c in str(text))
 
 
 def printable(text: object, longest: int | None = 120) -> str:

@@ -73,9 +73,9 @@ def compare(
     for pair in found.pairs if verbose or len(found.pairs) == 1 else ():
         if verbose:
             _details(pair, found.families)
-        print("\n".join(textwrap.fill(line, 80) for line in pair.words.splitlines()) + "\n")
+        show.line("\n".join(textwrap.fill(line, 80) for line in pair.words.splitlines()) + "\n")
     for measure, why in found.withheld.items():
-        print(f"not compared: {measure.replace('_', ' ')}: {why}")
+        show.line(f"not compared: {measure.replace('_', ' ')}: {why}")
     if not verbose:
         print("By category, task, mode and metric, and the samples that differ most: --verbose")
 

@@ -84,7 +84,7 @@ def figures(
         show.json_out({"out": str(made.out), "files": files, "skipped": dict(made.skipped), "lacking": made.lacking})
         return
     for path in made.files:
-        print(path)
+        show.line(path)
     for kind, why in made.skipped.items():
         show.note(f"left out: {kind}: {why}")
     if made.lacking:

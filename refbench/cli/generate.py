@@ -57,5 +57,5 @@ def generate(
     else:
         for record in failed:
             show.note(f"failed: {record.id}: {record.error}")
-        print(folder)
+        show.line(folder)
     raise typer.Exit(1 if failed else 0)

@@ -31,4 +31,4 @@ def report(
     if as_json:
         show.json_out({"index": str(page.index), "samples": page.samples, "runs": page.runs, "bytes": page.size})
     else:
-        print(f"{page.index} (samples: {page.samples}, runs: {page.runs}, {page.size / 1e6:.1f} MB)")
+        show.line(f"{page.index} (samples: {page.samples}, runs: {page.runs}, {page.size / 1e6:.1f} MB)")

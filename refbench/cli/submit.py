@@ -48,5 +48,5 @@ def submit(
     if as_json:
         show.json_out({"entry": str(entry), "outputs": str(to / f"{entry.name}-outputs.zip") if archive else None})
     else:
-        print(entry)
+        show.line(entry)
         show.note(f"Now check it: refbench verify {entry}")

@@ -133,4 +133,4 @@ def train(
     if as_json:
         show.json_out({"stage": stage.value, "out": str(made)})
     else:
-        print(made)
+        show.line(made)

@@ -106,5 +106,5 @@ def where(names: Names = None, as_json: o.Json = False) -> None:
         show.json_out({name: path and os.fspath(path) for name, path in found.items()})
     else:
         for name, path in found.items():
-            print(f"{name}\t{path if path is not None else '(not here)'}")
+            show.line(f"{name}\t{path if path is not None else '(not here)'}")
     raise typer.Exit(1 if names and None in found.values() else 0)

@@ -59,9 +59,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """As ``refbench eval --json`` prints it."""
-        found = self.summary.to_json(str(self.folder))
-        found |= {"suite_level": list(self.suite_level)} if self.suite_level else {}
-        return found | ({"passes": [one.to_json() for one in self.passes]} if self.passes else {})
+        more = {"suite_level": list(self.suite_level), "passes": [one.to_json() for one in self.passes]}
+        return self.summary.to_json(str(self.folder)) | {name: found for name, found in more.items() if found}
 
 
 def evaluate(
@@ -283,16 +282,8 @@ def _request(
     options: Mapping[str, Any] | None,
     passes: int,
 ) -> Request:
-    return Request(
-        os.fspath(model),
-        os.fspath(suite),
-        tuple(tasks) if tasks else None,
-        limit,
-        seed,
-        resolve(device),
-        dict(options or {}),
-        passes,
-    )
+    what = os.fspath(model), os.fspath(suite), tuple(tasks) if tasks else None
+    return Request(*what, limit, seed, resolve(device), dict(options or {}), passes)
 
 
 def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite, list[tuple[Request, RunFolder]]]:
@@ -348,8 +339,8 @@ def _result(
     fresh: bool,
     suite_level: Sequence[Mapping[str, Any]] = (),
 ) -> Result:
-    failed, unavailable = tuple(failures(folder, manifest)), dict(manifest.unavailable)
-    return Result(folder.path, summary, fresh, failed, unavailable, tuple(suite_level))
+    failed = tuple(failures(folder, manifest))
+    return Result(folder.path, summary, fresh, failed, dict(manifest.unavailable), tuple(suite_level))
 
 
 def _generate(

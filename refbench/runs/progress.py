@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from refbench.plaintext import harmless, printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichBar
@@ -68,7 +70,7 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns: list[ProgressColumn] = [
-            TextColumn("{task.description:<10}"),
+            TextColumn("{task.description:<10}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -97,7 +99,7 @@ class Bar:
         self._close_stage()
         self._stage, self._total, self._done, self._failed, self._fresh = stage, total, done, 0, 0
         self._since = time.monotonic()
-        self._task = self._bar().add_task(stage, total=total, completed=done, rate="", left="", failed="")
+        self._task = self._bar().add_task(printable(stage), total=total, completed=done, rate="", left="", failed="")
         self._told = self._since
         if not self.console.is_terminal and self.lines:
             self.note(f"{stage}: {done}/{total}")
@@ -125,7 +127,9 @@ class Bar:
 
     def note(self, text: str) -> None:
         """One line on stderr."""
-        self.console.print(text, markup=False)
+        from rich.text import Text
+
+        self.console.print(Text(harmless(text)))
 
     def _close_stage(self) -> None:
         import time

@@ -32,14 +32,12 @@ def suite_of(manifest: RunManifest, run: str | os.PathLike[str], suite: str | Su
     Raises:
         RefbenchError: it is not there, or it is another one.
     """
-    from refbench.tasks.suite import Suite, load_suite
+    from refbench.tasks.suite import load_suite
 
-    if isinstance(suite, Suite):
-        found = suite
-    elif suite is not None:
-        found = load_suite(os.fspath(suite))
-    else:
+    if suite is None:
         found = _as_recorded(manifest, run)
+    else:
+        found = load_suite(suite) if isinstance(suite, str | os.PathLike) else suite
     if found.hash != manifest.suite_hash:
         raise RefbenchError(
             f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{found.name}' at "

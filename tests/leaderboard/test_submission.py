@@ -17,6 +17,7 @@ from refbench.leaderboard.submission import THUMB_PX, board_copy, submit, thumbn
 from refbench.runs.folder import RunFolder
 
 from .conftest import World
+from .spoil import change_json
 
 
 def test_an_entry_holds_outputs_manifest_claims_and_their_hashes(world: World) -> None:

@@ -60,7 +60,7 @@ class SyntheticSuite:
     """What the report needs of a suite: names, metas, samples and targets."""
 
     def __init__(self, per_task: int = 2, size: tuple[int, int] = (168, 224), seed: int = 3) -> None:
-        self.name, self.version, self.tasks = "synthetic", "1", TASKS
+        self.name, self.version, self.tasks, self.folder = "synthetic", "1", TASKS, Path("nowhere")
         self._size, self._seed = size, seed
         self._made: dict[str, Parts] = {}
         self.metas = tuple(self._meta(task, i) for i in range(per_task) for task in TASKS)
