@@ -233,7 +233,7 @@ class MetricCard(Record):
     the mean of draft and paste."""
     unit: float | None = None
     """A typical gap between trivial answer and truth, in the metric's own (recovery's) values: the mean over the
-    varied validation suite. A sample's gain is divided by its own gap or by this, whichever is larger; None: by its own
+    64 validation recipes. A sample's gain is divided by its own gap or by this, whichever is larger; None: by its own
     gap."""
     recovery_of: Literal["value", "root_mse"] = "value"
     """What the recovery is computed from: the value, or for PSNR the root mean squared error 10^(-PSNR/20)."""
