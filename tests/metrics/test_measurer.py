@@ -175,11 +175,6 @@ class TestFeatureStore:
         assert store.load("9")
         assert not store.load("0")
 
-    def test_an_unwritable_folder_is_one_sentence(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        with pytest.raises(RefbenchError, match="Expected to keep features in"):
-            FeatureStore(tmp_path / "file").save("k", {"x@y": {"a": np.zeros(1)}})
-
 
 class TestReading:
     """The character error rate."""

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 
 from refbench.errors import RefbenchError
 from refbench.report.study import Study, open_study
-from refbench.report.viewer import build_report, embed_json, outline, printable, render
+from refbench.report.viewer import build_report, embed_json, outline, render
 from report import browser
 from report.synthetic import CARDS, SyntheticSuite, make_runs
 
@@ -124,11 +124,6 @@ def test_no_text_can_leave_the_data_block(text: str) -> None:
     block = embed_json({"name": text})
     assert not set("<>&\u2028\u2029") & set(block)
     assert json.loads(block) == {"name": text}
-
-
-@given(st.text())
-def test_names_have_no_control_or_direction_characters(text: str) -> None:
-    assert printable(text).isprintable()
 
 
 def test_only_the_pages_own_script_may_run_and_nothing_may_be_loaded(page: Path) -> None:
