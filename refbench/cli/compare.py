@@ -77,7 +77,7 @@ def compare(
     for measure, why in found.withheld.items():
         show.line(f"not compared: {measure.replace('_', ' ')}: {why}")
     if not verbose:
-        print("By category, task, mode and metric, and the samples that differ most: --verbose")
+        show.line("By category, task, mode and metric, and the samples that differ most: --verbose")
 
 
 def _matrix(found: Comparison) -> None:
@@ -111,7 +111,7 @@ def _matrix(found: Comparison) -> None:
         width=show.NARROW,
     )
     show.reasons(cells)
-    print(MATRIX + "\n")
+    show.line(MATRIX + "\n")
 
 
 def _pairs(found: Comparison) -> None:
@@ -128,7 +128,7 @@ def _pairs(found: Comparison) -> None:
                 lines.append([pair.a, pair.b, _difference(row), p_text(row.p), p_text(row.p_holm), verdict])
     numbers = ["difference", "p", f"p of {tests}"]
     show.table("Pairs", ["first", "second", *numbers, "the first is"], lines, right=numbers, width=show.NARROW)
-    print(PAIRS.format(tests=tests) + "\n")
+    show.line(PAIRS.format(tests=tests) + "\n")
 
 
 def _details(pair: Pair, families: dict[str, int]) -> None:
@@ -156,7 +156,7 @@ def _details(pair: Pair, families: dict[str, int]) -> None:
         if lines:
             show.table(f"{heading}, {view}", ["", "what", *numbers], lines, right=numbers, width=show.NARROW)
             show.reasons({row.name: {"": {"reason": row.reason}} for row in rows if row.reason})
-    print(DETAILS + "\n")
+    show.line(DETAILS + "\n")
     duels = [
         [show.TITLES[measure], str(duel.wins), str(duel.ties), str(duel.losses)] for measure, duel in pair.duels.items()
     ]

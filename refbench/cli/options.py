@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,10 +109,11 @@ class Group(TyperGroup):
 def device(asked: str) -> str:
     """The device that is meant, told on stderr where "auto" found a GPU; errors as :func:`refbench.devices.resolve`."""
     from refbench import devices
+    from refbench.cli import show
 
     found = devices.resolve(asked)
     if asked == devices.AUTO and found != "cpu":
-        print(f"Device: {devices.described(found)}; --device cpu for the processor.", file=sys.stderr)
+        show.note(f"Device: {devices.described(found)}; --device cpu for the processor.")
     return found
 
 

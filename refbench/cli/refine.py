@@ -70,7 +70,7 @@ def refine(
         found.append(one)
         terminal.note(str(one))
         if one.error is None and not as_json:
-            print(one.job.out, flush=True)
+            terminal.line(one.job.out)
     if as_json:
         rows = [one.to_json() for one in found]
         terminal.json_out(rows if len(rows) > 1 else rows[0])

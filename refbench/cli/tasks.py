@@ -156,7 +156,7 @@ def assets(
     if as_json:
         show.json_out({"assets": str(path), "split": split, "bytes": path.stat().st_size})
     else:
-        print(path)
+        show.line(path)
 
 
 @app.command()

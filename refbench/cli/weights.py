@@ -39,7 +39,7 @@ def listing(wide: o.Wide = False, as_json: o.Json = False) -> None:
     cells = [[str(r[column]) for column in columns] for r in rows]
     show.table("Weights", columns, cells, right=["MB"], width=None if wide else 80)
     if not wide:
-        print("--wide shows where each comes from, and its hash.")
+        show.line("--wide shows where each comes from, and its hash.")
 
 
 @app.command()

@@ -37,11 +37,11 @@ def suite_of(manifest: RunManifest, run: str | os.PathLike[str], suite: str | Su
     if suite is None:
         found = _as_recorded(manifest, run)
     else:
-        found = load_suite(suite) if isinstance(suite, str | os.PathLike) else suite
+        found = load_suite(os.fspath(suite)) if isinstance(suite, str | os.PathLike) else suite
     if found.hash != manifest.suite_hash:
         raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{found.name}' at "
-            f"{found.folder} has {found.hash[:12]}; name the right one with --suite, or evaluate the model again."
+            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{found.name}' has "
+            f"{found.hash[:12]}; name the right one with --suite, or evaluate the model again."
         )
     return found
 
@@ -50,13 +50,15 @@ def _as_recorded(manifest: RunManifest, run: str | os.PathLike[str]) -> Suite:
     from refbench.tasks.suite import data_folder, load_suite
 
     said = Path(str(manifest.arguments.get("suite", manifest.suite)))
+    other = None
     for folder in (said, data_folder() / said, data_folder() / manifest.suite):
         if (folder / "suite.json").is_file():
             found = load_suite(folder)
             if found.hash == manifest.suite_hash:
                 return found
-    if (said / "suite.json").is_file():
-        return load_suite(said)
+            other = other or found
+    if other is not None:
+        return other
     raise RefbenchError(
         f"Expected the suite '{printable(manifest.suite)}' of the run at {run} at {printable(said, 300)}, but it is "
         "not there; name its folder with --suite."

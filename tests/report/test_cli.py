@@ -52,6 +52,23 @@ def test_report_writes_a_page(runs: list[str], tmp_path: Path, capsys: pytest.Ca
     assert "reference-paste" in page.read_text()
 
 
+def test_a_moved_suite_is_named_and_given(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 407."""
+    monkeypatch.chdir(tmp_path)
+    suite = Path(runs[0]).parent / "tiny"
+    moved = suite.rename(suite.with_name("moved"))
+    try:
+        for verb in (["report"], ["figures", "--only", "axes"], ["compare"]):
+            out = [] if verb == ["compare"] else ["--out", "page"]
+            assert main([*verb, *runs, *out]) == 2
+            assert "name its folder with --suite" in capsys.readouterr().err
+            assert main([*verb, *runs, *out, "--suite", str(moved)]) == 0
+    finally:
+        moved.rename(suite)
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
