@@ -131,7 +131,8 @@ def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
         assert complete(line, PYTHONPATH=path)
 
 
-def test_completion_can_be_shown(process: Cli) -> None:
+def test_completion_can_be_shown(process: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # a service has no shell to be found
     done = process("--show-completion", "bash")
     assert done.code == 0
     assert "_REFBENCH_COMPLETE=complete_bash" in done.out
