@@ -7,10 +7,11 @@ record, so that reading a file validates it. Arrays follow :mod:`refbench.images
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from refbench.images import Image, Mask
 
@@ -37,6 +38,26 @@ class Record(BaseModel):
     """Base of everything written to disk: frozen, and strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+def non_finite(value: Any, where: str = "") -> str | None:
+    """Where in plain data the first infinite or NaN number is, as "a.b.0"; None where all are finite."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else where
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return next((at for key, item in items if (at := non_finite(item, f"{where}.{key}".lstrip("."))) is not None), None)
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    where = non_finite(value)
+    if where is not None:
+        raise ValueError(f"Input should be a finite number at '{where}'")
+    return value
+
+
+Plain: TypeAlias = Annotated[dict[str, Any], AfterValidator(_plain)]
+"""A mapping of plain values whose numbers are finite, so that it comes back from JSON as it was."""
+Amount: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +193,10 @@ class AdapterCard(Record):
     paper: str | None = None
     weights: str | None = None
     """Where the weights come from, in words or as a hub id."""
-    parameters: int | None = None
-    download_mb: float | None = None
-    vram_gb: float | None = None
-    price_per_image_usd: float | None = None
+    parameters: Annotated[int, Field(ge=0)] | None = None
+    download_mb: Amount | None = None
+    vram_gb: Amount | None = None
+    price_per_image_usd: Amount | None = None
     needs_network: bool = False
     needs_reference: bool = True
     deterministic: bool = True
@@ -212,7 +233,7 @@ class MetricCard(Record):
     the mean of draft and paste."""
     unit: float | None = None
     """A typical gap between trivial answer and truth, in the metric's own (recovery's) values: the mean over the
-    varied validation suite. A sample's gain is divided by its own gap or by this, whichever is larger; None: by its own
+    64 validation recipes. A sample's gain is divided by its own gap or by this, whichever is larger; None: by its own
     gap."""
     recovery_of: Literal["value", "root_mse"] = "value"
     """What the recovery is computed from: the value, or for PSNR the root mean squared error 10^(-PSNR/20)."""
@@ -231,10 +252,10 @@ class SampleRecord(Record):
     status: Literal["ok", "failed", "refused"]
     """`refused`: a safety filter declined; it has no output and scores as a failed one, and is counted apart."""
     error: str | None = None
-    seconds: float
+    seconds: Annotated[float, Field(allow_inf_nan=False)]
     sha256: str | None = None
     """Of the output's decoded pixels and shape; None without an output."""
-    extra: dict[str, Any] = Field(default_factory=dict)
+    extra: Plain = Field(default_factory=dict)
 
 
 class RunManifest(Record):
@@ -250,8 +271,8 @@ class RunManifest(Record):
     model: str
     """As the user named it."""
     card: AdapterCard
-    arguments: dict[str, Any]
-    """As the user gave them."""
+    arguments: Plain
+    """As the user gave them, with paths made absolute."""
     isolation: Literal["worker", "process", "folder", "in-process"]
     seed: int
     device: str
@@ -260,7 +281,7 @@ class RunManifest(Record):
     versions: dict[str, str]
     git_commit: str | None
     git_dirty: bool | None
-    hardware: dict[str, Any]
+    hardware: Plain
     metric_cards: dict[str, str] = Field(default_factory=dict)
     """Metric -> card hash, once measured."""
     score_version: int | None = None

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from refbench.adapters.contract import one_line
+from refbench.plaintext import one_line
 
 TAIL_BYTES = 4096
 """How much of what a child wrote last is kept; the rest is read and dropped, so that no child blocks on it."""

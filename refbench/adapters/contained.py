@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import sys
 import time
@@ -20,10 +21,11 @@ from typing import Any, Literal
 
 from refbench.adapters import wire
 from refbench.adapters.child import Child, package_root, thread_environment
-from refbench.adapters.contract import Account, Contained, one_line
+from refbench.adapters.contract import Account, Contained
 from refbench.adapters.load import Spec, check_card, load_class, resolve, set_up
 from refbench.adapters.sandbox import can_confine, confine
 from refbench.errors import RefbenchError, UnavailableError
+from refbench.plaintext import one_line
 from refbench.schema import AdapterCard, Inputs, Refinement
 
 Runner = Literal["auto", "uv", "python"]
@@ -315,9 +317,9 @@ def open_contained(
         RefbenchError: unknown name, no such file, the adapter does not load or its card is incomplete.
         UnavailableError: hiding was asked for a script and the system cannot do it.
     """
-    if timeout_s <= 0 or start_timeout_s <= 0 or batch_size < 1:
+    if not (0 < timeout_s < math.inf and 0 < start_timeout_s < math.inf) or batch_size < 1:
         raise RefbenchError(
-            f"Expected a timeout above 0 s and a batch size of at least 1, but they are "
+            f"Expected a finite timeout above 0 s and a batch size of at least 1, but they are "
             f"{timeout_s:g} s and {batch_size}."
         )
     found = resolve(spec)
@@ -329,7 +331,7 @@ def open_contained(
         assert found.path is not None
         if chosen:
             raise RefbenchError(f"Expected no options for a folder of PNGs, but there are: {', '.join(chosen)}.")
-        contained = FolderContained(FolderAdapter(found.path))
+        contained = FolderContained(FolderAdapter(found.path), timeout_s)
     elif found.kind == "script":
         from refbench.adapters.process import ScriptContained
 

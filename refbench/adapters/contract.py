@@ -160,9 +160,3 @@ def split_answer(value: Any) -> tuple[Any, dict[str, Any]]:
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
         return value[0], value[1]
     return value, {}
-
-
-def one_line(text: object, limit: int = 300) -> str:
-    """Text of foreign origin made safe for a sentence: one line, printable, at most `limit` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

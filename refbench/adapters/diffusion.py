@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from refbench.adapters.contract import RefusedError, one_line
+from refbench.adapters.contract import RefusedError
 from refbench.adapters.editing import Options, Work, finish, flag, prepare
 from refbench.adapters.ready import fetch_command, hub_folder, no_gpu, no_weights, reasons
 from refbench.errors import RefbenchError, UnavailableError, missing_package
 from refbench.images import Image
+from refbench.plaintext import one_line
 from refbench.schema import AdapterCard, Inputs
 
 Offload = Literal["none", "model", "sequential"]

@@ -1,17 +1,42 @@
-"""Refinements that exist already: a folder of PNGs named ``<sample id>.png``."""
+"""Refinements that exist already: a folder of PNGs named ``<sample id>.png``.
+
+PNG alone, whatever the case of its ending: a lossy picture would be measured as the model's own error. Whatever is
+wrong with one file (damaged, another format, a dangling link, a pipe, there twice) costs only its sample.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
+import queue
+import re
+import stat
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from refbench.adapters.contract import normalise_output
 from refbench.adapters.load import check_card
 from refbench.errors import RefbenchError
-from refbench.images import Image, load_image
+from refbench.images import Image, decode_image
+from refbench.plaintext import one_line, printable
 from refbench.schema import AdapterCard, Inputs, Refinement
+
+OTHER_FORMATS = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jxl",
+    ".jp2", ".ppm", ".npy",
+})  # fmt: skip
+"""Endings of pictures that are no PNG; a sample that has such a file alone is told so."""
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MOST_BYTES = 2**28
+"""Larger files are no refinement of a sample."""
+
+
+class MissingError(RefbenchError):
+    """There is no file for a sample."""
 
 
 class FolderAdapter:
@@ -24,59 +49,165 @@ class FolderAdapter:
         folder: where the PNGs are, flat or one folder a task (as a run's ``outputs``).
 
     Raises:
-        RefbenchError: no PNG at all, two for one id, or a broken card.
+        RefbenchError: no PNG at all, the folder cannot be read, or a broken card.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files: dict[str, Path] = {}
-        for path in [*sorted(folder.glob("*.png")), *sorted(folder.glob("*/*.png"))]:
-            if path.stem in self.files:
-                raise RefbenchError(
-                    f"Expected one PNG for each sample id in {folder}, but '{path.stem}' is there twice "
-                    f"({self.files[path.stem]} and {path}); remove one."
-                )
-            self.files[path.stem] = path
+        self.files: dict[str, list[Path]] = {}
+        """Sample id -> what is named ``<id>.png``; one path where all is well."""
+        self.others: dict[str, Path] = {}
+        """Name without ending -> a picture of another format."""
+        for path in _listed(folder):
+            ending = path.suffix.lower()
+            if ending == ".png":
+                self.files.setdefault(path.stem, []).append(path)
+            elif ending in OTHER_FORMATS:
+                self.others[path.stem] = path
         if not self.files:
+            endings = sorted({path.suffix for path in self.others.values()})
+            what = f"only {len(self.others)} pictures in {', '.join(endings)}" if endings else "none"
             raise RefbenchError(
-                f"Expected PNGs named <sample id>.png in {folder}, but there are none; check the folder, or give a "
-                "Python file."
+                f"Expected PNGs named <sample id>.png in {folder}, but there are {what}; "
+                + ("save them as PNG, which loses nothing." if endings else "check the folder, or give a Python file.")
             )
         self.card = self._card()
 
     def _card(self) -> AdapterCard:
         path = self.folder / "card.json"
-        if not path.is_file():
+        if not os.path.lexists(path):
+            name = printable(self.folder.name, None)
             return AdapterCard(
-                name=self.folder.name,
-                summary=f"Images made elsewhere, read from the folder '{self.folder.name}'.",
-                deterministic=True,
+                name=name, summary=f"Images made elsewhere, read from the folder '{name}'.", deterministic=True
             )
         try:
-            return check_card(json.loads(path.read_text(encoding="utf-8")), str(path))
-        except (ValueError, OSError) as error:
-            raise RefbenchError(f"Expected a card in JSON at {path}, but {error}; correct it or remove it.") from None
+            return check_card(json.loads(_content(path)), str(path))
+        except (ValueError, RecursionError) as error:
+            raise RefbenchError(
+                f"Expected a card in JSON at {path}, but {one_line(error)}; correct it or remove it."
+            ) from None
+
+    def picture(self, sample: str) -> Image:
+        """What is there for a sample.
+
+        Raises:
+            MissingError: there is no file for it.
+            RefbenchError: there is more than one, or it cannot be read.
+        """
+        paths = self.files.get(sample)
+        if paths is None:
+            raise MissingError(f"Expected {sample}.png in {self.folder}, but {self._instead(sample)}.")
+        if len(paths) > 1:
+            raise RefbenchError(
+                f"Expected one PNG for '{sample}' in {self.folder}, but it is there {len(paths)} times "
+                f"({paths[0]} and {paths[1]}); remove one."
+            )
+        data = _content(paths[0])
+        if not data.startswith(SIGNATURE):
+            raise RefbenchError(
+                f"Expected a PNG at {paths[0]}, but its content is "
+                + ("empty" if not data else "that of another kind of file or damaged")
+                + "; write it again as PNG."
+            )
+        return decode_image(data, str(paths[0]))
+
+    def _instead(self, sample: str) -> str:
+        """What is there in place of a sample's PNG, and what to do."""
+        if sample in self.others:
+            path = self.others[sample]
+            return f"there is only {path.name}, and other formats are not read, as they may lose detail; save it as PNG"
+        near = [path for stem, paths in self.files.items() if _alike(stem) == _alike(sample) for path in paths]
+        if near:
+            return f"there is only '{near[0].name}', which is another name; rename it"
+        return "it is not there; add it"
 
     def refine(self, inputs: Inputs, /) -> Image:
         """The image made elsewhere for this sample.
 
         Raises:
-            RefbenchError: there is none, it is damaged, or its size is not the draft's.
+            RefbenchError: as :meth:`picture`, or its size is not the draft's.
         """
-        path = self.files.get(inputs.id)
-        if path is None:
-            raise RefbenchError(f"Expected {inputs.id}.png in {self.folder}, but it is not there; add it.")
-        return normalise_output(load_image(path), inputs)
+        return normalise_output(self.picture(inputs.id), inputs)
+
+    def strangers(self, samples: Collection[str]) -> list[Path]:
+        """The pictures that belong to none of these samples."""
+        known = set(samples)
+        every = {**{stem: paths[0] for stem, paths in self.files.items()}, **self.others}
+        return sorted(path for stem, path in every.items() if stem not in known)
+
+
+def fingerprint(folder: Path) -> str:
+    """64 hex digits of the names and bytes of a folder's PNGs and of its card: no times, no paths, no other file."""
+    state = hashlib.sha256()
+    for path in sorted(_listed(folder), key=lambda path: (path.stem, str(path))):
+        if path.suffix.lower() == ".png" or path == folder / "card.json":
+            try:
+                content = hashlib.sha256(_content(path)).hexdigest()
+            except RefbenchError:  # its sample fails, for whatever reason
+                content = "none"
+            state.update(
+                os.fsencode(path.stem if path.suffix.lower() == ".png" else path.name) + f"\0{content}\n".encode()
+            )
+    return state.hexdigest()
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in a folder and one folder below it, but for hidden things; sorted."""
+    try:
+        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise RefbenchError(f"Expected a readable folder of PNGs at {folder}, but {error.strerror}.") from None
+    below: list[Path] = []
+    for path in found:
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                below += sorted(one for one in path.iterdir() if not one.name.startswith("."))
+    return [*found, *below]
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file that is one: a pipe or a device is not opened, as reading it might never end.
+
+    Raises:
+        RefbenchError: it is not there, is something else, too large, or cannot be read.
+    """
+    try:
+        facts = path.stat()
+    except OSError as error:
+        if path.is_symlink():
+            raise RefbenchError(
+                f"Expected a file at {path}, but it is a link to {path.readlink()}, which is not there; put it there."
+            ) from None
+        raise RefbenchError(f"Expected a file at {path}, but {error.strerror}; put it there.") from None
+    if not stat.S_ISREG(facts.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(facts.st_mode), "a device")
+        raise RefbenchError(f"Expected a file at {path}, but it is {kind}; put a PNG there.")
+    if facts.st_size > MOST_BYTES:
+        raise RefbenchError(f"Expected a picture at {path}, but it has {facts.st_size} bytes; put the right one there.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RefbenchError(f"Expected a readable file at {path}, but {error.strerror}.") from None
+
+
+def _alike(name: str) -> str:
+    """What two spellings of one sample id have in common: letters and digits."""
+    return re.sub(r"[^a-z0-9]+", "", name.lower().removesuffix(".png"))
 
 
 class FolderContained:
-    """A folder as a contained adapter: reading it runs no foreign code, so it needs no child."""
+    """A folder as a contained adapter: reading it runs no foreign code, so it needs no child.
+
+    Args:
+        adapter: of the folder.
+        timeout_s: longest time for one file, in seconds; a place that does not answer costs only its sample.
+    """
 
     isolation = "folder"
 
-    def __init__(self, adapter: FolderAdapter) -> None:
-        self.card = adapter.card
-        self._adapter = adapter
+    def __init__(self, adapter: FolderAdapter, timeout_s: float = 600.0) -> None:
+        self.card, self.adapter, self.timeout_s = adapter.card, adapter, timeout_s
 
     def refine_batch(self, batch: Sequence[Inputs], /) -> list[Refinement]:
         """One refinement for each input; a missing or damaged file is that sample's failure."""
@@ -84,12 +215,27 @@ class FolderContained:
 
     def _one(self, inputs: Inputs) -> Refinement:
         start = time.perf_counter()
+        answers: queue.SimpleQueue[Image | RefbenchError] = queue.SimpleQueue()
+
+        def read() -> None:
+            try:
+                answers.put(self.adapter.refine(inputs))
+            except RefbenchError as error:
+                answers.put(error)
+            except Exception as error:  # whatever a damaged file does, somebody waits for an answer
+                answers.put(RefbenchError(f"Expected a picture for '{inputs.id}', but reading it failed ({error!r})."))
+
+        threading.Thread(target=read, daemon=True, name="refbench-folder").start()
         try:
-            image = self._adapter.refine(inputs)
-        except RefbenchError as error:
-            failure = "missing" if inputs.id not in self._adapter.files else "invalid"
-            return Refinement(inputs.id, None, time.perf_counter() - start, str(error), {"failure": failure})
-        return Refinement(inputs.id, image, time.perf_counter() - start)
+            answer = answers.get(timeout=min(self.timeout_s, threading.TIMEOUT_MAX))
+        except queue.Empty:
+            why = f"Expected to read '{inputs.id}' within {self.timeout_s:g} s, but it took longer; see --timeout."
+            return Refinement(inputs.id, None, time.perf_counter() - start, why, {"failure": "timeout"})
+        seconds = time.perf_counter() - start
+        if isinstance(answer, RefbenchError):
+            failure = "missing" if isinstance(answer, MissingError) else "invalid"
+            return Refinement(inputs.id, None, seconds, one_line(answer, 600), {"failure": failure})
+        return Refinement(inputs.id, answer, seconds)
 
     def close(self) -> None:
         """Nothing to end."""

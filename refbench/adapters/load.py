@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from refbench.adapters.contract import one_line
 from refbench.adapters.registry import MODELS
 from refbench.devices import resolve as placed
 from refbench.errors import RefbenchError, in_words, missing_package, near_names, unknown_name
+from refbench.plaintext import check_utf8, one_line
 from refbench.schema import AdapterCard
 
 if TYPE_CHECKING:
@@ -191,14 +191,14 @@ def check_card(card: Any, spec: str) -> AdapterCard:
     from pydantic import ValidationError
 
     if isinstance(card, AdapterCard):
-        return card
+        return _whole(card, spec)
     if not isinstance(card, dict):
         raise RefbenchError(
             f"Expected the model '{spec}' to have a `card` (refbench.schema.AdapterCard), but it is "
             f"{type(card).__name__}; describe the model there."
         )
     try:
-        return AdapterCard.model_validate(card)
+        return _whole(AdapterCard.model_validate(card), spec)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
@@ -206,6 +206,15 @@ def check_card(card: Any, spec: str) -> AdapterCard:
             f"Expected a valid card from the model '{spec}', but '{one_line(field, 60)}': "
             f"{one_line(first['msg'], 120)}."
         ) from None
+
+
+def _whole(card: AdapterCard, spec: str) -> AdapterCard:
+    """The card, if all of its text can be written down."""
+    for field, value in card.model_dump().items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str):
+                check_utf8(text, f"the field '{field}' of the card of the model '{spec}'")
+    return card
 
 
 def describe(error: BaseException) -> str:

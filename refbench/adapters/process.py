@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from refbench.adapters.child import Child, package_root, thread_environment
 from refbench.adapters.contained import STARTS, ChildError, Runner, failed
-from refbench.adapters.contract import RefusedError, normalise_output, one_line
+from refbench.adapters.contract import RefusedError, normalise_output
 from refbench.adapters.load import Spec, check_card, script_dependencies
 from refbench.adapters.sandbox import confine
 from refbench.adapters.worker import plain_facts
 from refbench.errors import RefbenchError, UnavailableError
 from refbench.images import Image, encode_png, load_image
+from refbench.plaintext import one_line
 from refbench.schema import AdapterCard, Inputs, Refinement
 
 if TYPE_CHECKING:

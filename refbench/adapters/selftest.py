@@ -18,7 +18,7 @@ from refbench.adapters.contract import Contained
 from refbench.adapters.load import missing_requirements, resolve
 from refbench.adapters.sandbox import can_confine
 from refbench.errors import RefbenchError
-from refbench.images import Image, Mask, load_image, mask_box
+from refbench.images import Image, Mask, mask_box
 from refbench.schema import AdapterCard, Inputs, Refinement
 
 Status = Literal["pass", "skip", "fail"]
@@ -301,9 +301,9 @@ def _folder_checks(spec: str | os.PathLike[str]) -> Iterator[Check]:
     yield Check("loads", "pass", f"{len(adapter.files)} PNGs.")
     yield from _card_checks(adapter.card)
     broken = []
-    for name, file in adapter.files.items():
+    for name in adapter.files:
         try:
-            load_image(file)
+            adapter.picture(name)
         except RefbenchError as error:
             broken.append(f"{name}: {error}")
     if broken:

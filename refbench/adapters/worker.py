@@ -20,9 +20,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from refbench.adapters import sandbox, wire
-from refbench.adapters.contract import Account, RefusedError, StopError, normalise_output, one_line, split_answer
+from refbench.adapters.contract import Account, RefusedError, StopError, normalise_output, split_answer
 from refbench.adapters.load import check_card, describe, load_class, resolve, set_up
 from refbench.errors import RefbenchError, missing_package
+from refbench.plaintext import one_line
 from refbench.schema import Inputs
 
 Reply = tuple[dict[str, Any], NDArray[Any] | None]

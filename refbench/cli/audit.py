@@ -34,4 +34,4 @@ def audit(
     if as_json:
         show.json_out(table.to_dict("records"))
     else:
-        print(audit_markdown(table, source))
+        show.line(audit_markdown(table, source))

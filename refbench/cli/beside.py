@@ -41,7 +41,7 @@ class Beside:
 
     def measured(self, run: Path) -> dict[str, Any]:
         """Do what was asked for on one run; returns what JSON output adds."""
-        from refbench.runs.environment import cache_folder
+        from refbench.cache import cache_folder
 
         found: dict[str, Any] = {}
         if self.protocol is not None:

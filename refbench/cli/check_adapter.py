@@ -47,5 +47,5 @@ def check_adapter(
             [[c.status, c.name, c.detail] for c in checks],
             width=80,
         )
-        print(f"{len(checks) - failed} of {len(checks)} without a fault" if failed else "Ready to be evaluated.")
+        show.line(f"{len(checks) - failed} of {len(checks)} without a fault" if failed else "Ready to be evaluated.")
     raise typer.Exit(1 if failed else 0)

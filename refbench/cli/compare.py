@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refbench.cli import options as o
+from refbench.schema import AXES
 
 if TYPE_CHECKING:
     from refbench.stats.compare import Comparison, Difference, Pair
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+COLUMNS = (*AXES, "mean")
 MATRIX = (
     "Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval.\n"
     "*: none is better there, each pair looked at alone. samples: won–tied–lost\n"
-    "against all others, by the mean of the axes."
+    "against all others, by the score."
 )
 PAIRS = (
     "difference: of the means, in favour of the first above 0; ± the 95 % interval.\n"
@@ -71,11 +73,11 @@ def compare(
     for pair in found.pairs if verbose or len(found.pairs) == 1 else ():
         if verbose:
             _details(pair, found.families)
-        print("\n".join(textwrap.fill(line, 80) for line in pair.words.splitlines()) + "\n")
+        show.line("\n".join(textwrap.fill(line, 80) for line in pair.words.splitlines()) + "\n")
     for measure, why in found.withheld.items():
-        print(f"not compared: {measure.replace('_', ' ')}: {why}")
+        show.line(f"not compared: {measure.replace('_', ' ')}: {why}")
     if not verbose:
-        print("By category, task, mode and metric, and the samples that differ most: --verbose")
+        show.line("By category, task, mode and metric, and the samples that differ most: --verbose")
 
 
 def _matrix(found: Comparison) -> None:
@@ -92,7 +94,7 @@ def _matrix(found: Comparison) -> None:
     means = [cells["mean"].value for cells in found.scores.values()]
     order = {name: -math.inf if mean is None else mean for name, mean in zip(found.scores, means, strict=True)}
     for model in sorted(order, key=lambda name: order[name], reverse=True):
-        scores = {measure: cell.model_dump() for measure, cell in found.scores[model].items()}
+        scores = {measure: found.scores[model][measure].model_dump() for measure in COLUMNS}
         cells[model] = scores
         duel = found.against_all[model]
         shown = [
@@ -100,7 +102,7 @@ def _matrix(found: Comparison) -> None:
             for measure, cell in scores.items()
         ]
         lines.append([model, *shown, f"{duel.wins}–{duel.ties}–{duel.losses}"])
-    columns = [*(show.TITLES[measure] for measure in found.scores[found.models[0]]), "samples"]
+    columns = [*(show.TITLES[measure] for measure in COLUMNS), "samples"]
     show.table(
         f"{len(found.models)} models on {found.samples} samples of {found.clusters} sources",
         ["", *columns],
@@ -109,7 +111,7 @@ def _matrix(found: Comparison) -> None:
         width=show.NARROW,
     )
     show.reasons(cells)
-    print(MATRIX + "\n")
+    show.line(MATRIX + "\n")
 
 
 def _pairs(found: Comparison) -> None:
@@ -126,7 +128,7 @@ def _pairs(found: Comparison) -> None:
                 lines.append([pair.a, pair.b, _difference(row), p_text(row.p), p_text(row.p_holm), verdict])
     numbers = ["difference", "p", f"p of {tests}"]
     show.table("Pairs", ["first", "second", *numbers, "the first is"], lines, right=numbers, width=show.NARROW)
-    print(PAIRS.format(tests=tests) + "\n")
+    show.line(PAIRS.format(tests=tests) + "\n")
 
 
 def _details(pair: Pair, families: dict[str, int]) -> None:
@@ -154,7 +156,7 @@ def _details(pair: Pair, families: dict[str, int]) -> None:
         if lines:
             show.table(f"{heading}, {view}", ["", "what", *numbers], lines, right=numbers, width=show.NARROW)
             show.reasons({row.name: {"": {"reason": row.reason}} for row in rows if row.reason})
-    print(DETAILS + "\n")
+    show.line(DETAILS + "\n")
     duels = [
         [show.TITLES[measure], str(duel.wins), str(duel.ties), str(duel.losses)] for measure, duel in pair.duels.items()
     ]
@@ -163,7 +165,7 @@ def _details(pair: Pair, families: dict[str, int]) -> None:
     if pair.apart:
         listed = [[one.sample, whole(one.a), whole(one.b), f"{one.difference:+.0f}"] for one in pair.apart]
         numbers = [pair.a, pair.b, "difference"]
-        title = "Where they differ most (means of the axes, clipped to 100)"
+        title = "Where they differ most (scores, clipped to 100)"
         show.table(title, ["sample", *numbers], listed, right=numbers, width=show.NARROW)
 
 

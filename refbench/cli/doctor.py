@@ -46,5 +46,5 @@ def doctor(
         ]
         columns = ["", "metric", "held against", "expected", "found", "difference", "note"]
         show.table("Doctor", columns, rows, right=["expected", "found", "difference"])
-        print(f"{found['passed']} passed, {found['failed']} failed, {found['skipped']} skipped")
+        show.line(f"{found['passed']} passed, {found['failed']} failed, {found['skipped']} skipped")
     raise typer.Exit(1 if found["failed"] else 0)

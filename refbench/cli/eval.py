@@ -25,7 +25,9 @@ def evaluate(
     paste_back: o.PasteBack = False,
     option: o.AdapterOptions = None,
     retry_failed: o.RetryFailed = False,
+    overwrite: o.Overwrite = False,
     max_cost: o.MaxCost = None,
+    passes: o.Passes = 1,
     metrics: o.Metrics = None,
     protocol: o.Protocol = None,
     judge: o.Judge = None,
@@ -36,7 +38,8 @@ def evaluate(
     """Evaluate models on a suite: generate, measure, aggregate.
 
     Stop it and start it again as you like: nothing that is done is done again. With several models, --out is the
-    folder that holds one run folder for each. --json prints the result (a list for several models): recovery points,
+    folder that holds one run folder for each. With several passes each is a run of its own, beside the last
+    one's, and a table shows what they do. --json prints the result (a list for several models): recovery points,
     0 for a trivial answer and 100 for the truth, with 95 % intervals; null where nothing can be scored
     (`withheld` says what lacks a metric that scores).
     """
@@ -59,7 +62,9 @@ def evaluate(
         timeout_s=timeout,
         options=o.adapter_options(option, focus=focus, paste_back=paste_back),
         retry_failed=retry_failed,
+        overwrite=overwrite,
         max_cost_usd=max_cost,
+        passes=passes,
         metrics=o.names(metrics),
         progress=True,
     )
@@ -73,5 +78,7 @@ def evaluate(
     else:
         for one in found:
             show.result(one)
+            if one.passes:
+                show.passes(one.passes)
         beside.show()
     raise typer.Exit(1 if any(one.failed for one in found) else 0)

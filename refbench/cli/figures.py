@@ -54,6 +54,7 @@ def figures(
     ] = None,
     curves: Annotated[str | None, typer.Option("--curves", help="Logged values to draw, with commas.")] = None,
     audit: Annotated[Path | None, typer.Option("--audit", help="audit.csv of 'refbench audit --out'.")] = None,
+    suite: o.MovedSuite = None,
     as_json: o.Json = False,
 ) -> None:
     """Draw figures for a paper: PDF, PNG, the CSV behind each and LaTeX to include it, and LaTeX tables.
@@ -76,13 +77,14 @@ def figures(
         logs=_pairs(log, "--log"),
         curves=o.names(curves),
         audit=audit,
+        suite=suite,
     )
     if as_json:
         files = [str(file) for file in made.files]
         show.json_out({"out": str(made.out), "files": files, "skipped": dict(made.skipped), "lacking": made.lacking})
         return
     for path in made.files:
-        print(path)
+        show.line(path)
     for kind, why in made.skipped.items():
         show.note(f"left out: {kind}: {why}")
     if made.lacking:

@@ -25,7 +25,9 @@ def generate(
     paste_back: o.PasteBack = False,
     option: o.AdapterOptions = None,
     retry_failed: o.RetryFailed = False,
+    overwrite: o.Overwrite = False,
     max_cost: o.MaxCost = None,
+    passes: o.Passes = 1,
     as_json: o.Json = False,
 ) -> None:
     """Let one model answer a suite; `refbench measure RUN` scores the run later, here or elsewhere."""
@@ -45,7 +47,9 @@ def generate(
         timeout_s=timeout,
         options=o.adapter_options(option, focus=focus, paste_back=paste_back),
         retry_failed=retry_failed,
+        overwrite=overwrite,
         max_cost_usd=max_cost,
+        passes=passes,
         progress=True,
     )
     if as_json:
@@ -53,5 +57,5 @@ def generate(
     else:
         for record in failed:
             show.note(f"failed: {record.id}: {record.error}")
-        print(folder)
+        show.line(folder)
     raise typer.Exit(1 if failed else 0)

@@ -24,7 +24,7 @@ def build(board: BoardFolder = DEFAULT, as_json: o.Json = False) -> None:
     from refbench.leaderboard.board import build as render
 
     written = [str(path) for path in render(board)]
-    show.json_out({"board": str(board), "written": written}) if as_json else print(*written, sep="\n")
+    show.json_out({"board": str(board), "written": written}) if as_json else show.line("\n".join(written))
 
 
 @app.command()
@@ -87,5 +87,6 @@ def add(
         found = [verdict.model_dump(mode="json") for verdict in verdicts]
         show.json_out({"board": str(board), "verdicts": found, "written": written})
     else:
-        print(*written, sep="\n", end="\n" * bool(written))
+        for path in written:
+            show.line(path)
     raise typer.Exit(worst)

@@ -57,6 +57,6 @@ def listing(
     show.table(title, columns, cells, width=None if wide else 80)
     missing = sum(row.get("ready", "yes") != "yes" for row in rows)
     if missing:
-        print(f"{missing} of {len(rows)} are not ready here; 'refbench list {kind[:-1]} NAME' says what one needs.")
+        show.line(f"{missing} of {len(rows)} are not ready here; 'refbench list {kind[:-1]} NAME' says what one needs.")
     if not wide:
-        print("--wide shows all columns.")
+        show.line("--wide shows all columns.")

@@ -13,7 +13,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from refbench.cli.streams import prepare
 from refbench.errors import RefbenchError, missing_package, unknown_name
+from refbench.plaintext import harmless
 
 VERBS: dict[str, tuple[str, str]] = {
     "eval": ("eval", "Evaluate models on a suite: generate, measure, aggregate."),
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. Nothing is raised but under ``REFBENCH_DEBUG=1``, which shows tracebacks.
     """
+    prepare()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = os.environ.get("REFBENCH_DEBUG", "") not in ("", "0")
     if not debug:
@@ -93,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(_wrapped(f"Error: {_sentence(error, given)}"), file=sys.stderr)
+        print(harmless(_wrapped(f"Error: {_sentence(error, given)}")), file=sys.stderr)
         return 2
 
 
@@ -184,6 +187,8 @@ def _sentence(error: Exception, given: Sequence[str]) -> str:
     if isinstance(error, OSError):
         where = f" at {error.filename}" if error.filename else ""
         return f"Expected to read and write files, but {error.strerror or error}{where}."
+    if isinstance(error, UnicodeEncodeError):
+        return f"Expected names in UTF-8, but '{error.object[:300]}' is not; rename the file or folder."
     text = " ".join(str(error).split())[:300]
     return (
         f"Something went wrong that refbench did not foresee ({type(error).__name__}: {text}); "

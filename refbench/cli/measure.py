@@ -31,7 +31,7 @@ def measure(
             autocompletion=completion.metrics,
         ),
     ] = None,
-    suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the run's suite is, if it moved.")] = None,
+    suite: o.MovedSuite = None,
     device: Annotated[
         str | None, typer.Option("--device", help="Where learned metrics run; auto, or of a run by default its own.")
     ] = None,

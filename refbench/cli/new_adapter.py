@@ -29,4 +29,4 @@ def new_adapter(
     if as_json:
         show.json_out({"adapter": str(path)})
     else:
-        print(f"{path} is written. Try it: refbench check-adapter {path}")
+        show.line(f"{path} is written. Try it: refbench check-adapter {path}")

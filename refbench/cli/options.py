@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,11 +41,12 @@ Tasks = Annotated[
     str | None,
     typer.Option("--tasks", metavar="TASKS", help="Only these tasks, with commas.", autocompletion=completion.tasks),
 ]
+MovedSuite = Annotated[str | None, typer.Option("--suite", "-s", help="Where the runs' suite is, if it moved.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only so many samples, taken from the tasks in turn.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.")]
 Device = Annotated[
     str,
-    typer.Option("--device", help="Where models and learned metrics run: auto (a GPU if there is one), cpu, cuda..."),
+    typer.Option("--device", help="Where models and learned metrics run: auto (a GPU if there), cpu, cuda, mps."),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Samples handed to the model at once.")]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that generate, and that measure, at a time.")]
@@ -63,6 +63,7 @@ PasteBack = Annotated[
     bool, typer.Option("--paste-back", help="Keep only the mask's inside of an editor's answer; in the name too.")
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again for samples that failed before.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")]
 Metrics = Annotated[
     str | None,
     typer.Option(
@@ -91,6 +92,7 @@ MaxCost = Annotated[
     float | None,
     typer.Option("--max-cost", help="Most that a web service may cost in this run, in USD; local models cost nothing."),
 ]
+Passes = Annotated[int, typer.Option("--passes", help="How often; each result is the draft of the next pass.")]
 Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 
@@ -107,10 +109,11 @@ class Group(TyperGroup):
 def device(asked: str) -> str:
     """The device that is meant, told on stderr where "auto" found a GPU; errors as :func:`refbench.devices.resolve`."""
     from refbench import devices
+    from refbench.cli import show
 
     found = devices.resolve(asked)
     if asked == devices.AUTO and found != "cpu":
-        print(f"Device: {devices.described(found)}; --device cpu for the processor.", file=sys.stderr)
+        show.note(f"Device: {devices.described(found)}; --device cpu for the processor.")
     return found
 
 

@@ -22,14 +22,14 @@ def protocol(
         ),
     ],
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.")],
-    suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the runs' suite is, if it moved.")] = None,
+    suite: o.MovedSuite = None,
     device: Annotated[str | None, typer.Option("--device", help="Where networks run; by default as the run.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Add the paper's own numbers.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Print the columns of a published protocol for runs; what is missing is measured first."""
+    from refbench.cache import cache_folder
     from refbench.cli import show
-    from refbench.runs.environment import cache_folder
     from refbench.runs.protocols import apply_protocol
 
     device = device and o.device(device)

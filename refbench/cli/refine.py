@@ -30,7 +30,9 @@ def refine(
     ] = None,
     box: Annotated[str | None, typer.Option("--box", help="x,y,width,height in px, in place of a mask.")] = None,
     reference_box: Annotated[str | None, typer.Option("--reference-box", help="Where it is in the reference.")] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="An instruction: restore, or replace by ...")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="An instruction: to restore, or what to replace by what.")
+    ] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", help="omnirefiner, warp-blend, any of `refbench list models`, or file.py.")
     ] = "omnirefiner",
@@ -68,7 +70,7 @@ def refine(
         found.append(one)
         terminal.note(str(one))
         if one.error is None and not as_json:
-            print(one.job.out, flush=True)
+            terminal.line(one.job.out)
     if as_json:
         rows = [one.to_json() for one in found]
         terminal.json_out(rows if len(rows) > 1 else rows[0])

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from refbench.schema import AXES
+from refbench.plaintext import harmless
+from refbench.schema import AXES, PIXEL
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from refbench.runs.api import Result
     from refbench.runs.protocols import Row
@@ -19,20 +21,33 @@ TITLES = {
     "texture_fidelity": "texture",
     "reference_alignment": "alignment",
     "local_consistency": "consistency",
-    "mean": "mean",
+    "mean": "score",
+    PIXEL: "pixel",
 }
 
 
 def json_out(value: Any) -> None:
-    """Print JSON on stdout; infinities become null."""
+    """Print JSON on stdout; infinities become null, and what a terminal cannot show or would act on an escape."""
+    import json
+
     from refbench.runs.jsontext import as_json
 
-    print(as_json(value))
+    text = as_json(value)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = as_json(value, ascii_only=True)
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
-def note(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr)
+def line(text: object) -> None:
+    """Text on stdout, with nothing in it that acts on a terminal; all that is printed comes through here or a table."""
+    print(harmless(text))
+
+
+def note(text: object) -> None:
+    """The same on stderr."""
+    print(harmless(text), file=sys.stderr)
 
 
 class Lines:
@@ -92,10 +107,9 @@ def protocol(rows: Sequence[Row], published: bool = False) -> None:
     columns, lines = table_of(rows, published=published)
     about = rows[0].protocol
     table(f"{about.name} ({about.paper})", columns, lines, right=columns[1:])
-    out = console()
-    out.print(f"{about.note}.", markup=False, soft_wrap=True)
+    line(f"{about.note}.")
     for name, why in rows[0].unavailable.items():
-        out.print(f"unavailable: {name}: it {why}", markup=False, soft_wrap=True)
+        line(f"unavailable: {name}: it {why}")
 
 
 def judged(found: Mapping[str, Any]) -> None:
@@ -106,14 +120,14 @@ def judged(found: Mapping[str, Any]) -> None:
     title = f"Judge {found['model']}, {found['votes']} votes on {found['rated']} samples: not reproducible, no score"
     table(title, columns, lines, right=columns[1:])
     drift = found["drift"]
-    out = console()
     if drift["first_time"]:
-        out.print("drift: first time; kept to compare later runs with", markup=False)
+        later = "kept to compare later runs with" if drift["kept"] else "not kept, as there is no cache to write to"
+        line(f"drift: first time; {later}")
     elif drift["mean_change"] is not None:
         change = f"{drift['mean_change']:.2f} on average, {drift['largest_change']} at most"
-        out.print(f"drift of the fixed pairs since the first time: {change}", markup=False)
+        line(f"drift of the fixed pairs since the first time: {change}")
     for sample, why in list(found["unrated"].items())[:5]:
-        out.print(f"not rated: {sample}: {why}", markup=False, soft_wrap=True)
+        line(f"not rated: {sample}: {why}")
 
 
 def _vote(value: float | None) -> str:
@@ -159,11 +173,11 @@ def table(
     grid = Table(box=SIMPLE_HEAD, collapse_padding=tight, pad_edge=not tight)
     for number, column in enumerate(columns):
         whole = width != 0 and number == 0  # a name is not broken
-        grid.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole)
+        grid.add_column(_plain(column), justify="right" if column in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         grid.add_row(*(_plain(cell) for cell in row))
     out = console(width)
-    out.print(Text(_clean(title), style="table.title"), grid, sep="")
+    out.print(Text(harmless(title), style="table.title"), grid, sep="")
 
 
 def card(title: str, facts: Mapping[str, str]) -> None:
@@ -181,14 +195,11 @@ def card(title: str, facts: Mapping[str, str]) -> None:
     out.print(Padding(grid, (0, 0, 0, 2)))
 
 
-def _plain(cell: str) -> str:
-    from rich.markup import escape
+def _plain(cell: str) -> Text:
+    """A cell as it is: harmless, and neither markup nor emoji codes in it mean anything."""
+    from rich.text import Text
 
-    return escape(_clean(cell))
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    return Text(harmless(cell))
 
 
 def interval(cell: Mapping[str, float | None]) -> str:
@@ -236,36 +247,64 @@ def _beside(found: Result) -> set[str]:
     return {name for name, _, _ in rows}
 
 
+def _diagnostics(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the diagnostics that were measured, whose means stand beside the score."""
+    from refbench.runs.diagnostics import DIAGNOSTICS, shown
+
+    lines = [
+        [DIAGNOSTICS[name].title, shown(name, cell["mean"]), str(cell["samples"]), DIAGNOSTICS[name].help]
+        for name, cell in found.items()
+    ]
+    if lines:
+        columns = ["", "mean", "samples", "what it is"]
+        table("Diagnostics, beside the score", columns, lines, right=["mean", "samples"], width=NARROW)
+
+
+def passes(found: Sequence[Result]) -> None:
+    """The score and its axes after each pass, of one model."""
+    columns = ["mean", *AXES, PIXEL]
+    lines = []
+    for number, one in enumerate(found, 1):
+        data = one.to_json()
+        cells = {**data["axes"], "mean": data["mean"], PIXEL: data[PIXEL]}
+        lines.append([f"pass {number}", *(interval(cells[column]) for column in columns)])
+    titles = [TITLES[column] for column in columns]
+    table(f"{data['model']}, each pass on the one before", ["", *titles], lines, right=titles, width=NARROW)
+
+
 def result(found: Result) -> None:
-    """The final table of an evaluation: axes and their mean, by category, with 95 % intervals."""
+    """The final table of an evaluation: axes, score, pixel fidelity, by category, with 95 % intervals; diagnostics."""
     data = found.to_json()
-    columns = [*AXES, "mean"]
-    whole = {**data["axes"], "mean": data["mean"]}
+    columns = [*AXES, "mean", PIXEL]
+    whole = {**data["axes"], "mean": data["mean"], PIXEL: data[PIXEL]}
     withheld = data["withheld"]
 
-    def line(name: str, cells: Mapping[str, Any]) -> list[str]:
+    def row(name: str, cells: Mapping[str, Any]) -> list[str]:
         return [name, *("not scored" if column in withheld else interval(cells.get(column, {})) for column in columns)]
 
-    rows = [line("all", whole), *(line(name, cells) for name, cells in data["categories"].items())]
+    rows = [row("all", whole), *(row(name, cells) for name, cells in data["categories"].items())]
     failed = f", {data['failed']} failed" if data["failed"] else ""
     failed += f" ({data['refused']} of them refused)" if data["refused"] else ""
     failed += f", ${data['cost_usd']:.2f}" if data["cost_usd"] is not None else ""
-    title = f"{data['model']} on {data['suite']} ({data['suite_hash'][:12]}), {data['samples']} samples{failed}"
+    about = f"{data['suite']} ({data['suite_hash'][:12]}), score {data['score_version']}"
+    title = f"{data['model']} on {about}, {data['samples']} samples{failed}"
     titles = [TITLES[column] for column in columns]
     table(title, ["", *titles], rows, right=titles, width=NARROW)
     out = console()
     out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval.", markup=False)
+    out.print("pixel: every pixel at its place, as published tables count; not in the score.", markup=False)
     for axis, why in withheld.items():
         out.print(f"no score here for {TITLES[axis]}: {why}", markup=False, soft_wrap=True)
     reasons({"all": whole, **data["categories"]})
+    _diagnostics(data["diagnostics"])
     numbers = found.summary.numbers
     beside = _beside(found)
     for name, why in {**numbers.get("unscored", {}), **found.unavailable}.items():
         reason = why.removeprefix("not scored").lstrip(":, ")
-        if name not in beside:
+        if name not in beside and name not in data["diagnostics"]:
             out.print(f"not scored: {name}: {reason}", markup=False, soft_wrap=True)
     for record in found.failed[:5]:
-        out.print(f"failed: {record.id}: {record.error}", markup=False, soft_wrap=True)
+        line(f"failed: {record.id}: {record.error}")
     if len(found.failed) > 5:
-        out.print(f"failed: {len(found.failed) - 5} more, see {found.folder / 'records.jsonl'}", markup=False)
-    out.print(f"run: {found.folder}", markup=False, soft_wrap=True)
+        line(f"failed: {len(found.failed) - 5} more, see {found.folder / 'records.jsonl'}")
+    line(f"run: {found.folder}")

@@ -23,7 +23,7 @@ def submit(
     outputs_url: Annotated[
         str | None, typer.Option("--outputs-url", help="https address where the zip of the outputs will be.")
     ] = None,
-    suite: Annotated[str | None, typer.Option("--suite", "-s", help="Where the run's suite is, if it moved.")] = None,
+    suite: o.MovedSuite = None,
     archive: Annotated[bool, typer.Option("--archive", help="Also write <name>-outputs.zip for upload.")] = False,
     as_json: o.Json = False,
 ) -> None:
@@ -48,5 +48,5 @@ def submit(
     if as_json:
         show.json_out({"entry": str(entry), "outputs": str(to / f"{entry.name}-outputs.zip") if archive else None})
     else:
-        print(entry)
+        show.line(entry)
         show.note(f"Now check it: refbench verify {entry}")

@@ -20,7 +20,7 @@ Sources = Annotated[
 
 
 def _sources(given: Path | None) -> Path:
-    from refbench.runs.environment import cache_folder
+    from refbench.cache import cache_folder
 
     return given if given is not None else cache_folder() / "sources"
 
@@ -44,7 +44,7 @@ def fetch(
     if as_json:
         show.json_out({"sources": str(path)})
     else:
-        print(path)
+        show.line(path)
 
 
 @app.command()
@@ -80,7 +80,7 @@ def build(
             )
         with Bar() as bar:
             found = build_validation(_sources(sources), out, steps(bar, "build"), variants=variants)
-        show.json_out({"suite": str(out), "hash": found}) if as_json else print(f"{out}: {found}")
+        show.json_out({"suite": str(out), "hash": found}) if as_json else show.line(f"{out}: {found}")
         return
     try:
         embedded = load_suite("core").hash
@@ -91,7 +91,7 @@ def build(
     if as_json:
         show.json_out({"hash": found, "embedded": embedded, "same": found == embedded})
     else:
-        print(f"core: {found}{'' if found == embedded else f' (before: {embedded})'}")
+        show.line(f"core: {found}{'' if found == embedded else f' (before: {embedded})'}")
     raise typer.Exit(0 if embedded in (None, found) else 1)
 
 
@@ -126,7 +126,7 @@ def generate(
     if as_json:
         show.json_out({"suite": str(out), "hash": found})
     else:
-        print(f"{out}: {found}")
+        show.line(f"{out}: {found}")
 
 
 @app.command()
@@ -156,7 +156,7 @@ def assets(
     if as_json:
         show.json_out({"assets": str(path), "split": split, "bytes": path.stat().st_size})
     else:
-        print(path)
+        show.line(path)
 
 
 @app.command()
@@ -178,4 +178,4 @@ def verify(
     if as_json:
         show.json_out({"suite": found.name, "samples": len(found), "hash": found.hash})
     else:
-        print(f"{found.name}: {len(found)} samples, hash {found.hash} as recorded")
+        show.line(f"{found.name}: {len(found)} samples, hash {found.hash} as recorded")

@@ -70,7 +70,7 @@ def train(
     """Train OmniRefiner: autoencoder, aligner, base editor, stage 1 (sft), stage 2 (grpo).
 
     Stop it as you like (Ctrl-C, SIGTERM): what it has is saved, and --resume goes on.
-    Several GPUs: start it with `accelerate launch -m refbench train ...`.
+    Several GPUs: start it with `accelerate launch -m refbench train STAGE`.
     """
     from refbench.cli import show
     from refbench.cli.stopping import going_on
@@ -133,4 +133,4 @@ def train(
     if as_json:
         show.json_out({"stage": stage.value, "out": str(made)})
     else:
-        print(made)
+        show.line(made)

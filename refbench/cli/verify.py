@@ -59,7 +59,7 @@ def verify(
     if as_json:
         show.json_out(verdict.model_dump(mode="json"))
     else:
-        print(verdict.text())
+        show.line(verdict.text())
     if comment is not None:
         write_atomic(comment, verdict.comment().encode())
     if out is not None:

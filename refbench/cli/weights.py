@@ -39,7 +39,7 @@ def listing(wide: o.Wide = False, as_json: o.Json = False) -> None:
     cells = [[str(r[column]) for column in columns] for r in rows]
     show.table("Weights", columns, cells, right=["MB"], width=None if wide else 80)
     if not wide:
-        print("--wide shows where each comes from, and its hash.")
+        show.line("--wide shows where each comes from, and its hash.")
 
 
 @app.command()
@@ -106,5 +106,5 @@ def where(names: Names = None, as_json: o.Json = False) -> None:
         show.json_out({name: path and os.fspath(path) for name, path in found.items()})
     else:
         for name, path in found.items():
-            print(f"{name}\t{path if path is not None else '(not here)'}")
+            show.line(f"{name}\t{path if path is not None else '(not here)'}")
     raise typer.Exit(1 if names and None in found.values() else 0)

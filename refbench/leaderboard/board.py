@@ -24,6 +24,7 @@ from refbench.leaderboard.submission import board_copy, submit
 from refbench.leaderboard.verdict import Verdict
 from refbench.leaderboard.verify import verify, write_verdict
 from refbench.runs.folder import MANIFEST, RECORDS, RunFolder
+from refbench.runs.suites import suite_of
 from refbench.schema import MetricCard
 from refbench.stats.compare import tables
 from refbench.stats.gains import Gains
@@ -151,8 +152,7 @@ def add(
     is_run = (path / MANIFEST).is_file() and (path / RECORDS).is_file() and not (path / e.ENTRY).is_file()
     with tempfile.TemporaryDirectory(prefix="refbench-add-") as place:
         if is_run and suite is None:
-            manifest = RunFolder.open(path).read_manifest()
-            suite = str(manifest.arguments.get("suite", manifest.suite))
+            suite = str(suite_of(RunFolder.open(path).read_manifest(), path).folder)
         packed = submit(path, place, submitter=submitter, name=name, notes=notes, suite=suite) if is_run else path
         # An entry that was merged lies on the board already: it stays where it is and gets its verdict.
         in_place = path.is_dir() and path.resolve().parent == (root / e.ENTRIES).resolve()
@@ -184,15 +184,13 @@ def add(
 def _start(root: Path, run: Path, is_run: bool, suite: str | Suite | None) -> None:
     from refbench.runs.api import metric_state
     from refbench.runs.folder import RunFolder
-    from refbench.tasks.suite import load_suite
 
     if not is_run:
         raise RefbenchError(
             f"Expected the first of a board to be a run folder, but {run} is an entry; add a run first."
         )
     manifest = RunFolder.open(run).read_manifest()
-    spec = suite if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec) if isinstance(spec, str) else spec
+    whole = suite_of(manifest, run, suite)
     cards, _ = metric_state(list(manifest.metric_cards))
     write_sheet(root, run, whole, cards)
 

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from refbench.leaderboard.entry import Entry
 from refbench.leaderboard.verdict import Verdict
-from refbench.schema import AXES
+from refbench.schema import AXES, PIXEL
 from refbench.stats.ranking import Standing
 from refbench.stats.recovery import Cell, Summary
 
@@ -132,10 +132,10 @@ def _place(row: Row) -> Value:
 
 @column(
     "mean",
-    "mean",
+    "score",
     "overall",
     "cell",
-    "Mean of the three axes, in recovery points.",
+    "Texture and alignment, the lower one by three quarters, times consistency; in recovery points.",
     better="higher",
     scope=("", "", "mean"),
 )
@@ -157,6 +157,19 @@ for _axis_name, _title in zip(AXES, ("texture", "alignment", "consistency"), str
         better="higher",
         scope=("", "", _axis_name),
     )(_axis(_axis_name))
+
+
+@column(
+    PIXEL,
+    "pixel (not in the score)",
+    "overall",
+    "cell",
+    "Pixel fidelity: every pixel at its place, as published tables count; beside the score.",
+    better="higher",
+    scope=("", "", PIXEL),
+)
+def _pixel(row: Row) -> Value:
+    return row.summary.pixel_fidelity
 
 
 @column(
@@ -188,7 +201,7 @@ def _status(row: Row) -> Value:
     return row.verdict.verdict if row.verdict else "claimed only"
 
 
-# ---- by category, mode, view, difficulty: the mean of the axes there
+# ---- by category, mode, view, difficulty: the score there
 
 
 def _inside(kind: str, name: str) -> Callable[[Row], Value]:
@@ -281,12 +294,12 @@ def _needs_reference(row: Row) -> Value:
 # ---- claimed and verified
 
 
-@column("claimed", "claimed mean", "claims", "cell", "The submitter's number.")
+@column("claimed", "claimed score", "claims", "cell", "The submitter's number.")
 def _claimed(row: Row) -> Value:
     return row.entry.claims.mean
 
 
-@column("verified", "verified mean", "claims", "cell", "Recomputed from the outputs by the verifier.")
+@column("verified", "verified score", "claims", "cell", "Recomputed from the outputs by the verifier.")
 def _verified(row: Row) -> Value:
     return row.verdict.mean if row.verdict and row.verdict.verdict == "verified" else None
 

@@ -18,6 +18,7 @@ from refbench.leaderboard.textsafe import SLUG, printable
 from refbench.leaderboard.verdict import Verdict
 from refbench.runs.aggregate import refuse_other_score, scoring
 from refbench.runs.folder import RunFolder
+from refbench.runs.suites import suite_of
 from refbench.schema import MetricCard
 from refbench.stats.compare import Comparison, compare
 
@@ -171,7 +172,6 @@ def read_runs(runs: Iterable[str | os.PathLike[str]], suite: str | os.PathLike[s
 
     from refbench.metrics.contract import card_hash
     from refbench.runs.api import metric_state
-    from refbench.tasks.suite import load_suite
 
     folders = [RunFolder.open(run) for run in runs]
     if not folders:
@@ -190,13 +190,7 @@ def read_runs(runs: Iterable[str | os.PathLike[str]], suite: str | os.PathLike[s
         for name, manifest in zip(names, manifests, strict=True)
     }
     refuse(differences(facts, (first.suite_hash, first.metric_cards, first.samples)), names[0])
-    spec = os.fspath(suite) if suite is not None else str(first.arguments.get("suite", first.suite))
-    whole = load_suite(spec)
-    if whole.hash != first.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {first.suite_hash[:12]} for these runs, but '{spec}' has {whole.hash[:12]}; "
-            "name the right one with --suite."
-        )
+    whole = suite_of(first, folders[0].path, None if suite is None else os.fspath(suite))
     here, _ = metric_state(list(first.metric_cards))
     other = sorted(n for n, claimed in first.metric_cards.items() if n not in here or card_hash(here[n]) != claimed)
     if other:

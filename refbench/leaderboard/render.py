@@ -81,8 +81,9 @@ def _table_columns(board: Board, view: Any) -> list[Column]:
 
 
 def _title(board: Board) -> str:
-    head = board.sheet.head
-    return f"{head.suite} {head.suite_version} ({head.suite_hash[:12]}), {len(board.sheet.metas)} samples"
+    head, version = board.sheet.head, board.rows[0].summary.score_version
+    suite = f"{head.suite} {head.suite_version} ({head.suite_hash[:12]})"
+    return f"{suite}, score {version}, {len(board.sheet.metas)} samples"
 
 
 # ---- Markdown
@@ -211,6 +212,7 @@ def as_json(board: Board) -> str:
         "suite": head.suite,
         "suite_version": head.suite_version,
         "suite_hash": head.suite_hash,
+        "score_version": first.score_version,
         "samples": len(board.sheet.metas),
         "clusters": first.clusters,
         "method": first.method,

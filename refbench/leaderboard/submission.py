@@ -16,9 +16,11 @@ from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, encode_png, encode_webp, load_image, mask_box, resize, write_atomic
 from refbench.leaderboard import entry as e
 from refbench.leaderboard.textsafe import SLUG, check_tree
+from refbench.plaintext import one_line
 from refbench.runs.aggregate import read_summary
 from refbench.runs.folder import RunFolder
 from refbench.runs.generate import pixels_sha256
+from refbench.runs.suites import suite_of
 from refbench.schema import RunManifest, SampleRecord
 from refbench.stats.recovery import Summary
 
@@ -61,21 +63,19 @@ def submit(
         RefbenchError: the run is not finished or not of a whole suite, an image was changed, the text cannot stand
             on a board, or the folder exists and is not empty.
     """
-    from refbench.tasks.suite import load_suite
-
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
-    spec = suite if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec) if isinstance(spec, str) else spec
-    if whole.hash != manifest.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{whole.name}' has "
-            f"{whole.hash[:12]}; name the right one with --suite, or evaluate the model again."
-        )
+    whole = suite_of(manifest, run, suite)
     if set(manifest.samples) != set(whole.ids):
         raise RefbenchError(
             f"Expected a run over all {len(whole.ids)} samples of '{whole.name}', but {run} plans "
             f"{len(manifest.samples)}; evaluate without --tasks and --limit."
+        )
+    passes = manifest.arguments.get("passes", 1)
+    if passes != 1:
+        raise RefbenchError(
+            f"Expected a run of one pass for an entry, whose samples are answered once, but {run} is pass {passes}; "
+            "submit the run without --passes."
         )
     records, claims = _finished(folder, manifest)
     slug = name or re.sub(r"[^a-z0-9._+-]+", "-", manifest.card.name.lower()).strip("-._+")[:64]
@@ -111,7 +111,7 @@ def submit(
         suite_hash=manifest.suite_hash,
         card=manifest.card,
         model=_file_name(manifest.model),
-        options=dict(manifest.arguments.get("options") or {}),
+        options=_options(manifest),
         seed=manifest.seed,
         device=manifest.device,
         metric_cards=manifest.metric_cards,
@@ -231,8 +231,17 @@ def _file_name(model: str) -> str:
     return f"{Path(path).name}{colon}{attribute}" if os.sep in path or path.endswith(".py") else model
 
 
+def _options(manifest: RunManifest) -> dict[str, Any]:
+    """The adapter's options; a file or folder is named without the folders that it lies in."""
+
+    def public(value: Any) -> Any:
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return {key: public(value) for key, value in (manifest.arguments.get("options") or {}).items()}
+
+
 def _public(manifest: RunManifest, suite: Suite) -> RunManifest:
-    arguments: dict[str, Any] = {**manifest.arguments, "suite": suite.name}
+    arguments: dict[str, Any] = {**manifest.arguments, "suite": suite.name, "options": _options(manifest)}
     return manifest.model_copy(
         update={"arguments": arguments, "model": _file_name(manifest.model), "run": Path(manifest.run).name}
     )
@@ -242,5 +251,5 @@ def _plain(record: SampleRecord) -> SampleRecord:
     """The record with its error on one short line."""
     if record.error is None:
         return record
-    line = " ".join("".join(c if c.isprintable() else " " for c in record.error).split())
+    line = one_line(record.error, 10_000)
     return record.model_copy(update={"error": re.sub(r"\S*/\S+", "(path)", line)[:300]})

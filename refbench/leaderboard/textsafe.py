@@ -12,6 +12,7 @@ from typing import Any
 
 from refbench.csvtext import csv_cell
 from refbench.leaderboard.refused import RefusedError
+from refbench.plaintext import printable as printable  # the format of terminals and logs, beside those below
 from refbench.spelling import latex_text
 
 LONGEST = 500
@@ -60,12 +61,6 @@ def check_tree(value: Any, where: str, longest: int = LONGEST, depth: int = 12) 
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             check_tree(item, f"{where}[{number}]", longest, depth - 1)
-
-
-def printable(text: object, longest: int = 120) -> str:
-    """Any text made safe for a terminal and a log line: one line, no control characters, cut."""
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def markdown(text: object) -> str:

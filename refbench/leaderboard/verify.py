@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refbench import __version__
+from refbench.cache import cache_folder
 from refbench.errors import RefbenchError
 from refbench.leaderboard import claims as c
 from refbench.leaderboard import entry as e
@@ -35,7 +36,6 @@ from refbench.leaderboard.safety import opened
 from refbench.leaderboard.sheet import metas_of
 from refbench.leaderboard.textsafe import printable
 from refbench.leaderboard.verdict import LISTED, ClaimDifference, Finding, Verdict
-from refbench.runs.environment import cache_folder
 from refbench.runs.folder import RunFolder
 from refbench.runs.progress import Progress, Silent
 from refbench.schema import MetricCard

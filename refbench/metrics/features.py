@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.errors import RefbenchError
+from refbench.cache import keep
 
 if TYPE_CHECKING:
     from refbench.metrics.view import Arrays
@@ -61,11 +60,7 @@ class FeatureStore:
         return features
 
     def save(self, key: str, features: Mapping[str, Arrays]) -> None:
-        """Keep all features of a truth, in memory and on disk.
-
-        Raises:
-            RefbenchError: the folder cannot be written.
-        """
+        """Keep all features of a truth, in memory and on disk; in memory alone once the disk cannot be written."""
         self._hold(key, dict(features))
         path = self._path(key)
         if path is None:
@@ -77,17 +72,8 @@ class FeatureStore:
             for name, arrays in features.items()
             for part, array in arrays.items()
         }
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # No fsync: a file lost in a crash is made again, and a torn one does not read.
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".feature-", delete=False) as handle:
-                handle.write(save(flat))
-            Path(handle.name).replace(path)
-        except OSError as error:
-            raise RefbenchError(
-                f"Expected to keep features in {path.parent}, but {error.strerror or error}; free some space or set "
-                "REFBENCH_CACHE to another folder."
-            ) from None
+        if not keep(path, save(flat)):
+            self.folder = None
 
     def _hold(self, key: str, features: dict[str, Arrays]) -> None:
         size = sum(array.nbytes for arrays in features.values() for array in arrays.values())

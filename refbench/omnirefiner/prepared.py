@@ -33,8 +33,11 @@ Kind: TypeAlias = Literal["picture", "share", "offset"]
 Progress = Callable[[str, int, int], None]
 
 CODE = (
-    "crops", "images", "omnirefiner.aligner", "omnirefiner.aligning", "omnirefiner.data", "omnirefiner.focus",
-    "omnirefiner.instructions", "omnirefiner.prepared", "omnirefiner.scenes", "omnirefiner.tensors",
+    "crops", "decoding.colour", "decoding.metadata", "decoding.opening", "decoding.rare", "decoding.samples",
+    "decoding.shaper", "images", "omnirefiner.aligner", "omnirefiner.aligning",
+    "omnirefiner.autoencoder", "omnirefiner.data", "omnirefiner.focus",
+    "omnirefiner.instructions", "omnirefiner.models", "omnirefiner.prepared", "omnirefiner.scenes",
+    "omnirefiner.tensors",
     "registration.exchange", "registration.hypotheses", "registration.laying", "registration.light",
     "registration.opencv", "registration.outline", "registration.pose", "registration.selection",
     "tasks.composition", "tasks.degradations", "tasks.lettering", "tasks.sampler",

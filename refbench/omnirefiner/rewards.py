@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refbench.cache import user_cache
 from refbench.errors import RefbenchError, UnavailableError
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -35,7 +36,8 @@ def choose_backbone(name: str) -> str:
 def _dreamsim_folder() -> Path | None:
     import os
 
-    folder = Path(os.environ.get("DREAMSIM_CACHE", Path.home() / ".cache" / "dreamsim"))
+    given = os.environ.get("DREAMSIM_CACHE")
+    folder = Path(given) if given else user_cache() / "dreamsim"
     return folder if (folder / "ensemble_lora").is_dir() else None
 
 

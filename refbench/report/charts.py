@@ -17,7 +17,7 @@ from refbench.report.drawn import Drawn
 from refbench.report.labels import place_labels
 from refbench.report.study import Run, Study
 from refbench.report.style import AXIS_TITLES, INK, MUTED, RULE, Style, colours, markers, rc, readable, text_width
-from refbench.schema import AXES
+from refbench.schema import AXES, PIXEL, SCORE_VERSION
 from refbench.stats.compare import TIE, Duel
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ COLUMNS = (*AXES, "mean")
 
 
 def cell(run: Run, axis: str) -> Cell:
-    """A run's cell for one of the axes or "mean"."""
-    return run.summary.mean if axis == "mean" else run.summary.axes[axis]
+    """A run's cell for one of the axes, "mean" or "pixel_fidelity"."""
+    beside = {"mean": run.summary.mean, PIXEL: run.summary.pixel_fidelity}
+    return beside[axis] if axis in beside else run.summary.axes[axis]
 
 
 def interval(
@@ -108,7 +109,7 @@ def row(run: Run, found: Cell, **more: Any) -> dict[str, Any]:
 
 
 def axes_chart(study: Study, style: Style) -> Drawn:
-    """(b) The three axes and their mean, one row a model, best first, with 95 % intervals."""
+    """(b) The three axes and the score, one row a model, best first, with 95 % intervals."""
     import matplotlib.pyplot as plt
     import pandas as pd
 
@@ -137,7 +138,7 @@ def axes_chart(study: Study, style: Style) -> Drawn:
         figure.supxlabel("Recovery (0 = trivial answer, 100 = ground truth)", fontsize=style.small, color=MUTED)
     data = pd.DataFrame([row(r, cell(r, a), axis=a) for r in study.ranked for a in COLUMNS])
     caption = (
-        f"Recovery on the three axes and their mean on suite {study.suite.name} {study.suite.version} "
+        f"Recovery on the three axes and score {SCORE_VERSION} on suite {study.suite.name} {study.suite.version} "
         f"({len(study.metas)} samples), best first; each panel has a range of its own. Bars are 95 % "
         f"intervals (narrower than the marker where none is seen): {study.runs[0].summary.method}."
     )
@@ -159,7 +160,7 @@ def _reference_lines(ax: Axes, span: tuple[float, float], *, across: bool) -> No
 
 
 def categories_chart(study: Study, style: Style) -> Drawn:
-    """(c) Recovery by category: one panel an axis and one for their mean, models side by side in each category."""
+    """(c) Recovery by category: one panel an axis and one for the score, models side by side in each category."""
     import matplotlib.pyplot as plt
     import pandas as pd
 
@@ -288,7 +289,7 @@ def win_matrix(study: Study, style: Style, axis: str = "mean") -> Drawn:
     )
     caption = (
         f"Win matrix: share of samples (%) on which the row model scores above the column model "
-        f"({AXIS_TITLES[axis].lower()}); "
+        f"({AXIS_TITLES[axis].lower()}{'' if axis == 'mean' else ', score'} {SCORE_VERSION}); "
         f"differences of less than {TIE:g} point are ties, counted half in the colour and not in the number."
     )
     return Drawn("wins", figure, data, caption)
@@ -391,8 +392,8 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
             unnamed |= set(place_labels(ax, shown, names, tints, style, bars, steps))
     silent = sorted({r.name for r in study.runs} - {r["model"] for r in rows})
     caption = (
-        "Quality against cost, with 95 % intervals; the dashed line is the Pareto front (no other model is both "
-        "cheaper and better). "
+        f"Quality (score {SCORE_VERSION}) against cost, with 95 % intervals; the dashed line is the Pareto front (no "
+        "other model is both cheaper and better). "
         "Seconds are the median over samples on the machine of the run"
         + (f"; not shown, because they tell no cost: {', '.join(silent)}." if silent else ".")
         + (f" Not named in every panel, for want of room: {', '.join(sorted(unnamed))}." if unnamed else "")

@@ -18,8 +18,8 @@ from refbench.report.style import style_named
 KINDS: Mapping[str, str] = {
     "qualitative": "draft, reference, contestants, target, with insets; best, median and worst sample",
     "qualitative_categories": "the same with the median sample of each category",
-    "qualitative_all": "every contestant on a page turned by 90 degrees; each category's median by all models' mean",
-    "axes": "the three axes and their mean with intervals",
+    "qualitative_all": "every contestant on a page turned by 90 degrees; each category's median by all models' score",
+    "axes": "the three axes and the score with intervals",
     "categories": "the same by category",
     "wins": "win matrix",
     "cost": "quality against time, size and price, with the Pareto front",
@@ -56,6 +56,7 @@ def make_figures(
     logs: Mapping[str, str | os.PathLike[str]] | None = None,
     curves: Sequence[str] | None = None,
     audit: str | os.PathLike[str] | None = None,
+    suite: str | None = None,
 ) -> Written:
     """Draw the figures and write PDF, PNG, CSV and LaTeX of each.
 
@@ -71,6 +72,7 @@ def make_figures(
         logs: label -> training log (JSON lines).
         curves: names of logged values to draw.
         audit: audit.csv of `refbench audit --out`.
+        suite: where the runs' suite is, if not where their manifest says.
 
     Raises:
         RefbenchError: wrong input; a run without a score; or a kind that was asked for by name cannot be drawn.
@@ -81,7 +83,7 @@ def make_figures(
         from refbench.errors import unknown_name
 
         raise unknown_name("figure", unknown[0], KINDS)
-    study = runs if isinstance(runs, Study) else open_study(runs)
+    study = runs if isinstance(runs, Study) else open_study(runs, suite=suite)
     # Wrong input is told before the first figure is drawn, not after a minute of drawing.
     for name in [*([focus] if focus else []), *(contestants or ()), *(stages or {}).values()]:
         study.run(name)

@@ -18,7 +18,7 @@ from refbench.report.drawn import Drawn
 from refbench.report.layout import ANGLE, NARROW, Layout, flat_lines, plan
 from refbench.report.study import Run, Study
 from refbench.report.style import INK, MUTED, Style, rc, sideways, text_width
-from refbench.schema import Box
+from refbench.schema import SCORE_VERSION, Box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
         ranks = sorted(means.index, key=lambda s: (means[s], s))
         return (
             _medians(study, ranks),
-            f"Samples are the median of each category by the mean recovery of all {len(study.runs)} models.",
+            f"Samples are the median of each category by the mean score of all {len(study.runs)} models.",
         )
     if not order:
         raise RefbenchError(f"Expected refined and scored samples of {focus} to show, but it has none; run it again.")
@@ -75,11 +75,10 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
         found = tuple(Choice(k, s) for k, s in picks.items() if list(picks.values()).index(s) == list(picks).index(k))
         return (
             found,
-            f"Samples are the best, the median and the worst of {focus} by its mean recovery of {len(order)} "
-            "refined samples.",
+            f"Samples are the best, the median and the worst of {focus} by its score of {len(order)} refined samples.",
         )
     if rule == "categories":
-        return _medians(study, order), f"Samples are the median of {focus} in each category by its mean recovery."
+        return _medians(study, order), f"Samples are the median of {focus} in each category by its score."
     raise RefbenchError(
         f"Expected the rule 'spread', 'categories' or 'typical' or ids of samples, but '{rule}' came; name one of "
         "these."
@@ -145,7 +144,7 @@ def grid(
     Args:
         rule: see :func:`choose`.
         focus: the model the rule looks at; None is the first run.
-        contestants: names of runs in the order of the columns; None is all, or the best ``MOST`` by mean recovery.
+        contestants: names of runs in the order of the columns; None is all, or the best ``MOST`` by score.
         everyone: show every run (best first, where `contestants` names none), on a page turned by 90 degrees.
 
     Raises:
@@ -194,7 +193,7 @@ def grid(
     what += " where it does not fill the picture. " if everywhere else ". "
     caption = (
         f"{what}{words} "
-        "Numbers are the sample's mean recovery (0 trivial, 100 truth, clipped to [-100, 100])."
+        f"Numbers are the sample's score (score {SCORE_VERSION}: 0 trivial, 100 truth, in [-100, 100])."
         + (f" Shown are {len(shown)} of {len(study.runs)} models" if len(shown) < len(study.runs) else "")
         + ((", the best." if not contestants else ".") if len(shown) < len(study.runs) else "")
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from refbench.report.charts import COLUMNS, cell
 from refbench.report.study import Run, Study, meta_table
-from refbench.schema import AXES
+from refbench.schema import AXES, PIXEL, SCORE_VERSION
 from refbench.spelling import latex_text
 from refbench.stats.compare import Comparison, View, compare
 
@@ -21,8 +21,11 @@ HEADS = {
     "texture_fidelity": "Texture",
     "reference_alignment": "Alignment",
     "local_consistency": "Consistency",
-    "mean": "Mean",
+    "mean": "Score",
+    PIXEL: "Pixel",
 }
+MAIN = (*COLUMNS, PIXEL)
+"""Columns of the main table; pixel fidelity stands beside the score."""
 
 
 def compare_runs(
@@ -71,34 +74,35 @@ def _number(found: Cell | None, *, best: bool, alike: bool, interval: bool) -> s
 
 
 def main_table(study: Study, compared: Comparison | None) -> str:
-    """Models by the three axes and their mean with 95 % intervals, failed samples and seconds; best first."""
+    """Models by axes, score and pixel fidelity with 95 % intervals, failed samples and seconds; best first."""
     marks = {
         a: leaders(study, compared, {r.name: cell(r, a) for r in study.runs}, "overall", "all", a) for a in COLUMNS
     }
+    marks[PIXEL] = (None, set())
     some_failed = any(r.summary.failed for r in study.runs)
     lines = []
     for run in study.ranked:
         numbers = [
             _number(cell(run, a), best=run.name == marks[a][0], alike=run.name in marks[a][1], interval=True)
-            for a in COLUMNS
+            for a in MAIN
         ]
         seconds = f"{run.seconds:.2g}" if run.seconds is not None else "--"
         lines.append(
             " & ".join([latex_text(run.name), *numbers, *([str(run.summary.failed)] if some_failed else []), seconds])
             + r" \\"
         )
-    heads = ["Model", *(HEADS[a] for a in COLUMNS), *(["Failed"] if some_failed else []), "s/image"]
+    heads = ["Model", *(HEADS[a] for a in MAIN), *(["Failed"] if some_failed else []), "s/image"]
     caption = (
-        f"Recovery on {study.suite.name} {study.suite.version} ({len(study.metas)} samples; 0 is the trivial "
-        "answer, 100 the ground "
-        f"truth) with 95 % intervals. Best in bold; underlined where it cannot be told from the best (paired, "
-        "Holm-corrected, 5 %)."
+        f"Recovery on {study.suite.name} {study.suite.version} (score {SCORE_VERSION}, {len(study.metas)} samples; 0 "
+        "is the trivial answer, 100 the ground truth) with 95 % intervals. Best in bold; underlined where it "
+        "cannot be told from the best (paired, Holm-corrected, 5 %). Pixel: every pixel at its place; not in the "
+        "score, and not compared."
     )
     return _table(heads, lines, caption, "tab:main", "l" + "c" * (len(heads) - 1))
 
 
 def category_table(study: Study, compared: Comparison | None, axis: str = "mean") -> str:
-    """Models by category on one axis or the mean."""
+    """Models by category on one axis or the score."""
     names = list(dict.fromkeys(c for run in study.runs for c in run.summary.categories))
 
     def found(run: Run, name: str) -> Cell | None:
@@ -119,7 +123,7 @@ def category_table(study: Study, compared: Comparison | None, axis: str = "mean"
         + r" \\"
         for run in study.ranked
     ]
-    what = "mean of the axes" if axis == "mean" else axis.replace("_", " ")
+    what = f"score {SCORE_VERSION}" if axis == "mean" else f"{axis.replace('_', ' ')}, score {SCORE_VERSION}"
     caption = f"Recovery by category ({what}). Best in bold; underlined where it cannot be told from the best."
     return _table(
         ["Model", *(latex_text(n.capitalize()) for n in names), "All"],

@@ -18,8 +18,9 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.runs.aggregate import read_summary, refuse_other_score, scoring
 from refbench.runs.folder import RunFolder
-from refbench.schema import AXES, MetricCard, RunManifest, SampleMeta, SampleRecord
-from refbench.stats.gains import clipped, gains, sample_scores, withheld
+from refbench.runs.suites import suite_of
+from refbench.schema import MetricCard, RunManifest, SampleMeta, SampleRecord
+from refbench.stats.gains import MEASURES, clipped, gains, withheld
 from refbench.stats.recovery import Summary, summarise
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Run:
     """Sample id (index) x metric: recovery clipped to [-100, 100], NaN where a sample has no gap; failed ones
     as the draft."""
     samples: pd.DataFrame
-    """Sample id (index) x the three axes and `mean`, by refbench.stats.gains.sample_scores."""
+    """Sample id (index) x :data:`refbench.stats.gains.MEASURES` in recovery points, NaN where there is no number."""
 
     @cached_property
     def seconds(self) -> float | None:
@@ -119,7 +120,7 @@ class Study:
 def open_study(
     folders: Sequence[str | os.PathLike[str]],
     *,
-    suite: Suite | None = None,
+    suite: str | Suite | None = None,
     cards: Mapping[str, MetricCard] | None = None,
     resamples: int = 2000,
 ) -> Study:
@@ -127,7 +128,7 @@ def open_study(
 
     Args:
         folders: run folders, at least one.
-        suite: the suite of the runs; None loads the one that the first manifest names.
+        suite: the suite of the runs or where it is; None takes the one that the first manifest names.
         cards: metric definitions; None takes those of this installation, and withholds what lacks a scoring metric.
         resamples: of the bootstrap behind the intervals of runs whose summary is missing or outdated.
 
@@ -143,15 +144,7 @@ def open_study(
         refuse_other_score(folder, manifest)
     _refuse_unequal([f.path for f in opened], manifests)
     first = manifests[0]
-    if suite is None:
-        from refbench.tasks.suite import load_suite
-
-        suite = load_suite(str(first.arguments.get("suite", first.suite)))
-    if suite.hash != first.suite_hash:
-        raise RefbenchError(
-            f"Expected suite '{first.suite}' with hash {first.suite_hash[:12]} (that of {opened[0].path}), but the one "
-            f"here has {suite.hash[:12]}; install the version {first.suite_version} of the suite or run again."
-        )
+    suite = suite_of(first, opened[0].path, suite)
     metas = {meta.id: meta for meta in suite.metas}
     unknown = [sample for sample in first.samples if sample not in metas]
     if unknown:
@@ -248,7 +241,8 @@ def _run(
     else:
         metas = meta_table(planned.values())
         summary = summarise(scores, answers, metas, cards, resamples=resamples, unavailable=unavailable)
-    samples = pd.DataFrame(sample_scores(table), index=list(planned), columns=[*AXES, "mean"])
+    points = np.where(table.could > 0, 100.0 * table.won, np.nan)
+    samples = pd.DataFrame(points, index=list(planned), columns=list(MEASURES))
     recoveries = pd.DataFrame(clipped(table, cards), index=list(planned), columns=list(table.metrics))
     records, lacking = folder.read_records(manifest.samples), withheld(cards, unavailable)
     return Run(name, folder, manifest, records, scores, summary, lacking, recoveries, samples)

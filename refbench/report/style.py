@@ -50,7 +50,7 @@ AXIS_TITLES: Mapping[str, str] = MappingProxyType(
         "texture_fidelity": "Texture fidelity",
         "reference_alignment": "Reference alignment",
         "local_consistency": "Local consistency",
-        "mean": "Mean of axes",
+        "mean": "Score",
     }
 )
 INK, MUTED, RULE = "#1a1a1a", "#5f5f5f", "#d0d0d0"

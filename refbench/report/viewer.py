@@ -17,17 +17,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, encode_webp, load_image, mask_box, resize, write_atomic
+from refbench.plaintext import harmless
+from refbench.report.charts import cell
 from refbench.report.grid import window
 from refbench.report.study import Run, Study, open_study
 from refbench.report.style import colours
+from refbench.runs.diagnostics import DIAGNOSTICS, diagnostics_of
 from refbench.runs.progress import Progress
-from refbench.schema import AXES, ORDER, Sample
+from refbench.schema import ORDER, SCORE_VERSION, Sample
+from refbench.stats.gains import MEASURES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 QUALITY, THUMB_QUALITY, SINGLE_QUALITY = 90, 72, 80
 """WebP qualities of pictures, of thumbnails, and of pictures inside a single file."""
@@ -92,6 +99,7 @@ def build_report(
     *,
     single_file: bool = False,
     title: str | None = None,
+    suite: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
     """Write the page.
@@ -101,12 +109,13 @@ def build_report(
         out: folder for ``index.html`` and ``images/``; made if missing, files of the same names are replaced.
         single_file: put the pictures into the page.
         title: of the page.
+        suite: where the runs' suite is, if not where their manifest says.
         progress: told of every sample written.
 
     Raises:
         RefbenchError: runs that do not belong together, an output that is broken, or a folder that cannot be written.
     """
-    study = runs if isinstance(runs, Study) else open_study(runs)
+    study = runs if isinstance(runs, Study) else open_study(runs, suite=suite)
     folder = Path(out)
     if folder.is_file():
         raise RefbenchError(
@@ -114,6 +123,7 @@ def build_report(
         )
     store = _Store(folder, single_file)
     samples = []
+    diagnostics = _diagnostics(study)
     if progress is not None:
         progress.start("report", len(study.metas), 0)
     raw: list[Values] = []
@@ -122,17 +132,19 @@ def build_report(
         for one, metric, value in zip(run.scores["sample"], run.scores["metric"], run.scores["value"], strict=True):
             raw[-1].setdefault(one, {})[metric] = value
     for number, sample_id in enumerate(study.metas):
-        samples.append(_sample(study, store, raw, number, sample_id))
+        samples.append(_sample(study, store, raw, diagnostics, number, sample_id))
         if progress is not None:
             progress.advance()
     several = ", ".join(study.names) if len(study.runs) <= 2 else f"{len(study.runs)} runs"
     heading = title or f"{study.suite.name}: {several}"
     data = {
-        "title": printable(heading),
+        "title": harmless(heading),
         "suite": {"name": study.suite.name, "version": str(study.suite.version), "hash": study.suite.hash},
-        "axes": [*AXES, "mean"],
+        "score": SCORE_VERSION,
+        "axes": MEASURES,
         "metrics": [_metric(study, name) for name in _metrics(study)],
-        "runs": [_run(study, run) for run in study.runs],
+        "diagnostics": [{"name": name, **DIAGNOSTICS[name]._asdict()} for name in diagnostics[0].columns],
+        "runs": [_run(study, run, table) for run, table in zip(study.runs, diagnostics, strict=True)],
         "samples": samples,
     }
     page = render(data).encode()
@@ -171,11 +183,6 @@ def embed_json(value: Any) -> str:
     return text
 
 
-def printable(text: str) -> str:
-    """Text without control and direction characters, which could make a name read as another."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
 def _number(value: Any, digits: int = 6) -> float | None:
     """A finite number, rounded to so many significant digits; None otherwise."""
     if value is None or not np.isfinite(value):
@@ -192,31 +199,43 @@ def _metric(study: Study, name: str) -> dict[str, Any]:
     card = study.cards[name]
     return {
         "name": name, "axis": card.axis, "region": card.region, "higher": card.higher_is_better,
-        "definition": printable(card.definition), "scored": name not in study.runs[0].summary.unscored,
+        "definition": harmless(card.definition), "scored": name not in study.runs[0].summary.unscored,
     }  # fmt: skip
 
 
-def _cell(cell: Any) -> list[float | None] | None:
-    return None if cell is None or cell.value is None else [_number(v, 5) for v in (cell.value, cell.low, cell.high)]
+def _cell(found: Any) -> list[float | None] | None:
+    return (
+        None if found is None or found.value is None else [_number(v, 5) for v in (found.value, found.low, found.high)]
+    )
 
 
-def _run(study: Study, run: Run) -> dict[str, Any]:
+def _diagnostics(study: Study) -> list[pd.DataFrame]:
+    """For each run sample id (index) x the diagnostics that any run has, in the units they are shown in."""
+    tables = [diagnostics_of(run.scores).reindex(list(study.metas)) for run in study.runs]
+    there = [name for name in DIAGNOSTICS if any(table[name].notna().any() for table in tables)]
+    return [table[there] * [DIAGNOSTICS[name].scale for name in there] for table in tables]
+
+
+def _run(study: Study, run: Run, diagnostics: pd.DataFrame) -> dict[str, Any]:
     summary, card = run.summary, run.manifest.card
     return {
-        "name": printable(run.name), "about": printable(card.summary), "licence": printable(card.licence),
+        "name": harmless(run.name), "about": harmless(card.summary), "licence": harmless(card.licence),
         "colour": colours(study.names)[run.name],
-        "axes": [_cell(summary.axes[a]) for a in AXES] + [_cell(summary.mean)],
+        "axes": [_cell(cell(run, a)) for a in MEASURES],
         "categories": {
-            name: [_cell(by.get(a)) for a in (*AXES, "mean")] for name, by in summary.categories.items()
+            name: [_cell(by.get(a)) for a in MEASURES] for name, by in summary.categories.items()
         },
         "metrics": [_cell(summary.metrics.get(name)) for name in _metrics(study)],
-        "withheld": [printable(run.withheld.get(a, "")) for a in (*AXES, "mean")],
+        "withheld": [harmless(run.withheld.get(a, "")) for a in MEASURES],
+        "diagnostics": [_number(value, 4) for value in diagnostics.mean()],
         "samples": summary.samples, "failed": summary.failed, "seconds": _number(run.seconds, 3),
         "price": _number(run.price, 3),
     }  # fmt: skip
 
 
-def _sample(study: Study, store: _Store, raw: Sequence[Values], number: int, sample_id: str) -> dict[str, Any]:
+def _sample(
+    study: Study, store: _Store, raw: Sequence[Values], diagnostics: Sequence[pd.DataFrame], number: int, sample_id: str
+) -> dict[str, Any]:
     held = study.suite.sample(sample_id)
     target, meta = study.suite.target(sample_id), held.meta
     near = window(held.mask.shape, mask_box(held.mask), THUMB[1] / THUMB[0], tight=True)
@@ -240,13 +259,13 @@ def _sample(study: Study, store: _Store, raw: Sequence[Values], number: int, sam
         image, why = _output(run, held)
         outputs.append(None if image is None else _overlay(store, f"{at}-run{k}.webp", image, target))
         small.append(None if image is None else _thumb(store, f"{at}-t-run{k}.webp", image, near))
-        failed.append(None if why is None else printable(why))
+        failed.append(None if why is None else harmless(why))
         mine = raw[k].get(sample_id, {})
         values.append([_value(mine.get(name)) for name in names])
         recoveries.append(
             [_number(run.recoveries[name].get(sample_id) if name in run.recoveries else None, 4) for name in names]
         )
-        scores.append([_number(run.samples.loc[sample_id, a], 4) for a in (*AXES, "mean")])
+        scores.append([_number(run.samples.loc[sample_id, a], 4) for a in MEASURES])
         record = run.records.get(sample_id)
         seconds.append(_number(record.seconds, 3) if record is not None else None)
     return {
@@ -254,15 +273,15 @@ def _sample(study: Study, store: _Store, raw: Sequence[Values], number: int, sam
         "task": meta.task,
         "category": meta.category,
         "mode": meta.mode,
-        "source": printable(meta.source_id),
+        "source": harmless(meta.source_id),
         "view": meta.view,
-        "degradation": printable(meta.degradation),
+        "degradation": harmless(meta.degradation),
         "strength": _number(meta.strength, 3),
         "share": _number(held.mask.mean(), 3),
-        "prompt": printable(held.prompt),
-        "licence": printable(meta.licence),
-        "attribution": printable(meta.attribution),
-        "text": None if meta.text is None else printable(meta.text),
+        "prompt": harmless(held.prompt),
+        "licence": harmless(meta.licence),
+        "attribution": harmless(meta.attribution),
+        "text": None if meta.text is None else harmless(meta.text),
         "size": [target.shape[1], target.shape[0]],
         "referenceSize": [held.reference.shape[1], held.reference.shape[0]],
         "box": list(mask_box(held.mask)),
@@ -276,6 +295,7 @@ def _sample(study: Study, store: _Store, raw: Sequence[Values], number: int, sam
         "values": values,
         "recoveries": recoveries,
         "scores": scores,
+        "diagnostics": [[_number(value, 4) for value in table.loc[sample_id]] for table in diagnostics],
         "seconds": seconds,
     }
 

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from refbench import __version__
 from refbench.errors import RefbenchError
 from refbench.images import write_atomic
+from refbench.runs.diagnostics import means
 from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, digest_of, read_json
 from refbench.schema import SCORE_VERSION, MetricCard, Record, RunManifest
@@ -41,6 +42,8 @@ class RunSummary(Record):
     """Axis or "mean" -> which scoring metrics could not be measured, and why, so that it has no number."""
     refused: int = 0
     """How many of the failed samples a safety filter declined."""
+    diagnostics: dict[str, dict[str, Any]]
+    """Diagnostic -> its mean over the samples that have it, and how many (refbench.runs.diagnostics)."""
     cost_usd: float | None = None
     """Sum of the prices that the samples' records name; None where none does."""
 
@@ -62,6 +65,7 @@ class RunSummary(Record):
             "pixel_fidelity": self.numbers["pixel_fidelity"],
             "withheld": self.withheld,
             "categories": self.numbers["categories"],
+            "diagnostics": self.diagnostics,
             "samples": self.numbers["samples"],
             "failed": self.numbers["failed"],
             "refused": self.refused,
@@ -147,6 +151,7 @@ def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resampl
         numbers=numbers.model_dump(mode="json"),
         withheld=withheld(cards, lacking),
         refused=refused,
+        diagnostics=means(scores),
         cost_usd=cost,
     )
     write_atomic(folder.summary, (as_json(summary.model_dump(mode="json")) + "\n").encode())

@@ -63,6 +63,7 @@ class AnswerStore:
     def __init__(self, folder: Path | None) -> None:
         self.note: str | None = None
         """What the user should be told about the cache, once."""
+        self._path: Path | None = None
         self._db = self._opened(folder)
 
     def _opened(self, folder: Path | None) -> sqlite3.Connection:
@@ -71,17 +72,21 @@ class AnswerStore:
             for _ in range(2):
                 try:
                     folder.mkdir(parents=True, exist_ok=True)
-                    return self._prepared(sqlite3.connect(path, timeout=60.0, isolation_level=None))
+                    found = self._prepared(sqlite3.connect(path, timeout=60.0, isolation_level=None))
+                    self._path = path
+                    return found
                 except sqlite3.DatabaseError as error:
                     if "locked" in str(error) or not path.is_file() or not os.access(folder, os.W_OK):
                         self.note = f"The cache {path} cannot be used ({error}); this run keeps it in memory."
                         break
                     self.note = f"The cache {path} was broken ({error}) and is made again."
                     for leftover in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-                        leftover.unlink(missing_ok=True)
+                        with contextlib.suppress(OSError):
+                            leftover.unlink(missing_ok=True)
                 except OSError as error:
                     self.note = f"The cache {folder} cannot be used ({error.strerror}); this run keeps it in memory."
                     break
+        self._path = None
         return self._prepared(sqlite3.connect(":memory:", isolation_level=None))
 
     @staticmethod
@@ -98,6 +103,19 @@ class AnswerStore:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def forget(self, error: sqlite3.Error) -> None:
+        """Go on in memory, with nothing known, after the file could not be read or written (a disk that is full).
+
+        Raises:
+            sqlite3.Error: the one given, where memory was all there was.
+        """
+        if self._path is None:
+            raise error
+        self.note = f"The cache {self._path} cannot be used any more ({error}); this run keeps it in memory."
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        self._db = self._opened(None)
 
     def missing(self, suite: str, samples: Sequence[str], needs: Iterable[Need]) -> dict[str, set[Need]]:
         """Sample -> what is not in the store yet; samples with everything are left out."""

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refbench.cache import cache_folder
 from refbench.devices import AUTO, resolve, spread
 from refbench.errors import RefbenchError
+from refbench.plaintext import check_utf8
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
 from refbench.runs.folder import RESPONSES, RunFolder
 from refbench.runs.generate import Opener, failures, generate, unfinished
-from refbench.runs.plan import Request, default_folder, model_slug, refuse_other_run
-from refbench.runs.progress import Progress, Silent
+from refbench.runs.passes import chain, left_to_spend
+from refbench.runs.plan import Request, model_slug
+from refbench.runs.progress import Progress, showing
+from refbench.runs.resume import changed, going_on, refuse_mixed, refuse_other_run, refuse_own_outputs, tell_strangers
+from refbench.runs.suites import suite_of
 from refbench.schema import SCORE_VERSION, MetricCard, RunManifest, SampleRecord, Score
 
 if TYPE_CHECKING:
@@ -40,6 +46,8 @@ class Result:
     """Metric -> why it could not be measured and what to do."""
     suite_level: tuple[Mapping[str, Any], ...] = ()
     """Metrics of the run as a whole (FID, KID): name, value, samples, card."""
+    passes: tuple[Result, ...] = ()
+    """With several passes, the result after each; this is the last one's."""
 
     def __repr__(self) -> str:
         """The model, the suite and the mean with its interval, in a line."""
@@ -51,8 +59,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """As ``refbench eval --json`` prints it."""
-        found = self.summary.to_json(str(self.folder))
-        return {**found, "suite_level": list(self.suite_level)} if self.suite_level else found
+        more = {"suite_level": list(self.suite_level), "passes": [one.to_json() for one in self.passes]}
+        return self.summary.to_json(str(self.folder)) | {name: found for name, found in more.items() if found}
 
 
 def evaluate(
@@ -69,8 +77,10 @@ def evaluate(
     timeout_s: float = 600.0,
     options: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
+    overwrite: bool = False,
     metrics: Sequence[str] | None = None,
     max_cost_usd: float | None = None,
+    passes: int = 1,
     progress: bool | Progress = False,
 ) -> Result:
     """Run a model on a suite and score it: generate, measure, aggregate.
@@ -90,27 +100,33 @@ def evaluate(
         out: the run folder; by default ``runs/<suite>/<model>``.
         timeout_s: longest time for one sample, in seconds.
         options: keyword arguments of the adapter.
-        retry_failed: ask again for samples that failed in an earlier start.
+        retry_failed: ask again for samples that failed in an earlier start; the model may have been mended, where no
+            kept output could differ (none is kept, or it is a folder whose PNGs of the kept ones are the same).
+        overwrite: start anew whatever run is in the folder; answers that were paid for are kept.
         metrics: to measure beside the default ones, e.g. ["lpips_alex"] or ["learned"].
         max_cost_usd: what a service may cost in this run, earlier starts included; it stops before more is spent.
+        passes: how often; each pass gets the output of the one before as its draft, and is a run of its own: `out` is
+            that of the last, the others are beside it.
         progress: True for a bar on stderr, or an object of your own.
 
     Raises:
         RefbenchError: wrong input, a run folder of something else, or every sample failed.
     """
-    request = _request(model, suite, tasks, limit, seed, device, options)
-    chosen, folder = _opened(request, out)
-    with _shown(progress) as shown:
-        if not retry_failed:
-            found = _finished(folder, chosen, request, metrics)
-            if found is not None:
-                return found
-        with folder.locked():
-            manifest = _generate(
-                folder, chosen, request, batch_size, workers, timeout_s, retry_failed, max_cost_usd, shown
-            )
-            names = _wanted(folder, manifest, metrics)
-            return _score(folder, chosen, request.suite, manifest, names, request.device, workers, shown)
+    chosen, runs = _opened(_request(model, suite, tasks, limit, seed, device, options, passes), out)
+    results: list[Result] = []
+    with showing(progress) as shown:
+        for request, folder in runs:
+            found = None if retry_failed or overwrite else _finished(folder, chosen, request, metrics)
+            if found is None:
+                left = left_to_spend(max_cost_usd, [one.folder for one in results])
+                with folder.locked():
+                    manifest = _generate(
+                        folder, chosen, request, batch_size, workers, timeout_s, retry_failed, overwrite, left, shown
+                    )
+                    names = _wanted(folder, manifest, metrics)
+                    found = _score(folder, chosen, manifest, names, request.device, workers, shown)
+            results.append(found)
+    return results[-1] if passes == 1 else dataclasses.replace(results[-1], passes=tuple(results))
 
 
 def evaluate_all(
@@ -147,7 +163,9 @@ def generate_only(
     timeout_s: float = 600.0,
     options: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
+    overwrite: bool = False,
     max_cost_usd: float | None = None,
+    passes: int = 1,
     progress: bool | Progress = False,
 ) -> tuple[Path, list[SampleRecord]]:
     """The first stage of :func:`evaluate` alone.
@@ -155,10 +173,14 @@ def generate_only(
     Returns:
         The run folder and the records of the samples that failed.
     """
-    request = _request(model, suite, tasks, limit, seed, device, options)
-    chosen, folder = _opened(request, out)
-    with _shown(progress) as shown, folder.locked():
-        manifest = _generate(folder, chosen, request, batch_size, workers, timeout_s, retry_failed, max_cost_usd, shown)
+    chosen, runs = _opened(_request(model, suite, tasks, limit, seed, device, options, passes), out)
+    with showing(progress) as shown:
+        for number, (request, folder) in enumerate(runs):
+            left = left_to_spend(max_cost_usd, [one.path for _, one in runs[:number]])
+            with folder.locked():
+                manifest = _generate(
+                    folder, chosen, request, batch_size, workers, timeout_s, retry_failed, overwrite, left, shown
+                )
     return folder.path, failures(folder, manifest)
 
 
@@ -185,20 +207,12 @@ def score(
     Raises:
         RefbenchError: no run there, not generated to the end, or the suite has another hash.
     """
-    from refbench.tasks.suite import load_suite
-
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
-    spec = os.fspath(suite) if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec)
-    if whole.hash != manifest.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
-            f"{whole.hash[:12]}; name the right one with --suite, or evaluate the model again."
-        )
-    with _shown(progress) as shown, folder.locked():
+    whole = suite_of(manifest, run, None if suite is None else os.fspath(suite))
+    with showing(progress) as shown, folder.locked():
         names = _wanted(folder, manifest, None) if metrics is None else [*manifest.metric_cards, *metrics]
-        return _score(folder, whole, spec, manifest, names, resolve(device or manifest.device), workers, shown)
+        return _score(folder, whole, manifest, names, resolve(device or manifest.device), workers, shown)
 
 
 def measure(
@@ -266,36 +280,21 @@ def _request(
     seed: int,
     device: str,
     options: Mapping[str, Any] | None,
+    passes: int,
 ) -> Request:
-    return Request(
-        os.fspath(model),
-        os.fspath(suite),
-        tuple(tasks) if tasks else None,
-        limit,
-        seed,
-        resolve(device),
-        dict(options or {}),
-    )
+    what = os.fspath(model), os.fspath(suite), tuple(tasks) if tasks else None
+    return Request(*what, limit, seed, resolve(device), dict(options or {}), passes)
 
 
-def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite, RunFolder]:
+def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite, list[tuple[Request, RunFolder]]]:
     from refbench.adapters.load import resolve as known
     from refbench.tasks.suite import load_suite
 
     known(request.model)  # an unknown model is told before a suite is read
+    if out is not None:
+        check_utf8(os.fspath(out), "--out")
     chosen = load_suite(request.suite).select(tasks=request.tasks, limit=request.limit)
-    return chosen, RunFolder(out if out is not None else default_folder(request, chosen))
-
-
-@contextlib.contextmanager
-def _shown(progress: bool | Progress) -> Iterator[Progress]:
-    if progress is True:
-        from refbench.runs.progress import Bar
-
-        with Bar() as bar:
-            yield bar
-    else:
-        yield Silent() if progress is False else progress
+    return chosen, chain(request, chosen, out)
 
 
 def _wanted(folder: RunFolder, manifest: RunManifest, metrics: Sequence[str] | None) -> list[str]:
@@ -313,7 +312,7 @@ def _finished(folder: RunFolder, suite: Suite, request: Request, metrics: Sequen
         return None
     manifest = folder.read_manifest()
     refuse_other_run(manifest, request, suite, folder.path)
-    if unfinished(folder, manifest, False):
+    if changed(manifest, request) or unfinished(folder, manifest, False):
         return None
     from refbench.metrics.contract import card_hash
     from refbench.metrics.registry import SUITE_LEVEL
@@ -340,8 +339,8 @@ def _result(
     fresh: bool,
     suite_level: Sequence[Mapping[str, Any]] = (),
 ) -> Result:
-    failed, unavailable = tuple(failures(folder, manifest)), dict(manifest.unavailable)
-    return Result(folder.path, summary, fresh, failed, unavailable, tuple(suite_level))
+    failed = tuple(failures(folder, manifest))
+    return Result(folder.path, summary, fresh, failed, dict(manifest.unavailable), tuple(suite_level))
 
 
 def _generate(
@@ -352,6 +351,7 @@ def _generate(
     workers: int,
     timeout_s: float,
     retry_failed: bool,
+    overwrite: bool,
     max_cost_usd: float | None,
     progress: Progress,
 ) -> RunManifest:
@@ -367,9 +367,10 @@ def _generate(
             f"Expected at least one worker and a batch of at least one, but {workers} and {batch_size} came."
         )
     manifest = None
-    if folder.exists():
-        manifest = folder.read_manifest()
-        refuse_other_run(manifest, request, suite, folder.path)
+    if overwrite:
+        refuse_own_outputs(folder, request)
+    if folder.exists() and not overwrite:
+        manifest = going_on(folder, suite, request, retry_failed)
     if manifest is None or unfinished(folder, manifest, retry_failed, repair=True):
 
         def open_adapter(device: str) -> contextlib.AbstractContextManager[Any]:
@@ -392,13 +393,15 @@ def _generate(
                     "(use_account, docs/adapters.md), so nothing would stop it; leave --max-cost out."
                 )
             if manifest is None:
+                if overwrite:
+                    folder.clear()
                 manifest = _manifest(folder, suite, request, first, batch_size, workers, timeout_s)
                 folder.write_manifest(manifest)
-            elif manifest.card != first.card:
-                raise RefbenchError(
-                    f"Expected the model {request.model} to have the card it had when the run at {folder.path} was "
-                    "started, but its card has changed since; name another folder with --out."
-                )
+            elif (manifest.card, manifest.isolation) != (first.card, first.isolation):
+                refuse_mixed(folder, manifest, request.model, retry_failed, "its card")
+                manifest = manifest.model_copy(update={"card": first.card, "isolation": first.isolation})
+                folder.write_manifest(manifest)
+            tell_strangers(first, suite, progress)
             openers: list[Opener] = [lambda: contextlib.nullcontext(first)]
             openers += [functools.partial(open_adapter, device) for device in others]
             generate(folder, suite, openers, batch_size=batch_size, retry_failed=retry_failed, progress=progress)
@@ -444,7 +447,6 @@ def _manifest(
 def _score(
     folder: RunFolder,
     suite: Suite,
-    suite_spec: str,
     manifest: RunManifest,
     names: Sequence[str],
     device: str,
@@ -464,11 +466,11 @@ def _score(
     fresh = stage.measure(
         folder,
         suite,
-        suite_spec,
+        str(suite.folder),
         cards,
         device=device,
         workers=workers,
-        cache=environment.cache_folder(),
+        cache=cache_folder(),
         progress=progress,
     )
     measured = (manifest.metric_cards, manifest.unavailable, manifest.score_version)
@@ -485,6 +487,6 @@ def _score(
         manifest = manifest.model_copy(update=update)
         folder.write_manifest(manifest)
     fresh |= read_summary(folder) is None
-    rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=environment.cache_folder())
+    rows, new = measure_suite_level(folder, suite, manifest, whole, device=device, cache=cache_folder())
     summary = aggregate(folder, suite, manifest)
     return _result(folder, manifest, summary, fresh=fresh or new, suite_level=rows)

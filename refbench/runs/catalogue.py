@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
 
 Row = Mapping[str, Any]
-AXES = {"texture_fidelity": "texture", "reference_alignment": "alignment", "local_consistency": "consistency"}
+AXES = {
+    "texture_fidelity": "texture",
+    "reference_alignment": "alignment",
+    "local_consistency": "consistency",
+    "pixel_fidelity": "pixel",
+    "diagnostics": "diagnostics",
+}
 
 
 def models() -> list[dict[str, Any]]:

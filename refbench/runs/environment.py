@@ -119,13 +119,3 @@ def _gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def cache_folder() -> Path:
-    """Where what can be made again is kept: ``REFBENCH_CACHE``, or the user's cache folder."""
-    given = os.environ.get("REFBENCH_CACHE")
-    if given:
-        return Path(given)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("refbench", appauthor=False))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -172,6 +173,27 @@ class RunFolder:
             raise RefbenchError(
                 f"Expected a run manifest at {path}, but it is broken ({first_fault(error)}); restore the file, or "
                 "start the run in another folder with --out."
+            ) from None
+
+    def clear(self) -> None:
+        """Remove what an earlier run has left, but for its manifest, which the new one replaces, and paid answers.
+
+        Raises:
+            RefbenchError: something cannot be removed.
+        """
+        files = [self.path / name for name in (RECORDS, SCORES, ANSWERS, SUMMARY, "suite_scores.json", "judge.json")]
+        try:
+            for path in [*files, *self.path.glob("protocol-*.json")]:
+                path.unlink(missing_ok=True)
+            for path in (self.path / "outputs", self.parts):
+                if path.is_symlink():
+                    path.unlink()
+                elif path.exists():
+                    shutil.rmtree(path)
+        except OSError as error:
+            raise RefbenchError(
+                f"Expected to start anew at {self.path}, but {error.strerror} at {error.filename}; name another folder "
+                "with --out."
             ) from None
 
     def write_manifest(self, manifest: RunManifest) -> None:

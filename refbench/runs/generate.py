@@ -9,18 +9,21 @@ depends on its batch gives the same images as in one go.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.images import Image, save_png
+from refbench.images import Image, load_image, save_png
 from refbench.runs.folder import RunFolder
+from refbench.runs.jsontext import finite
+from refbench.runs.passes import DRAFT_SHA256, pass_before
 from refbench.runs.plan import batches, pending, seed_for
 from refbench.runs.progress import Progress
 from refbench.schema import Inputs, Refinement, RunManifest, SampleRecord
@@ -57,6 +60,8 @@ class _Stage:
 
     def __init__(self, folder: RunFolder, suite: Suite, manifest: RunManifest, left: set[str], batch_size: int) -> None:
         self.folder, self.suite, self.seed, self.left = folder, suite, manifest.seed, left
+        self.before = pass_before(folder, manifest)
+        self.drafts = {} if self.before is None else self.before.read_records(manifest.samples)
         self.todo: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()
         for batch in batches(manifest.samples, batch_size):
             if left.intersection(batch):
@@ -85,9 +90,13 @@ class _Stage:
         with self.reading:
             samples = [self.suite.sample(sample) for sample in batch]
         tasks = {sample.id: sample.meta.task for sample in samples}
-        refinements = adapter.refine_batch([sample.inputs(seed_for(self.seed, sample.id)) for sample in samples])
+        inputs = [sample.inputs(seed_for(self.seed, sample.id)) for sample in samples]
         del samples
-        for refinement in refinements:
+        if self.before is not None:
+            inputs, refinements = self._next_pass(self.before, inputs, tasks)
+        else:
+            refinements = []
+        for refinement in [*refinements, *(adapter.refine_batch(inputs) if inputs else ())]:
             if refinement.id not in self.left:
                 continue
             if refinement.image is None:
@@ -100,8 +109,30 @@ class _Stage:
             self.folder.append_record(record)
             self.events.put(record)
 
+    def _next_pass(
+        self, before: RunFolder, batch: Sequence[Inputs], tasks: Mapping[str, str]
+    ) -> tuple[list[Inputs], list[Refinement]]:
+        """The inputs with the outputs of the pass before as drafts, and the failures of those that have none."""
+        inputs, failed = [], []
+        for one in batch:
+            record = self.drafts.get(one.id)
+            if record is None or record.sha256 is None:
+                failed.append(Refinement(one.id, None, 0.0, "The pass before has no output."))
+                continue
+            path = before.output(tasks[one.id], one.id)
+            draft = load_image(path)
+            if pixels_sha256(draft) != record.sha256:
+                raise RefbenchError(
+                    f"Expected the output of the pass before as it was recorded at {path}, but the image has changed; "
+                    "delete it, and the same command makes it again."
+                )
+            inputs.append(dataclasses.replace(one, draft=draft))
+        return inputs, failed
+
     def _written(self, refinement: Refinement, task: str) -> SampleRecord:
-        sha256 = None
+        sha256, extra = None, dict(refinement.extra)
+        if self.before is not None:
+            extra[DRAFT_SHA256] = _sha256(self.drafts, refinement.id)
         if refinement.image is not None:
             save_png(self.folder.output(task, refinement.id), refinement.image)
             sha256 = pixels_sha256(refinement.image)
@@ -112,13 +143,21 @@ class _Stage:
             error=(refinement.error or "The adapter gave no image.") if refinement.image is None else None,
             seconds=round(refinement.seconds, 4),
             sha256=sha256,
-            extra=refinement.extra,
+            extra=finite(extra),
         )
+
+
+def _sha256(records: Mapping[str, SampleRecord], sample: str) -> str | None:
+    return records[sample].sha256 if sample in records else None
 
 
 def unfinished(folder: RunFolder, manifest: RunManifest, retry_failed: bool, *, repair: bool = False) -> set[str]:
     """Ids of the plan that still need an output; errors as :meth:`RunFolder.read_records`."""
     records = folder.read_records(manifest.samples, repair=repair)
+    before = pass_before(folder, manifest)
+    if before is not None:  # what was made of another draft is asked for again
+        drafts = before.read_records(manifest.samples)
+        records = {k: r for k, r in records.items() if r.extra.get(DRAFT_SHA256) == _sha256(drafts, k)}
     there = {r.id: folder.output(r.task, r.id).is_file() for r in records.values() if r.status == "ok"}
     return pending(manifest.samples, records, there, retry_failed)
 

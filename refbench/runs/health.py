@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from refbench.errors import RefbenchError
-from refbench.images import write_atomic
-from refbench.runs.environment import cache_folder, versions
+from refbench.cache import cache_folder, keep
+from refbench.runs.environment import versions
 from refbench.runs.jsontext import as_json, read_json
 from refbench.schema import MetricCard
 
@@ -34,8 +32,7 @@ def doctor_result(cards: Mapping[str, MetricCard], device: str) -> dict[str, Any
     from refbench.metrics.doctor import run_doctor
 
     result = summary_of(run_doctor(list(cards), device))
-    with contextlib.suppress(RefbenchError):  # a cache that cannot be written only costs time
-        write_atomic(path, as_json(result).encode())
+    keep(path, as_json(result).encode())
     return result
 
 

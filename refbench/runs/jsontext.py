@@ -21,9 +21,9 @@ def finite(value: Any) -> Any:
     return value
 
 
-def as_json(value: Any) -> str:
-    """JSON text, indented by two, of plain values."""
-    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+def as_json(value: Any, *, ascii_only: bool = False) -> str:
+    """JSON text, indented by two, of plain values; `ascii_only` writes all other characters as escapes."""
+    return json.dumps(finite(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def digest_of(path: Path) -> str | None:

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refbench.cache import keep
 from refbench.errors import RefbenchError, missing_package
 from refbench.images import Image, resize, write_atomic
 from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, read_json
+from refbench.runs.suites import suite_of
 from refbench.runs.suitewide import answered, pictures
 
 if TYPE_CHECKING:
@@ -168,8 +170,7 @@ class Bench:
         shown = (a, b) if order == "ab" else (b, a)
         ratings, said = self._asked(first, shown, number)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, as_json({"order": order, "ratings": ratings, "answer": said}).encode())
+            keep(path, as_json({"order": order, "ratings": ratings, "answer": said}).encode())
         return _named(ratings, order), order
 
     def _asked(
@@ -270,17 +271,9 @@ def judge_run(
     Raises:
         RefbenchError: no run there, another suite, or an endpoint that cannot be used.
     """
-    from refbench.tasks.suite import load_suite
-
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
-    spec = suite or str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec)
-    if whole.hash != manifest.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
-            f"{whole.hash[:12]}; name the right one with --suite."
-        )
+    whole = suite_of(manifest, run, suite)
     bench = Bench(judge, cache, client)
     try:
         drift = _drift(bench, whole, cache)
@@ -355,9 +348,7 @@ def _drift(bench: Bench, suite: Suite, cache: Path | None) -> dict[str, Any]:
         now[sample] = {"draft": ratings["a"], "target": ratings["b"]}
     path = None if cache is None else cache / "judge" / bench.judge.identity / f"drift-{suite.hash[:12]}.json"
     first = None if path is None else read_json(path)
-    if first is None and path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, as_json(now).encode())
+    kept = first is None and path is not None and keep(path, as_json(now).encode())
     moved = [
         abs(now[sample][who][name] - first[sample][who][name])
         for sample in now
@@ -368,6 +359,7 @@ def _drift(bench: Bench, suite: Suite, cache: Path | None) -> dict[str, Any]:
     return {
         "pairs": now,
         "first_time": first is None,
+        "kept": kept,
         "mean_change": float(np.mean(moved)) if moved else None,
         "largest_change": int(max(moved)) if moved else None,
     }

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from refbench.errors import RefbenchError
 from refbench.runs.aggregate import read_summary, refuse_other_score, scoring
+from refbench.runs.diagnostics import diagnostics_of
 from refbench.runs.folder import RunFolder
+from refbench.runs.suites import suite_of
 from refbench.schema import AXES, PIXEL, RunManifest
 
 if TYPE_CHECKING:
@@ -18,17 +20,6 @@ if TYPE_CHECKING:
 
     from refbench.runs.aggregate import RunSummary
     from refbench.tasks.suite import Suite
-
-DIAGNOSTICS = (
-    "ghosting",
-    "sharpness_change",
-    "copied",
-    "outside_touched",
-    "outside_shift",
-    "outside_zoom",
-    "outside_drift",
-)
-"""Diagnostic columns of :attr:`LoadedRun.samples`: metrics, and `outside_touched`, which is 1 - background_exact."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +69,7 @@ class LoadedRun:
         table = gains(self.scores, _read(self.folder.answers), planned, cards, lacking)
         points = pd.DataFrame(np.where(table.could > 0, 100.0 * table.won, np.nan), columns=list(MEASURES))
         records = self.folder.read_records(planned)
-        values = self.scores.pivot(index="sample", columns="metric", values="value").reindex(planned)
-        if "background_exact" in values:
-            values["outside_touched"] = 1.0 - values["background_exact"]
-        diagnostics = values.reindex(columns=list(DIAGNOSTICS)).reset_index(drop=True)
+        diagnostics = diagnostics_of(self.scores).reindex(planned).reset_index(drop=True)
         facts = pd.DataFrame(
             [(sample, metas[sample].task, metas[sample].category, metas[sample].mode) for sample in planned],
             columns=["sample", "task", "category", "mode"],
@@ -101,19 +89,11 @@ def load_run(run: str | os.PathLike[str], *, suite: str | os.PathLike[str] | Non
     Raises:
         RefbenchError: no run there, not measured, measured for another version of the score, or another suite.
     """
-    from refbench.tasks.suite import load_suite
-
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
     refuse_other_score(folder, manifest)
     _read(folder.scores)
-    spec = os.fspath(suite) if suite is not None else str(manifest.arguments.get("suite", manifest.suite))
-    whole = load_suite(spec)
-    if whole.hash != manifest.suite_hash:
-        raise RefbenchError(
-            f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
-            f"{whole.hash[:12]}; name the right one with suite=."
-        )
+    whole = suite_of(manifest, run, None if suite is None else os.fspath(suite))
     return LoadedRun(folder, manifest, whole)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,17 +140,25 @@ class ChunkMeasurer:
 
     def _answers(self, chunk: int, ids: Sequence[str], truths: dict[str, Truth]) -> None:
         work = self.work
+        try:
+            rows = self._answer_rows(ids, truths)
+        except sqlite3.Error as error:
+            self.store.forget(error)
+            rows = self._answer_rows(ids, truths)
+        write(work.part("answers", chunk), "answers", iter([table("answers", rows)]), [work.answers_state(chunk)])
+
+    def _answer_rows(self, ids: Sequence[str], truths: dict[str, Truth]) -> list[tuple[Any, ...]]:
+        work = self.work
         left = self.store.missing(work.suite_hash, ids, work.needs)
         if left:
             measure_answers(
                 self.store, work.suite_hash, [self._truth(sample, truths) for sample in left], left, self.measurer
             )
-        rows = [
+        return [
             (row.sample, work.records[sample].task, *row[1:])
             for sample in ids
             for row in self.store.rows(work.suite_hash, sample, work.needs)
         ]
-        write(work.part("answers", chunk), "answers", iter([table("answers", rows)]), [work.answers_state(chunk)])
 
     def _scores(self, chunk: int, ids: Sequence[str], truths: dict[str, Truth]) -> None:
         work, names = self.work, list(self.work.cards)
@@ -321,14 +330,21 @@ def _run(
         return
     if workers <= 1 or len(jobs) == 1:
         measurer = ChunkMeasurer(work, suite)
-        if measurer.store.note:
-            progress.note(measurer.store.note)
+        told = None
         try:
             for chunk, kinds in jobs:
-                yield measurer.do(chunk, kinds)
+                count = measurer.do(chunk, kinds)
+                if measurer.store.note != told:
+                    told = measurer.store.note
+                    progress.note(str(told))
+                yield count
         finally:
             measurer.close()
         return
+    probe = AnswerStore(work.cache)
+    if probe.note:
+        progress.note(probe.note)
+    probe.close()
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refbench.errors import RefbenchError
-from refbench.schema import RunManifest, SampleRecord
+from refbench.plaintext import check_utf8, one_line
+from refbench.runs.suites import recorded
+from refbench.schema import SampleRecord
 
 if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
@@ -30,25 +33,58 @@ class Request:
     device: str = "cpu"
     options: Mapping[str, Any] | None = None
     """Passed to the adapter's constructor."""
+    passes: int = 1
+    """Which pass this is; of a user's request, how many."""
+    drafts: str | None = None
+    """Name of the run folder beside this one whose outputs are the drafts, see :mod:`refbench.runs.passes`."""
+    content: str | None = field(init=False, default=None)
+    """Of the model, see :func:`content_of`; taken once."""
 
     def __post_init__(self) -> None:
+        if self.passes < 1:
+            raise RefbenchError(f"Expected 1 pass or more, but {self.passes} came; leave --passes out for one.")
         if self.limit is not None and self.limit < 1:
             raise RefbenchError(
                 f"Expected a limit of 1 sample or more, but {self.limit} came; leave --limit out for all."
             )
         if self.seed < 0:
             raise RefbenchError(f"Expected a seed of 0 or more, but {self.seed} came.")
+        for text, what in ((self.model, "--model"), (recorded(self.suite), "--suite"), (self.device, "--device")):
+            check_utf8(text, what)
+        _plain(self.options)
+        object.__setattr__(self, "content", content_of(self.model))
 
     @property
     def arguments(self) -> dict[str, Any]:
         """For the manifest: everything that decides what the outputs are, as given."""
         return {
-            "suite": self.suite,
+            "suite": recorded(self.suite),
             "tasks": list(self.tasks) if self.tasks else None,
             "limit": self.limit,
-            "options": dict(self.options or {}),
-            "model_content": content_of(self.model),
+            "options": _plain(self.options),
+            "model_content": self.content,
+            **({"passes": self.passes, "drafts": self.drafts} if self.passes > 1 else {}),
         }
+
+
+def _plain(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An adapter's options as a manifest holds them, which is as it gives them back; paths are absolute.
+
+    Raises:
+        RefbenchError: a value is no text, finite number, true, false, null, or list or mapping of such.
+    """
+    from refbench.adapters.contained import absolute_options
+
+    given = dict(options or {})
+    try:
+        text = json.dumps(absolute_options(given), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise RefbenchError(
+            "Expected adapter options of text, finite numbers, true, false, null and lists of such, but "
+            f"{one_line(given, 200)} came; correct the value."
+        ) from None
+    check_utf8(text, "adapter options")
+    return dict(json.loads(text))
 
 
 def seed_for(run_seed: int, sample: str) -> int:
@@ -66,7 +102,7 @@ def batches(ids: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
 def content_of(model: str) -> str | None:
     """12 hex digits that change when a model given by path changes; None for a registered name.
 
-    A file counts by its content, a folder by the names, sizes and times of the PNGs in it.
+    A file counts by its bytes and the class named in it, a folder by the names and bytes of its PNGs.
 
     Raises:
         RefbenchError: the model is unknown (with near names), or nothing is at its path.
@@ -76,15 +112,15 @@ def content_of(model: str) -> str | None:
     spec = resolve(model)
     if spec.path is None:
         return None
-    digest = hashlib.sha256()
     if spec.kind == "folder":
-        for file in sorted([*spec.path.glob("*.png"), *spec.path.glob("*/*.png")]):
-            stat = file.stat()
-            name = file.relative_to(spec.path).as_posix()
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    else:
-        digest.update(spec.path.read_bytes())
-    return digest.hexdigest()[:12]
+        from refbench.adapters.folder import fingerprint
+
+        return fingerprint(spec.path)[:12]
+    try:
+        source = spec.path.read_bytes()
+    except OSError as error:
+        raise RefbenchError(f"Expected a readable model at {spec.path}, but {error.strerror}.") from None
+    return hashlib.sha256(source + f"\0{spec.attribute or ''}".encode()).hexdigest()[:12]
 
 
 def model_slug(model: str) -> str:
@@ -119,48 +155,9 @@ def default_folder(request: Request, suite: Suite, root: str | Path = "runs") ->
     for key, value in sorted((request.options or {}).items()):
         text = key.replace("_", "-") if value is True else f"{key}-{value}"
         name += "+" + re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:40]
+    if request.passes > 1:
+        name += f"+pass-{request.passes}"
     return Path(root) / suite.name / name
-
-
-def refuse_other_run(manifest: RunManifest, request: Request, suite: Suite, where: Path) -> None:
-    """Refuse to go on with a run that was started on something else.
-
-    Raises:
-        RefbenchError: naming the first thing that differs, with both values.
-    """
-    if manifest.suite_hash != suite.hash:
-        raise RefbenchError(
-            f"Expected a run of the suite '{suite.name}' with hash {suite.hash[:12]} at {where}, but that run is of "
-            f"'{manifest.suite}' with hash {manifest.suite_hash[:12]}, and results of different suites never mix; "
-            "name another folder with --out."
-        )
-    mine = request.arguments
-    pairs: list[tuple[str, Any, Any]] = [
-        ("model", manifest.model, request.model),
-        ("seed", manifest.seed, request.seed),
-        ("device", manifest.device, request.device),
-        ("tasks", manifest.arguments.get("tasks"), mine["tasks"]),
-        ("limit", manifest.arguments.get("limit"), mine["limit"]),
-        ("adapter options", manifest.arguments.get("options") or {}, mine["options"]),
-        ("samples", manifest.samples, suite.ids),
-    ]
-    for what, old, new in pairs:
-        if old != new:
-            if what == "samples":
-                old, new = f"{len(old)} of them", f"{len(new)}, not the same"
-            raise RefbenchError(
-                f"Expected the run at {where} to have the same {what} as asked for now, but it was started with "
-                f"{_word(old)} and now it is {_word(new)}; name another folder with --out."
-            )
-    if manifest.arguments.get("model_content") != mine["model_content"]:
-        raise RefbenchError(
-            f"Expected the model {request.model} to be what it was when the run at {where} was started, but it has "
-            "changed since; name another folder with --out."
-        )
-
-
-def _word(value: Any) -> str:
-    return "none" if value is None or value == {} else f"{value}"
 
 
 def pending(

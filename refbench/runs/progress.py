@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
+
+from refbench.plaintext import harmless, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +70,7 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns: list[ProgressColumn] = [
-            TextColumn("{task.description:<10}"),
+            TextColumn("{task.description:<10}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -96,7 +99,7 @@ class Bar:
         self._close_stage()
         self._stage, self._total, self._done, self._failed, self._fresh = stage, total, done, 0, 0
         self._since = time.monotonic()
-        self._task = self._bar().add_task(stage, total=total, completed=done, rate="", left="", failed="")
+        self._task = self._bar().add_task(printable(stage), total=total, completed=done, rate="", left="", failed="")
         self._told = self._since
         if not self.console.is_terminal and self.lines:
             self.note(f"{stage}: {done}/{total}")
@@ -124,7 +127,9 @@ class Bar:
 
     def note(self, text: str) -> None:
         """One line on stderr."""
-        self.console.print(text, markup=False)
+        from rich.text import Text
+
+        self.console.print(Text(harmless(text)))
 
     def _close_stage(self) -> None:
         import time
@@ -138,6 +143,16 @@ class Bar:
         else:
             self._bar().update(self._task, left="")
         self._task = None
+
+
+@contextlib.contextmanager
+def showing(progress: bool | Progress) -> Iterator[Progress]:
+    """A bar on stderr for True, silence for False, else what is given."""
+    if progress is True:
+        with Bar() as bar:
+            yield bar
+    else:
+        yield Silent() if progress is False else progress
 
 
 def _clock(seconds: float) -> str:

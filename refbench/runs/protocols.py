@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from refbench.devices import resolve
-from refbench.errors import RefbenchError, unknown_name
+from refbench.errors import unknown_name
 from refbench.images import Image, mask_box, write_atomic
 from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, read_json
+from refbench.runs.suites import suite_of
 from refbench.runs.suitewide import pictures, state_of
 from refbench.schema import Truth
 
@@ -178,15 +179,7 @@ def apply_protocol(
     path = folder.path / f"protocol-{name}.json"
     found = read_json(path)
     if found is None or found.get("state") != state:
-        from refbench.tasks.suite import load_suite
-
-        spec = suite or str(manifest.arguments.get("suite", manifest.suite))
-        whole = load_suite(spec)
-        if whole.hash != manifest.suite_hash:
-            raise RefbenchError(
-                f"Expected the suite with hash {manifest.suite_hash[:12]} for the run at {run}, but '{spec}' has "
-                f"{whole.hash[:12]}; name the right one with --suite."
-            )
+        whole = suite_of(manifest, run, suite)
         columns = [column for column in protocol.columns if column.metric not in unavailable]
         samples = _measured(columns, folder, whole, resolve(device or manifest.device), cache)
         found = {"state": state, "protocol": name, "definition": definition, "samples": samples}

@@ -87,7 +87,7 @@ class Duel(Record):
 
 
 class Apart(Record):
-    """One sample on which the two differ: scores are means of the axes' clipped recoveries."""
+    """One sample on which the two differ: scores as of refbench.stats.gains."""
 
     sample: str
     a: float

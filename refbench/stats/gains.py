@@ -65,7 +65,7 @@ class Gains:
     samples: tuple[str, ...]
     metrics: tuple[str, ...]
     gain: Floats
-    """(S, M) what was won; at most `room`. In units where the metric's card has one."""
+    """(S, M) what was won; at most `room`. In units where the card has one, else in the metric's own values."""
     room: Floats
     """(S, M) what the truth wins, 0 where it is no better than the trivial answer."""
     defined: Bools
@@ -190,6 +190,7 @@ def gains(
     shape = (len(plan), len(names))
     failed = ~np.isin(np.array(plan, dtype=object), scores["sample"].unique()) if plan else np.zeros(0, dtype=bool)
     gain, room, raw = np.zeros(shape), np.zeros(shape), np.full(shape, np.nan)
+    part, whole = np.zeros(shape), np.zeros(shape)
     defined, filled = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     for m, name in enumerate(names):
         card = cards[name]
@@ -202,13 +203,16 @@ def gains(
         got = np.where(failed, of_draft, np.where(lacks, np.minimum(of_draft, 0.0), sign * (own - trivial)))
         won, could = _in_units(got, gap, card)
         gain[:, m], room[:, m] = np.where(is_defined, won, 0.0), np.where(is_defined, could, 0.0)
+        # Without a unit a sample's own gap is the unit of its axis.
+        own_gap = np.where(room[:, m] > 0, room[:, m], 1.0) if card.unit is None else 1.0
+        part[:, m], whole[:, m] = np.clip(gain[:, m] / own_gap, -1.0, 1.0), room[:, m] / own_gap
         worse = np.where(of_draft <= 0, kinds["draft"][:, m], kinds[card.trivial][:, m])
         counted = np.where(failed, kinds["draft"][:, m], np.where(lacks, worse, value[:, m]))
         raw[:, m] = np.where(is_defined, counted, np.nan)
         defined[:, m], filled[:, m] = is_defined, lacks
     without = withheld(cards, unavailable or {})
     of_axes: dict[str, tuple[Floats, Floats]] = {
-        axis: _axis(gain, room, defined, [m for m, name in enumerate(names) if _scores(cards[name], axis)])
+        axis: _axis(part, whole, defined, [m for m, name in enumerate(names) if _scores(cards[name], axis)])
         for axis in (*AXES, PIXEL)
     }
     for axis in (axis for axis in AXES if axis in without):

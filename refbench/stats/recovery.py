@@ -183,7 +183,8 @@ def whole_cells(
     """Axes and "mean" on all samples of one run, as :func:`summarise` gives them."""
     sources, categories = (metas[name].astype(str).to_numpy(object) for name in ("source_id", "category"))
     one = _Sets(table, cards, sources, categories, seed, resamples)
-    return one.cells(np.ones(len(table.samples), dtype=bool), "all")[0]
+    cells = one.cells(np.ones(len(table.samples), dtype=bool), "all")[0]
+    return {name: cells[name] for name in (*AXES, "mean")}
 
 
 def unscored(table: Gains, cards: Mapping[str, MetricCard], inside: Bools) -> dict[str, str]:

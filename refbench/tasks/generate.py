@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refbench import images
+from refbench.cache import cache_folder
 from refbench.errors import RefbenchError
 from refbench.schema import SampleMeta
 from refbench.tasks.training_assets import prepare_training_assets
@@ -41,10 +41,7 @@ def default_assets(size: int, sources: str | Path | None, progress: Progress | N
     Raises:
         RefbenchError: they are not there and no sources are given.
     """
-    from platformdirs import user_cache_path
-
-    base = Path(os.environ["REFBENCH_CACHE"]) if "REFBENCH_CACHE" in os.environ else user_cache_path("refbench")
-    folder = base / f"training-assets-{max(192, size)}"
+    folder = cache_folder() / f"training-assets-{max(192, size)}"
     if not (folder / "assets.npz").is_file():
         if sources is None:
             raise RefbenchError(

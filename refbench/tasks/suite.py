@@ -128,6 +128,11 @@ class Suite:
         return (self.sample(name) for name in self.ids)
 
     @property
+    def every(self) -> frozenset[str]:
+        """Ids of the whole suite, also in a selection."""
+        return frozenset(self._places)
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that have samples here, in the suite's order."""
         return tuple(dict.fromkeys(self._facts[name].task for name in self.ids))

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from refbench import cache
 from refbench.errors import RefbenchError, UnavailableError
 from refbench.weights.catalogue import Hub, Own, Package, Url, Weights, entry
 
@@ -59,20 +60,15 @@ def own_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """``weights`` in ``REFBENCH_CACHE`` or in the user's cache folder."""
-    given = os.environ.get("REFBENCH_CACHE")
-    if given:
-        return Path(given) / "weights"
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("refbench", appauthor=False)) / "weights"
+    """``weights`` in refbench's cache."""
+    return cache.cache_folder() / "weights"
 
 
 def torch_checkpoints() -> Path:
     """Torch's cache of downloaded weights, found without importing torch."""
     home = os.environ.get("TORCH_HOME")
     if not home:
-        home = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch")
+        return cache.user_cache() / "torch" / "hub" / "checkpoints"
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
@@ -81,8 +77,8 @@ def hub_cache() -> Path:
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return Path(os.environ[variable]).expanduser()
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
+    home = os.environ.get("HF_HOME")
+    return (Path(home).expanduser() if home else cache.user_cache() / "huggingface") / "hub"
 
 
 def locate(name: str) -> Path | None:
@@ -364,11 +360,6 @@ def _memory() -> dict[str, Any]:
 
 def remember(kind: Literal["read", "first"], key: str, value: Any) -> None:
     """Keep a hash; a cache that cannot be written only costs time."""
-    path = cache_folder() / "hashes.json"
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        memory = _memory()
-        memory.setdefault(kind, {})[key] = value
-        beside = path.with_name(f".hashes-{os.getpid()}.tmp")
-        beside.write_text(json.dumps(memory, indent=1), encoding="utf-8")
-        beside.replace(path)
+    memory = _memory()
+    memory.setdefault(kind, {})[key] = value
+    cache.keep(cache_folder() / "hashes.json", json.dumps(memory, indent=1).encode())

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from refbench.adapters.contract import Adapter, normalise_output, one_line
+from refbench.adapters.contract import Adapter, normalise_output
 from refbench.adapters.identity import Identity
 from refbench.adapters.registry import MODELS
 from refbench.errors import RefbenchError
+from refbench.plaintext import one_line
 from refbench.schema import AdapterCard, Inputs
 
 images = hnp.arrays(np.uint8, st.tuples(st.integers(4, 9), st.integers(4, 9), st.just(3)))

@@ -114,12 +114,3 @@ def test_a_folder_answers_by_sample_id_flat_or_by_task(tmp_path: Path, sample: C
     assert [r.extra["failure"] for r in done[2:]] == ["invalid", "invalid", "missing"]
     assert "56 x 39 px" in (done[2].error or "")
     assert "missing-001.png" in (done[4].error or "")
-
-
-def test_a_folder_without_or_with_double_images_is_refused(tmp_path: Path, sample: Callable[..., Inputs]) -> None:
-    with pytest.raises(RefbenchError, match="there are none"):
-        load_adapter(tmp_path)
-    save_png(tmp_path / "a.png", sample("x").draft)
-    save_png(tmp_path / "task" / "a.png", sample("x").draft)
-    with pytest.raises(RefbenchError, match="twice"):
-        load_adapter(tmp_path)

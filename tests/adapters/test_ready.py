@@ -8,7 +8,7 @@ import pytest
 
 from refbench.adapters import ready
 from refbench.adapters.registry import MODELS
-from refbench.runs.catalogue import model_table, models
+from refbench.runs.catalogue import models, table
 from refbench.schema import AdapterCard
 
 
@@ -42,18 +42,17 @@ def test_a_class_says_what_it_lacks_after_its_missing_modules(monkeypatch: pytes
 
 @pytest.mark.usefixtures("_needy")
 def test_the_table_shows_what_a_reader_must_know_and_the_reasons_below_it() -> None:
-    columns, cells, below = model_table(models())
-    assert columns == [
-        "name", "licence", "paper", "weights", "download", "VRAM", "price", "network", "repeats", "ready here",
-    ]  # fmt: skip
-    rows = {row[0]: row for row in cells}
-    assert rows["identity"][1:] == ["Apache-2.0", "–", "–", "none", "–", "–", "no", "yes", "yes"]
+    columns, cells = table("models", models(), wide=True)
+    assert columns[:4] == ["name", "ready", "licence", "size"]
+    rows = {row[0]: dict(zip(columns, row, strict=True)) for row in cells}
+    assert rows["identity"]["licence"] == "Apache-2.0"
+    assert rows["identity"]["size"] == "none"
     kontext = rows["flux-kontext"]
-    assert kontext[2:6] == ["arXiv 2506.15742", "black-forest-labs/FLUX.1-Kontext-dev", "33.7 GB", "34 GB"]
-    assert rows["omnirefiner"][4] == "none"  # in the package
-    assert rows["sd-inpaint"][4] == "?"
-    assert rows["needy"][-1] == "no"
-    assert "  needy: install no_such_module_here; no moon, wait for one" in below
+    assert (kontext["paper"], kontext["size"], kontext["VRAM"]) == ("arXiv 2506.15742", "33.7 GB", "34 GB")
+    assert rows["omnirefiner"]["size"] == "none"  # in the package
+    assert rows["sd-inpaint"]["size"] == "?"
+    assert rows["needy"]["ready"] == "no"
+    assert rows["needy"]["missing"] == "install no_such_module_here; no moon, wait for one"
 
 
 @pytest.mark.parametrize(

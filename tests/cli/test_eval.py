@@ -12,6 +12,7 @@ import pytest
 from tiny import NOISE, adapter_file, write_tiny
 
 from refbench.images import load_image, save_png
+from refbench.runs.diagnostics import DIAGNOSTICS
 from refbench.schema import AXES
 
 from .conftest import Cli, Done
@@ -36,11 +37,11 @@ class TestResult:
         assert done.code == 0, done.err
         data = json.loads(done.out)
         assert list(data) == [
-            "run", "suite", "suite_hash", "model", "axes", "mean", "withheld", "categories", "samples", "failed",
-            "refused", "cost_usd",
+            "run", "suite", "suite_hash", "model", "score_version", "axes", "mean", "pixel_fidelity", "withheld",
+            "categories", "diagnostics", "samples", "failed", "refused", "cost_usd",
         ]  # fmt: skip
         assert tuple(data["axes"]) == AXES
-        for cell in (*data["axes"].values(), data["mean"]):
+        for cell in (*data["axes"].values(), data["mean"], data["pixel_fidelity"]):
             assert list(cell) == ["value", "low", "high", "reason"][: 4 if None in cell.values() else 3]
         assert set(data["categories"]) == {"logo", "pattern"}
         assert all(set(AXES) <= set(cells) for cells in data["categories"].values())
@@ -49,17 +50,26 @@ class TestResult:
         assert data["suite_hash"] == json.loads((suite / "suite.json").read_text())["hash"]
         assert (here / data["run"] / "manifest.json").exists()
         assert "generate: 4/4 samples" in done.err
-        # The draft itself is the zero of the first two axes, and it leaves the rest alone.
-        assert data["axes"]["texture_fidelity"]["value"] == pytest.approx(0, abs=1e-6)
-        assert data["axes"]["reference_alignment"]["value"] == pytest.approx(0, abs=1e-6)
+        # The draft itself is the zero of all but consistency, and it leaves the rest alone.
+        for cell in (data["axes"]["texture_fidelity"], data["axes"]["reference_alignment"], data["pixel_fidelity"]):
+            assert cell["value"] == pytest.approx(0, abs=1e-6)
+        assert data["mean"]["value"] == pytest.approx(0, abs=1e-6)
         assert data["axes"]["local_consistency"]["value"] > 50
+        assert data["score_version"] == 2
+        assert list(data["diagnostics"]) == list(DIAGNOSTICS)
+        assert data["diagnostics"]["outside_touched"] == {"mean": 0.0, "samples": 4}
+        assert data["diagnostics"]["sharpness_change"]["mean"] < -50  # the drafts are blurred
 
     def test_the_table_shows_axes_categories_and_intervals(self, cli: Cli, finished: Path, suite: Path) -> None:
         done = cli("eval", "--model", "identity", "--suite", suite, "--out", finished)
         assert done.code == 0
         assert "6 samples" in done.out
-        for word in ("texture", "alignment", "consistency", "mean", "all", "logo", "pattern", "0.0 ±0.0"):
+        for word in ("texture", "alignment", "consistency", "score 2", "pixel", "all", "logo", "pattern", "0.0 ±0.0"):
             assert word in done.out
+        assert "Diagnostics, beside the score" in done.out
+        assert [line for line in done.out.splitlines() if line.split()[:4] == ["touched", "outside", "0.00", "%"]]
+        sentences = ("run: ", "not scored: ")
+        assert [line for line in done.out.splitlines() if len(line) > 80 and not line.startswith(sentences)] == []
 
     def test_the_manifest_says_what_was_run_on_what_with_what(self, finished: Path, suite: Path) -> None:
         data = json.loads((finished / "manifest.json").read_text())

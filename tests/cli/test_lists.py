@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,9 +72,8 @@ def test_help_is_whole_at_80_columns(cli: Cli, verb: str, monkeypatch: pytest.Mo
     done = cli(*verb.split(), "--help")
     assert done.code == 0
     assert max(map(len, done.out.splitlines())) <= 80
-    assert "..." not in done.out.replace("[ARGS]...", "").replace("}...", "").replace("]...", "").replace(
-        "train ...", ""
-    )
+    words = re.sub(r"(\[ARGS\]|DRAFT|[}\]])\.\.\.", "", done.out)  # what may come several times
+    assert "..." not in words
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -131,7 +131,8 @@ def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
         assert complete(line, PYTHONPATH=path)
 
 
-def test_completion_can_be_shown(process: Cli) -> None:
+def test_completion_can_be_shown(process: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # a service has no shell to be found
     done = process("--show-completion", "bash")
     assert done.code == 0
     assert "_REFBENCH_COMPLETE=complete_bash" in done.out

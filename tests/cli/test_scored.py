@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from refbench.metrics import registry
-from refbench.metrics.alignment import palette
+from refbench.metrics.alignment import contextual
 from refbench.metrics.texture import reader
 from refbench.registry import Registry
 
 from .conftest import Cli
 
-KEPT = ("ssim", "gmsd", "ocr_cer", "palette", "background_ssim")
+KEPT = ("ssim", "squeeze_pooled", "ocr_cer", "contextual", "background_ssim")
 LACK = "ocr_cer needs the model files of no-such-package, which is not installed: run `uv pip install"
 
 
 @pytest.fixture(autouse=True)
 def _few_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five quick metrics make the score here, one of which needs a package."""
+    """Four quick metrics make the score here, one of which needs a package, and one stands beside it."""
     monkeypatch.setattr(registry, "METRICS", Registry("metric", {name: registry.METRICS[name] for name in KEPT}))
 
 
@@ -40,9 +40,9 @@ def test_table_json_and_manifest_say_why(
     monkeypatch.setattr(reader, "PACKAGE", "no_such_package")
     done = cli("eval", "--model", "sharpen", "--suite", suite, "--out", runs[0])
     (row,) = [line.split() for line in done.out.splitlines() if line.split()[:1] == ["all"]]
-    assert row[1:3] == row[-2:] == ["not", "scored"]
+    assert row[1:3] == row[-4:-2] == ["not", "scored"]  # texture and score; then pixel fidelity and its interval
     assert f"no score here for texture: {LACK}" in done.out
-    assert f"no score here for mean: {LACK}" in done.out
+    assert f"no score here for score: {LACK}" in done.out
     found = json.loads(cli("eval", "--model", "sharpen", "--suite", suite, "--out", runs[0], "--json").out)
     assert found["mean"]["value"] is None
     assert found["axes"]["texture_fidelity"]["value"] is None
@@ -90,21 +90,21 @@ def test_once_mended_it_scores_as_everywhere(cli: Cli, suite: Path, runs: list[P
 
 def test_a_part_of_the_metrics_is_no_score(cli: Cli, suite: Path, here: Path) -> None:
     assert cli("generate", "--model", "sharpen", "--suite", suite, "--out", here / "run").code == 0
-    found = json.loads(cli("measure", here / "run", "--metrics", "ssim,palette,background_ssim", "--json").out)
+    found = json.loads(cli("measure", here / "run", "--metrics", "ssim,contextual,background_ssim", "--json").out)
     assert found["mean"]["value"] is None
     assert found["axes"]["reference_alignment"]["value"] is not None
-    assert "gmsd was not measured in this run: run `refbench measure`" in found["withheld"]["mean"]
+    assert "squeeze_pooled was not measured in this run: run `refbench measure`" in found["withheld"]["mean"]
     assert json.loads(cli("measure", here / "run", "--json").out)["mean"]["value"] is not None
 
 
 def test_another_packages_metric_stands_beside(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.METRICS, "_plugins", {"hue": "refbench.metrics.alignment.palette:Hue"})
-    hue = type("Hue", (palette.Palette,), {})
-    monkeypatch.setattr(palette, "Hue", hue, raising=False)
+    monkeypatch.setattr(registry.METRICS, "_plugins", {"hue": "refbench.metrics.alignment.contextual:Hue"})
+    hue = type("Hue", (contextual.Contextual,), {})
+    monkeypatch.setattr(contextual, "Hue", hue, raising=False)
     done = cli("list", "metrics")
     assert done.code == 2
     assert "Expected the metric 'hue' of another package to stand beside the score" in done.sentence
-    card = palette.Palette("cpu").card().model_copy(update={"name": "hue", "scored": False, "note": "beside it"})
+    card = contextual.Contextual("cpu").card().model_copy(update={"name": "hue", "scored": False, "note": "beside it"})
     monkeypatch.setattr(hue, "card", lambda _: card)
     assert cli("list", "metrics").code == 0
     assert "hue" not in registry.score_metrics()

@@ -140,7 +140,7 @@ SCORES: dict[str, tuple[str, str, Change]] = {
     "scores of a bad metric left out": (
         "differs",
         "scores-differ",
-        lambda e, w: (scores(e, lambda rows: [row for row in rows if row["metric"] != "palette"]), reseal(e)),
+        lambda e, w: (scores(e, lambda rows: [row for row in rows if row["metric"] != "contextual"]), reseal(e)),
     ),
     "a bad sample's scores left out": (
         "differs",
@@ -151,8 +151,8 @@ SCORES: dict[str, tuple[str, str, Change]] = {
         "refused",
         "missing-metric",
         lambda e, w: (
-            change_json(e, "manifest.json", lambda m: m["metric_cards"].pop("palette")),
-            reseal(e, lambda d: d["metric_cards"].pop("palette")),
+            change_json(e, "manifest.json", lambda m: m["metric_cards"].pop("contextual")),
+            reseal(e, lambda d: d["metric_cards"].pop("contextual")),
         ),
     ),
     "another card hash": (
@@ -167,6 +167,11 @@ SCORES: dict[str, tuple[str, str, Change]] = {
         "refused",
         "other-card",
         lambda e, w: (scores(e, lambda rows: [{**row, "card": "0" * 12} for row in rows]), reseal(e)),
+    ),
+    "claims of another score": (
+        "refused",
+        "other-score",
+        lambda e, w: reseal(e, put("claims", "score_version", to=1)),
     ),
     "another suite hash": (
         "refused",

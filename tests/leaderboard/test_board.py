@@ -21,6 +21,7 @@ from refbench.leaderboard.pool import compare_runs, differences, read_runs
 from refbench.leaderboard.render import html, latex, markdown, number, render
 from refbench.leaderboard.sheet import difficulty
 from refbench.leaderboard.submission import board_copy
+from refbench.schema import AXES, PIXEL, SCORE_VERSION
 from refbench.stats.recovery import Cell
 
 from .conftest import METRICS, World
@@ -74,9 +75,23 @@ def test_values_agree_between_formats(board: Path) -> None:
         assert f"{cell['value']:.1f} ±{half:.1f}" in (board / "README.md").read_text()
 
 
+def test_pixel_fidelity_and_the_score_are_named_in_every_format(board: Path) -> None:
+    files = {name: (board / name).read_text() for name in ("README.md", "index.html", "board.csv", "board.tex")}
+    data = json.loads((board / "board.json").read_text())
+    assert data["score_version"] == SCORE_VERSION
+    for name in ("README.md", "index.html", "board.tex"):
+        assert "pixel (not in the score)" in files[name]
+        assert f"score {SCORE_VERSION}, 8 samples" in files[name]
+    held = {row["entry"]: row for row in csv.DictReader(io.StringIO(files["board.csv"]))}
+    for row in data["rows"]:
+        assert float(held[row["entry"]][PIXEL]) == pytest.approx(row["columns"][PIXEL]["value"])
+    (identity,) = (row for row in data["rows"] if row["entry"] == "identity")
+    assert identity["columns"][PIXEL]["value"] == identity["columns"]["mean"]["value"] == 0
+
+
 def test_claimed_and_verified_values_stand_side_by_side(board: Path) -> None:
     text = (board / "README.md").read_text()
-    assert "| model | claimed mean | verified mean |" in text
+    assert "| model | claimed score | verified score |" in text
     (board / "entries" / "sharpen" / "verdict.json").unlink()
     row = next(row for row in b.gather(board).rows if row.entry.name == "sharpen")
     by_key = {column.key: column for column in c.COLUMNS}
@@ -163,7 +178,7 @@ def test_a_board_without_sheet_or_entries_says_what_to_do(board: Path, tmp_path:
 def test_columns_are_in_order_with_unique_keys_and_every_view_has_some() -> None:
     keys = [column.key for column in c.COLUMNS]
     assert len(set(keys)) == len(keys)
-    assert keys[:5] == ["place", "mean", "texture_fidelity", "reference_alignment", "local_consistency"]
+    assert keys[:6] == ["place", "mean", *AXES, PIXEL]
     for view in c.VIEWS:
         assert c.columns_of(view)
 

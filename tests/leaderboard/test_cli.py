@@ -37,7 +37,7 @@ def test_compare_prints_a_matrix_first(runs: list[Path], capsys: pytest.CaptureF
     assert main(["compare", *map(str, runs)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "3 models on 8 samples of 4 sources"
-    assert lines[2].split() == ["texture", "alignment", "consistency", "mean", "samples"]
+    assert lines[2].split() == ["texture", "alignment", "consistency", "score", "samples"]
     means = {name: cells["mean"]["value"] for name, cells in data["scores"].items()}
     assert [line.split()[0] for line in lines[4:7]] == sorted(means, key=lambda name: -means[name])
     for line in lines[4:7]:
@@ -123,7 +123,7 @@ def test_leaderboard_builds_and_checks(built: Path, tmp_path: Path, capsys: pyte
 
 
 def test_leaderboard_prints_json_where_asked(
-    built: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    built: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board = Path(shutil.copytree(built, tmp_path / "board"))
     files = [str(board / name) for name in ("README.md", "index.html", "board.csv", "board.tex", "board.json")]
@@ -138,6 +138,7 @@ def test_leaderboard_prints_json_where_asked(
     assert told(0, "check")["out_of_date"] == []
     (board / "board.tex").write_text("x")
     assert told(1, "check")["out_of_date"] == ["board.tex"]
-    added = told(2, "add", str(world.entry), "--sample", "0", "--suite", world.spec)  # five metrics only
+    monkeypatch.setattr("refbench.metrics.registry.score_metrics", lambda: [*METRICS, "ocr_cer"])
+    added = told(2, "add", str(world.entry), "--sample", "0", "--suite", world.spec)
     assert added["written"] == []
     assert [one["findings"][0]["name"] for one in added["verdicts"]] == ["missing-metric"]  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from refbench.leaderboard.submission import THUMB_PX, board_copy, submit, thumbn
 from refbench.runs.folder import RunFolder
 
 from .conftest import World
+from .spoil import change_json
 
 
 def test_an_entry_holds_outputs_manifest_claims_and_their_hashes(world: World) -> None:
@@ -129,3 +130,10 @@ def test_strict_json_takes_plain_json_only() -> None:
         with pytest.raises(RefusedError) as told:
             strict_json(bad, "x")
         assert told.value.name == name
+
+
+def test_a_run_of_several_passes_is_no_entry(world: World, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(world.run, tmp_path / "run"))
+    change_json(run, "manifest.json", lambda m: m["arguments"].update(passes=2, drafts="x"))
+    with pytest.raises(RefbenchError, match=r"Expected a run of one pass .* is pass 2"):
+        submit(run, tmp_path / "to", submitter="tests", suite=world.spec)

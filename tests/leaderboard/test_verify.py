@@ -31,6 +31,12 @@ def test_an_honest_entry_is_verified_and_its_model_answers_the_same_again(
     assert verdict.mean.value == pytest.approx(summary["mean"]["value"])
 
 
+def test_an_unwritable_cache_refuses_no_right_entry(entry: Path, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 376."""
+    monkeypatch.setenv("REFBENCH_CACHE", "/proc/refbench")
+    assert check(entry, samples=1).verdict == "verified"
+
+
 def test_a_zip_of_the_entry_is_as_good_as_the_folder(entry: Path, tmp_path: Path, check: Any) -> None:
     assert check(zipped(entry, tmp_path / "entry.zip")).verdict == "verified"
 

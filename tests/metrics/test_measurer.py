@@ -26,11 +26,11 @@ def test_one_image_without_a_mask() -> None:
     truth = scene()
     scores = measure_one(halfway(truth), truth.target)
     assert {score.region for score in scores} == {"full"}
-    assert {"psnr", "squeeze_match", "illumination", "sharpness"} <= {score.metric for score in scores}
-    assert not {"contextual", "ocr_cer", "face_id", "seam", "ghosting"} & {score.metric for score in scores}
+    assert {"psnr", "ssim", "illumination", "sharpness"} <= {score.metric for score in scores}
+    assert not {"embed", "ocr_cer", "face_id", "seam"} & {score.metric for score in scores}
 
 
-def test_one_image_with_everything_has_every_axis() -> None:
+def test_one_image_with_everything_has_all_three_axes() -> None:
     truth = scene()
     scores = measure_one(halfway(truth), truth.target, truth.reference, truth.mask, truth.draft)
     assert {score.axis for score in scores} == set(ORDER)
@@ -186,10 +186,12 @@ class TestFeatureStore:
         assert store.load("9")
         assert not store.load("0")
 
-    def test_an_unwritable_folder_is_one_sentence(self, tmp_path: Path) -> None:
+    def test_an_unwritable_folder_costs_only_time(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(RefbenchError, match="Expected to keep features in"):
-            FeatureStore(tmp_path / "file").save("k", {"x@y": {"a": np.zeros(1)}})
+        store = FeatureStore(tmp_path / "file")
+        store.save("k", {"x@y": {"a": np.zeros(1)}})
+        assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+        assert (tmp_path / "file").read_text() == ""
 
 
 class TestReading:
@@ -275,16 +277,16 @@ class TestFaces:
 
 
 def test_paste_fails_the_third_axis_and_the_draft_passes_it() -> None:
-    """What the score rests on: seam, light and sharpness of the pasted reference are far worse than the draft's."""
+    """What the score rests on: seam and light of the pasted reference are far worse than the draft's."""
     truth = scene()
     assert truth.reference is not None
-    # The same cat seen at another size, turned and in dimmer light, as a reference is; the draft is a little soft.
+    # The same cat seen at another size, turned and in dimmer light, as a reference is.
     other = np.ascontiguousarray((np.rot90(truth.reference) * 0.7).astype(np.uint8))
-    truth = replace(truth, reference=other, reference_box=(60, 70, 150, 150), draft=halfway(truth, 0.9))
-    names = ["seam", "illumination", "sharpness"]
+    truth = replace(truth, reference=other, reference_box=(60, 70, 150, 150))
+    names = ["seam", "illumination"]
     draft, paste = (
         {s.metric: s.value for s in Measurer(names).measure([truth], [trivial_answers(truth)[answer]])[0]}
         for answer in ("draft", "paste")
     )
-    for name in names:
-        assert draft[name] < 0.5 * paste[name]
+    assert draft["seam"] < 0.5 * paste["seam"]
+    assert draft["illumination"] < 0.5 * paste["illumination"]

@@ -79,8 +79,8 @@ def test_the_recipe_covers_all_code_that_draws() -> None:
 
 
 def test_scenes_are_prepared_as_drawn(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from refbench.omnirefiner.aligner import Aligner
     from refbench.omnirefiner.aligning import Pairs, ScenePairs
+    from refbench.omnirefiner.models import Aligner
     from refbench.omnirefiner.scenes import SceneQuadruplets, SceneSource, weights_digest
 
     monkeypatch.setattr(room, "SHARD", 2)

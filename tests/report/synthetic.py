@@ -13,7 +13,7 @@ import pandas as pd
 
 from refbench.images import Image, Mask, save_png
 from refbench.runs.folder import RunFolder
-from refbench.schema import AdapterCard, MetricCard, RunManifest, Sample, SampleMeta, SampleRecord
+from refbench.schema import SCORE_VERSION, AdapterCard, MetricCard, RunManifest, Sample, SampleMeta, SampleRecord
 
 TASKS = (
     "text-refine", "logo-refine", "pattern-refine", "object-refine", "face-refine",
@@ -21,10 +21,11 @@ TASKS = (
 )  # fmt: skip
 
 
-def card(name: str, axis: str, region: str, higher: bool, trivial: str = "draft") -> MetricCard:
+def card(name: str, axis: str, region: str, higher: bool, trivial: str = "draft", scored: bool = True) -> MetricCard:
     return MetricCard(
         name=name, definition=f"toy {name}", paper="none", axis=axis, region=region, higher_is_better=higher,
         range=(0, None), colour="sRGB in [0,255]", region_rule="pixels of the region", backend="numpy", trivial=trivial,
+        scored=scored,
     )  # fmt: skip
 
 
@@ -38,6 +39,9 @@ CARDS = {
         card("keypoint_gain", "reference_alignment", "inside", True),
         card("background_mse", "local_consistency", "outside", False, "stretch"),
         card("seam", "local_consistency", "seam", False, "paste"),
+        card("psnr_like", "pixel_fidelity", "inside", False),
+        card("sharpness_change", "diagnostics", "inside", True, scored=False),
+        card("background_exact", "local_consistency", "outside", True, scored=False),
     )
 }
 
@@ -56,7 +60,7 @@ class SyntheticSuite:
     """What the report needs of a suite: names, metas, samples and targets."""
 
     def __init__(self, per_task: int = 2, size: tuple[int, int] = (168, 224), seed: int = 3) -> None:
-        self.name, self.version, self.tasks = "synthetic", "1", TASKS
+        self.name, self.version, self.tasks, self.folder = "synthetic", "1", TASKS, Path("nowhere")
         self._size, self._seed = size, seed
         self._made: dict[str, Parts] = {}
         self.metas = tuple(self._meta(task, i) for i in range(per_task) for task in TASKS)
@@ -129,7 +133,7 @@ class SyntheticSuite:
 
 
 def toy_scores(image: Image, sample: Sample, target: Image) -> dict[str, float]:
-    """Seven numbers that behave as their namesakes do."""
+    """Ten numbers that behave as their namesakes do."""
     a, b, inside = image.astype(float), target.astype(float), sample.mask
     difference = (a - b) ** 2
     slope = [np.abs(np.diff(v.mean(axis=2), axis=1, prepend=0)) for v in (a, b)]
@@ -142,6 +146,9 @@ def toy_scores(image: Image, sample: Sample, target: Image) -> dict[str, float]:
         "keypoint_gain": float(slope[0][inside].std()),
         "background_mse": difference[~inside].mean(),
         "seam": float(np.maximum(slope[0] - slope[1], 0)[edge].mean()),
+        "psnr_like": np.abs(a - b)[inside].mean(),
+        "sharpness_change": 100 * float(slope[0][inside].mean() / slope[1][inside].mean() - 1),
+        "background_exact": float((difference[~inside] == 0).all(axis=1).mean()),
     }
 
 
@@ -229,6 +236,7 @@ def make_runs(
                 git_dirty=None,
                 hardware={},
                 metric_cards={n: f"{i:012x}" for i, n in enumerate(CARDS)},
+                score_version=SCORE_VERSION,
             )
         )
         scores = []

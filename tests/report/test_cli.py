@@ -14,15 +14,15 @@ from refbench.cli.main import main
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_metrics() -> Iterator[None]:
-    """Two metrics make the score here."""
+    """A metric an axis makes the score here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refbench.metrics.registry.score_metrics", lambda: ["palette", "seam"])
+        patch.setattr("refbench.metrics.registry.score_metrics", lambda: ["squeeze_pooled", "contextual", "seam"])
         yield
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two models on two samples, measured by one metric an axis."""
+    """Two models on two samples, measured by these and one of pixel fidelity."""
     from refbench.runs.api import generate_only, score
 
     root = tmp_path_factory.mktemp("cli")
@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for model in ("identity", "reference-paste"):
         folder = root / model
         generate_only(model, suite, out=folder)
-        score(folder, metrics=["psnr", "palette", "seam"])
+        score(folder, metrics=["psnr", "squeeze_pooled", "contextual", "seam"])
         folders.append(str(folder))
     return folders
 
@@ -50,6 +50,23 @@ def test_report_writes_a_page(runs: list[str], tmp_path: Path, capsys: pytest.Ca
     page = tmp_path / "page" / "index.html"
     assert str(page) in capsys.readouterr().out
     assert "reference-paste" in page.read_text()
+
+
+def test_a_moved_suite_is_named_and_given(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 407."""
+    monkeypatch.chdir(tmp_path)
+    suite = Path(runs[0]).parent / "tiny"
+    moved = suite.rename(suite.with_name("moved"))
+    try:
+        for verb in (["report"], ["figures", "--only", "axes"], ["compare"]):
+            out = [] if verb == ["compare"] else ["--out", "page"]
+            assert main([*verb, *runs, *out]) == 2
+            assert "name its folder with --suite" in capsys.readouterr().err
+            assert main([*verb, *runs, *out, "--suite", str(moved)]) == 0
+    finally:
+        moved.rename(suite)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -35,10 +36,14 @@ def test_a_failed_sample_scores_as_the_draft(study: Study) -> None:
     )
 
 
-def test_sample_scores_are_the_mean_of_the_axes(study: Study) -> None:
+def test_sample_scores_weigh_the_lower_axis(study: Study) -> None:
     table = study.run("sharpen").samples
-    assert table["mean"].to_numpy() == pytest.approx(table[list(AXES)].mean(axis=1).to_numpy())
+    texture, alignment, sits = (table[axis].to_numpy() for axis in AXES)
+    right = 0.75 * np.fmin(texture, alignment) + 0.25 * np.fmax(texture, alignment)
+    expected = np.where(right > 0, right * np.maximum(sits, 0.0) / 100.0, right)
+    assert table["mean"].to_numpy() == pytest.approx(expected)
     assert list(table.index) == list(study.metas)
+    assert list(table.columns) == [*AXES, "mean", "pixel_fidelity"]
 
 
 def test_price_is_what_the_card_says_where_no_sample_told_one(study: Study) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from PIL import Image as Pillow
 
 from refbench.errors import RefbenchError
 from refbench.images import mask_box
+from refbench.plaintext import harmless
 from refbench.report.study import Study, open_study
-from refbench.report.viewer import build_report, embed_json, outline, printable, render
+from refbench.report.viewer import build_report, embed_json, outline, render
+from refbench.schema import AXES, SCORE_VERSION
 from report import browser
 from report.synthetic import CARDS, SyntheticSuite, make_runs
 
@@ -52,6 +55,21 @@ def test_every_sample_and_run_is_there_with_scores_and_pictures(page: Path, stud
     for one in data["samples"]:
         for address in [*one["images"].values(), *one["thumbs"].values(), *one["outputs"], *one["small"]]:
             assert address is None or (page.parent / address).is_file()
+
+
+def test_diagnostics_and_pixel_fidelity_are_in_the_page(page: Path, study: Study) -> None:
+    data = data_of(page)
+    assert data["axes"] == [*AXES, "mean", "pixel_fidelity"]
+    assert data["score"] == SCORE_VERSION
+    assert [one["name"] for one in data["diagnostics"]] == ["sharpness_change", "outside_touched"]
+    scores = study.run("omnirefiner").scores.set_index(["sample", "metric"])["value"]
+    for sample in data["samples"]:
+        loss, touched = sample["diagnostics"][3]
+        assert loss == pytest.approx(scores[sample["id"], "sharpness_change"], rel=1e-3)
+        assert touched == pytest.approx(100 * (1 - scores[sample["id"], "background_exact"]), rel=1e-3)  # per cent
+    means = np.mean([sample["diagnostics"][3] for sample in data["samples"]], axis=0)
+    assert data["runs"][3]["diagnostics"] == pytest.approx(means, rel=1e-3)
+    assert next(s for s in data["samples"] if any(s["failed"]))["diagnostics"][2] == [None, None]
 
 
 def test_a_refined_picture_over_the_target_is_the_output_and_transparent_where_equal(page: Path, study: Study) -> None:
@@ -129,7 +147,8 @@ def test_no_text_can_leave_the_data_block(text: str) -> None:
 
 @given(st.text())
 def test_names_have_no_control_or_direction_characters(text: str) -> None:
-    assert printable(text).isprintable()
+    harmed = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert not harmed & {category(c) for c in harmless(text).replace("\n", "")}
 
 
 def test_only_the_pages_own_script_may_run_and_nothing_may_be_loaded(page: Path) -> None:
@@ -264,6 +283,27 @@ def test_filters_by_task_category_mode_source_failure_and_words(reader: Reader, 
     reader.one("#clear").click()
     reader.keys("/", "pattern", " ", "001")
     assert set(reader.rows()) == {"pattern-refine-001", "pattern-replace-001"}
+
+
+@pytest_browser
+def test_filters_and_sorts_by_each_diagnostic(reader: Reader, study: Study) -> None:
+    reader.open("a=3")
+    scores = study.run("omnirefiner").scores
+    lost = scores[scores["metric"] == "sharpness_change"].set_index("sample")["value"].abs()
+    least = float(lost.median())
+    reader.one("#f-least-sharpness_change").send_keys(f"{least:.3f}")
+    reader.frame()
+    assert set(reader.rows()) == set(lost[lost >= round(least, 3)].index)
+    reader.choose("#f-sort", "sharpness_change")
+    assert lost[reader.rows()].is_monotonic_decreasing  # the strongest first, of either sign
+    reader.choose("#f-order", "down")
+    assert lost[reader.rows()].is_monotonic_increasing
+    reader.one("#clear").click()
+    assert len(reader.rows()) == len(study.metas)
+    reader.open("s=text-refine-000")
+    words = reader.js("document.querySelector('table.metrics').textContent")
+    assert all(word in words for word in ("Diagnostics", "sharpness change", "touched outside", "run's mean", "Pixel"))
+    assert browser.console_errors(reader.driver) == []
 
 
 @pytest_browser

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refbench.cache import cache_folder
 from refbench.runs import environment
 from refbench.runs.jsontext import as_json, digest_of, finite, read_json
 from refbench.runs.progress import Bar, Silent, steps
@@ -51,9 +52,9 @@ def test_hardware_names_processor_and_memory() -> None:
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REFBENCH_CACHE", str(tmp_path))
-    assert environment.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
     monkeypatch.delenv("REFBENCH_CACHE")
-    assert environment.cache_folder().name == "refbench"
+    assert cache_folder().name == "refbench"
 
 
 VALUES = st.recursive(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -225,6 +226,27 @@ class TestAnswers:
         store = AnswerStore(tmp_path / "file")
         assert "keeps it in memory" in str(store.note)
         assert set(store.missing("h", ["a"], needed({}, {}))) == set()
+
+    @pytest.mark.parametrize("failing", ["put", "rows", "missing"])
+    def test_a_cache_that_fails_later_costs_only_time(
+        self, tmp_path: Path, cards: dict[str, MetricCard], monkeypatch: pytest.MonkeyPatch, failing: str
+    ) -> None:
+        go(generated(tmp_path / "right"), cards, tmp_path / "fine")
+        whole, calls = getattr(AnswerStore, failing), 0
+
+        def full(self: AnswerStore, *arguments: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise sqlite3.OperationalError("database or disk is full")
+            return whole(self, *arguments)
+
+        monkeypatch.setattr(AnswerStore, failing, full)
+        notes: list[str] = []
+        monkeypatch.setattr(Silent, "note", lambda self, text: notes.append(text))
+        go(generated(tmp_path / "run"), cards, tmp_path / "cache")
+        assert (tmp_path / "run/answers.parquet").read_bytes() == (tmp_path / "right/answers.parquet").read_bytes()
+        assert [note for note in notes if "disk is full" in note]
 
     def test_another_suite_or_card_is_measured_anew(self, tmp_path: Path, cards: dict[str, MetricCard]) -> None:
         run = generated(tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import NOISE, adapter_file, manifest, tiny
 
+from refbench.adapters.load import check_card
 from refbench.errors import RefbenchError
-from refbench.runs.plan import Request, batches, content_of, default_folder, model_slug, refuse_other_run, seed_for
+from refbench.runs.folder import RunFolder
+from refbench.runs.plan import Request, batches, content_of, default_folder, model_slug, seed_for
+from refbench.runs.resume import changed, refuse_other_run
 
 
 class TestSeeds:
@@ -121,8 +125,8 @@ class TestOtherRuns:
         old = manifest(samples=suite.ids, suite_hash=suite.hash, model=str(file), arguments=request.arguments)
         refuse_other_run(old, request, suite, Path("here"))
         file.write_text(file.read_text() + "\n# better\n")
-        with pytest.raises(RefbenchError, match="it has changed since"):
-            refuse_other_run(old, request, suite, Path("here"))
+        assert not changed(old, request)
+        assert changed(old, Request(str(file), "tiny"))
 
     def test_a_folder_of_images_that_changed_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(b"1")
@@ -135,3 +139,33 @@ class TestOtherRuns:
 def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(RefbenchError, match="Expected"):
         Request("identity", "tiny", **wrong)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, -float("inf")], {"a": float("nan")}, object()])
+def test_options_that_json_has_not_are_refused(value: object) -> None:
+    with pytest.raises(RefbenchError, match="finite numbers"):
+        Request("identity", "tiny", options={"a": value})
+
+
+@pytest.mark.parametrize("field", ["model", "suite", "device", "options"])
+def test_names_that_are_not_utf8_are_refused(field: str) -> None:
+    given: dict[str, object] = {"model": "identity", "suite": "tiny"}
+    bad = os.fsdecode(b"bad\xff")
+    with pytest.raises(RefbenchError, match=r"UTF-8|Unknown model"):
+        Request(**{**given, field: {"a": bad} if field == "options" else bad})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+@pytest.mark.parametrize("field", ["arguments", "hardware"])
+def test_a_manifest_with_no_finite_number_is_refused(tmp_path: Path, field: str, number: str) -> None:
+    text = manifest(**{field: {"a": {"b": [1, 0]}}}).model_dump_json().replace("[1,0]", f"[1,{number}]")
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(RefbenchError, match=rf"{field}.*finite number at 'a.b.1'"):
+        RunFolder(tmp_path).read_manifest()
+
+
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), -0.01])
+def test_a_card_has_a_price_or_none(tmp_path: Path, price: float) -> None:
+    card = {"name": "x", "summary": "s", "price_per_image_usd": price}
+    with pytest.raises(RefbenchError, match="price_per_image_usd"):
+        check_card(card, "x")

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from refbench.adapters.contract import FailedError, StopError, one_line
+from refbench.adapters.contract import FailedError, StopError
 from refbench.adapters.web.ledger import Ledger
 from refbench.errors import RefbenchError, UnavailableError
+from refbench.plaintext import one_line
 
 LONGEST_WAIT_S = 120.0
 """A service that asks for more patience stops the run; it goes on when it is started again."""

@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from refbench.adapters.contract import Account, FailedError, RefusedError, one_line
+from refbench.adapters.contract import Account, FailedError, RefusedError
 from refbench.adapters.editing import Options, Work, finish, flag, mask_picture, prepare, resize_mask
 from refbench.adapters.ready import no_key
 from refbench.adapters.web.calling import Call, Caller, Reading, check_base_url, secret
 from refbench.adapters.web.ledger import Kept, Ledger, content_key
 from refbench.errors import RefbenchError
 from refbench.images import Image, decode_image, encode_png, resize
+from refbench.plaintext import one_line
 from refbench.schema import AdapterCard, Inputs
 
 

@@ -1,7 +1,8 @@
 // Data, state in the address, and small helpers. Text from the data only ever becomes text nodes and plain attributes.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const TITLES = {
-  texture_fidelity: "Texture", reference_alignment: "Alignment", local_consistency: "Consistency", mean: "Mean",
+  texture_fidelity: "Texture", reference_alignment: "Alignment", local_consistency: "Consistency", mean: "Score",
+  pixel_fidelity: "Pixel",
 };
 const $ = (id) => document.getElementById(id);
 const byId = new Map(DATA.samples.map((sample) => [sample.id, sample]));
@@ -33,6 +34,7 @@ const DEFAULTS = {
   s: "", view: "slider", left: "draft", right: "0", outline: "1", gain: "4",
   task: "", category: "", mode: "", source: "", degradation: "", status: "", q: "",
   a: "0", b: rival.length ? String(rival[0][0]) : "", axis: "mean", sort: DATA.runs.length > 1 ? "difference" : "score", order: "up",
+  ...Object.fromEntries(DATA.diagnostics.map((one) => ["least-" + one.name, ""])),
 };
 const state = { ...DEFAULTS };
 
@@ -83,6 +85,13 @@ function interval(cell, digits = 1) {
   return cell[1] === null ? points(cell[0], digits) : `${points(cell[0], digits)} [${points(cell[1], digits)}, ${points(cell[2], digits)}]`;
 }
 const dot = (run) => el("span", { class: "dot", style: { "--ink": DATA.runs[run].colour }, "aria-hidden": "true" });
+
+// A diagnostic of a sample with its unit, and how strong it is whichever its sign.
+const inUnit = (value, one) => short(value) + (value === null || !one.unit ? "" : " " + one.unit);
+function strength(sample, d, run = Number(state.a)) {
+  const value = sample.diagnostics[run][d];
+  return value === null ? null : Math.abs(value);
+}
 
 // Rank of a sample among the suite, for one run and one metric: 1 is best, equal values share the better rank.
 const rankCache = new Map();

@@ -134,7 +134,7 @@ function metricCell(sample, run, m) {
 }
 function metricTable(sample) {
   const body = [];
-  for (const axis of DATA.axes.slice(0, 3)) {
+  for (const axis of [...DATA.axes.slice(0, 3), DATA.axes[4]]) {
     body.push(el("tr", { class: "axis" }, el("th", { scope: "rowgroup" }, TITLES[axis]),
       DATA.runs.map((_, run) => el("td", { class: "number" }, el("b", {}, points(sample.scores[run][DATA.axes.indexOf(axis)], 1))))));
     DATA.metrics.forEach((metric, m) => {
@@ -143,6 +143,10 @@ function metricTable(sample) {
         DATA.runs.map((_, run) => metricCell(sample, run, m))));
     });
   }
+  if (DATA.diagnostics.length) body.push(el("tr", { class: "axis" }, el("th", { scope: "rowgroup" }, "Diagnostics"), DATA.runs.map(() => el("td"))));
+  DATA.diagnostics.forEach((one, d) => body.push(el("tr", {}, el("th", { scope: "row", title: one.help }, one.title, el("small", {}, "not in the score")),
+    DATA.runs.map((run, k) => el("td", { class: "number" }, el("span", {}, inUnit(sample.diagnostics[k][d], one)),
+      el("small", { class: "quiet" }, "run's mean " + inUnit(run.diagnostics[d], one)))))));
   return el("div", {}, el("div", { class: "scroll" }, el("table", { class: "metrics" },
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Metric"), DATA.runs.map((run, k) => el("th", { scope: "col", class: "number" }, dot(k), run.name)))),
     el("tbody", {}, body))),

@@ -4,6 +4,7 @@ const LETTERS = Math.min(24, Math.max(...DATA.runs.map((run) => run.name.length)
 let shown = [];
 let drawn = 0;
 
+const OF_A = DATA.runs.length > 1 ? " of A" : "";
 const FILTERS = [["task", "Task"], ["category", "Category"], ["mode", "Mode"], ["degradation", "Degradation"], ["source", "Source"]];
 
 function choice(key, label, options, hint) {
@@ -25,7 +26,7 @@ function drawFilters() {
   search.addEventListener("input", () => { state.q = search.value; writeAddress(); drawList(); });
   const sorts = [
     ...(DATA.runs.length > 1 ? [["difference", "paired difference A − B"]] : []),
-    ["score", DATA.runs.length > 1 ? "score of A" : "score"], ["id", "sample"],
+    ["score", "score" + OF_A], ...DATA.diagnostics.map((one) => [one.name, one.title + OF_A]), ["id", "sample"],
   ];
   const orders = [["up", "worst first"], ["down", "best first"]];
   const was = $("filters").firstElementChild;
@@ -37,11 +38,20 @@ function drawFilters() {
       choice("sort", "Sort by", sorts), choice("order", "Order", orders),
       DATA.runs.length > 1 ? choice("a", "A", runs) : null,
       DATA.runs.length > 1 ? choice("b", "B", runs) : null,
-      choice("axis", "Axis", ["mean", ...DATA.axes.slice(0, 3)].map((axis) => [axis, TITLES[axis]])),
-      el("button", { type: "button", id: "clear", onclick: clearFilters }, "Clear filters"))));
+      choice("axis", "Axis", COLUMNS.map((k) => [DATA.axes[k], TITLES[DATA.axes[k]]])),
+      el("button", { type: "button", id: "clear", onclick: clearFilters }, "Clear filters")),
+    DATA.diagnostics.length ? el("div", { class: "fields least" }, DATA.diagnostics.map(atLeast)) : null));
+}
+// Only samples whose diagnostic is at least so far from 0, in run A.
+function atLeast(one) {
+  const key = "least-" + one.name;
+  const input = el("input", { id: "f-" + key, type: "number", min: "0", step: "any", title: `${one.help}; of either sign` });
+  input.value = state[key];
+  input.addEventListener("input", () => { state[key] = input.value; writeAddress(); drawList(); });
+  return el("label", { class: "field" }, el("span", {}, `${one.title}${OF_A} at least${one.unit ? ", " + one.unit : ""}`), input);
 }
 function clearFilters() {
-  for (const key of ["task", "category", "mode", "source", "degradation", "status", "q"]) state[key] = "";
+  for (const key of ["task", "category", "mode", "source", "degradation", "status", "q", ...DATA.diagnostics.map((one) => "least-" + one.name)]) state[key] = "";
   writeAddress();
   drawFilters();
   drawList();
@@ -51,13 +61,20 @@ function passes(sample) {
   if (state.status === "failed" && !sample.failed.some(Boolean)) return false;
   if (state.status === "ok" && sample.failed.some(Boolean)) return false;
   if (state.status.startsWith("failed-") && !sample.failed[Number(state.status.slice(7))]) return false;
+  for (const [d, one] of DATA.diagnostics.entries()) {
+    const least = state["least-" + one.name];
+    if (least !== "" && !(strength(sample, d) >= Number(least) && strength(sample, d) !== null)) return false;
+  }
   if (state.q) {
     const text = [sample.id, sample.prompt, sample.text || "", sample.source, sample.degradation].join(" ").toLowerCase();
     return state.q.toLowerCase().split(/\s+/).every((word) => text.includes(word));
   }
   return true;
 }
+const sortedBy = () => DATA.diagnostics.findIndex((one) => one.name === state.sort);
 function sortKey(sample) {
+  const d = sortedBy();
+  if (d >= 0) return strength(sample, d) === null ? null : -strength(sample, d);
   return state.sort === "difference" ? difference(sample) : score(sample, Number(state.a));
 }
 function chosen() {
@@ -102,7 +119,8 @@ function drawList() {
   grow();
   const sorted = state.sort === "difference"
     ? `sorted by ${DATA.runs[state.a].name} minus ${DATA.runs[state.b].name} (${TITLES[state.axis].toLowerCase()})`
-    : state.sort === "score" ? `sorted by the score of ${DATA.runs[state.a].name} (${TITLES[state.axis].toLowerCase()})` : "in the suite's order";
+    : state.sort === "score" ? `sorted by the score of ${DATA.runs[state.a].name} (${TITLES[state.axis].toLowerCase()})`
+      : sortedBy() >= 0 ? `sorted by ${DATA.diagnostics[sortedBy()].title} of ${DATA.runs[state.a].name}` : "in the suite's order";
   $("count").textContent = `${shown.length} of ${DATA.samples.length} samples, ${sorted}.`;
 }
 function grow() {

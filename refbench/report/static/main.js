@@ -7,7 +7,7 @@ const KEYS = [
 function openHelp() {
   $("help").replaceChildren(
     el("div", { class: "bar head" }, el("h2", {}, "Help"), el("span", { class: "grow" }), button("✕", "Close (Esc)", () => $("help").close(), { "aria-label": "Close" })),
-    el("p", {}, "Scores are recovery points: 0 is the trivial answer, 100 the ground truth. A sample's score is the mean of its axes. ",
+    el("p", {}, "Scores are recovery points: 0 is the trivial answer, 100 the ground truth. A sample's score is its texture and alignment, the lower one by three quarters, times its consistency; pixel fidelity and diagnostics stand beside it. ",
       "Wheel or pinch zooms all pictures together, dragging moves them; the address always holds what you see, so copying it makes a link."),
     el("dl", { class: "keys" }, KEYS.map(([key, text]) => [el("dt", {}, key), el("dd", {}, text)])),
     el("p", { class: "quiet" }, "Pictures are shown compressed; every number was measured on the originals."));
@@ -17,7 +17,7 @@ function nextTheme() { setTheme(THEMES[(THEMES.indexOf(document.documentElement.
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const typing = event.target.matches("input[type=search], select, textarea");
+  const typing = event.target.matches("input[type=search], input[type=number], select, textarea");
   if (typing) { if (event.key === "Escape") event.target.blur(); return; }
   if ($("help").open) return;
   const always = { t: nextTheme, "?": openHelp };
