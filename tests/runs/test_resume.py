@@ -105,7 +105,9 @@ class TestClass:
     def test_moved_it_is_the_same_and_another_is_not(self, tmp_path: Path) -> None:
         out = tmp_path / "run"
         run(adapter_file(tmp_path / "one", NOISE), out)
-        run(adapter_file(tmp_path / "two", NOISE), out)
+        records = (out / "records.jsonl").read_bytes()
+        assert set(run(adapter_file(tmp_path / "two", NOISE), out).values()) == {"ok"}
+        assert (out / "records.jsonl").read_bytes() == records
         refused(adapter_file(tmp_path / "three", "return inputs.draft"), out, "with which the run .* is another")
         refused("identity", out, "same model")
 
@@ -115,8 +117,10 @@ def test_options_by_path_are_the_same_from_anywhere(tmp_path: Path, monkeypatch:
     (tmp_path / "weights").mkdir()
     monkeypatch.chdir(tmp_path)
     run(model, out, options={"strength": "./weights"})
+    records = (out / "records.jsonl").read_bytes()
     monkeypatch.chdir(tmp_path / "weights")
-    run(model, out, options={"strength": "../weights/"})
+    assert set(run(model, out, options={"strength": "../weights/"}).values()) == {"ok"}
+    assert (out / "records.jsonl").read_bytes() == records
     refused(model, out, "adapter options", options={"strength": "weights"})
 
 
