@@ -28,7 +28,7 @@ SHORT = {
     "texture_fidelity": "Texture",
     "reference_alignment": "Alignment",
     "local_consistency": "Consistency",
-    "mean": "Mean",
+    "mean": "Score",
 }
 
 

@@ -161,7 +161,7 @@ def read_audit(path: Path) -> pd.DataFrame:
         fits = {
             "rows": not table.empty,
             "known verdicts": set(table["verdict"]) <= set(VERDICTS),
-            "known axes": set(table["axis"]) <= set(AXES),
+            "known axes": set(table["axis"]) <= {*AXES, PIXEL},
             "numbers": all(pd.api.types.is_numeric_dtype(table[name]) for name in ("step4", "monotone")),
         }
         lacking = [what for what, there in fits.items() if not there][:1]

@@ -271,8 +271,8 @@ def test_correlation_is_spearmans_of_the_recoveries(study: Study) -> None:
 
 def audit_table() -> pd.DataFrame:
     rows = [
-        ("mse", "texture_fidelity", "blur", 80.0, 1.0, "right", True),
-        ("mse", "texture_fidelity", "background change", 0.0, 1.0, "blind", True),
+        ("mse", "pixel_fidelity", "blur", 80.0, 1.0, "right", True),
+        ("mse", "pixel_fidelity", "background change", 0.0, 1.0, "blind", True),
         ("embed", "reference_alignment", "blur", -20.0, 0.4, "wrong", False),
         ("seam", "local_consistency", "blur", 2500.0, 0.7, "weak", True),
     ]
@@ -284,7 +284,7 @@ def test_audit_shows_verdicts_and_brackets_what_does_not_score(tmp_path: Path) -
     audit_table().to_csv(path, index=False)
     found = metrics_chart.audit_chart(metrics_chart.read_audit(path), NEURIPS)
     ax = found.figure.axes[0]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["mse", "(embed)", "seam"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["(embed)", "seam", "mse"]
     assert {"80", "\u221220~", "25x~"} <= {t.get_text() for t in ax.texts}
 
 
