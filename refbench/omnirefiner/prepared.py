@@ -36,11 +36,12 @@ CODE = (
     "crops", "decoding.colour", "decoding.metadata", "decoding.opening", "decoding.rare", "decoding.samples",
     "decoding.shaper", "images", "omnirefiner.aligner", "omnirefiner.aligning",
     "omnirefiner.autoencoder", "omnirefiner.data", "omnirefiner.focus",
-    "omnirefiner.instructions", "omnirefiner.models", "omnirefiner.prepared", "omnirefiner.scenes",
-    "omnirefiner.tensors",
+    "omnirefiner.instructions", "omnirefiner.models", "omnirefiner.placed", "omnirefiner.prepared",
+    "omnirefiner.scenes", "omnirefiner.tensors",
     "registration.exchange", "registration.hypotheses", "registration.laying", "registration.light",
     "registration.opencv", "registration.outline", "registration.pose", "registration.selection",
-    "tasks.composition", "tasks.degradations", "tasks.lettering", "tasks.sampler",
+    "tasks.composition", "tasks.degradations", "tasks.drawing", "tasks.lettering", "tasks.masks", "tasks.prints",
+    "tasks.recipes", "tasks.sampler",
 )  # fmt: skip
 """Modules of refbench whose code decides what is drawn."""
 

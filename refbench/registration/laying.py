@@ -181,7 +181,7 @@ def view(reference: Image, matrix: Matrix, window: Box, flow: Float | None = Non
 
 def lay(
     draft: Image, reference: Image, mask: Mask, reference_box: Box | None, matrix: Matrix, *,
-    same_scene: bool, other: bool, flow: Float | None = None, outlines: bool = False,
+    same_scene: bool, other: bool, flow: Float | None = None, outlines: bool = False, selected: bool = True,
 ) -> Image:  # fmt: skip
     """Warp the reference by a pose, match its light, blend it inside the mask; outside it the draft's pixels stay.
 
@@ -192,8 +192,9 @@ def lay(
         other: the draft's content is to be replaced, so nothing inside the mask can be learned from it.
         flow: (H, W, 2) in px, by which a pixel is moved before `matrix` takes it; finer than any plane can say.
         outlines: where a print is replaced by one of the same outline, keep the draft's edge and its panel's light
-            (:mod:`refbench.registration.exchange`); and where the surroundings differ keep the draft where it shows
-            already what the reference shows (:mod:`refbench.registration.selection`).
+            (:mod:`refbench.registration.exchange`).
+        selected: with `outlines`, where the surroundings differ keep the draft where it shows already what the
+            reference shows (:mod:`refbench.registration.selection`).
     """
     side = max(mask_box(mask)[2:])
     x, y, w, h = window_of(mask)
@@ -210,7 +211,8 @@ def lay(
     if exchanged is not None:
         under, over = light.to_lab(exchanged.base), light.to_lab(exchanged.content)
         result = light.to_rgb(under + exchanged.weight[..., None] * (over - under))
-        return _put(draft, result, inside, (x, y, w, h), differing(before, result, inside, side))
+        kept = differing(before, result, inside, side) if selected else None
+        return _put(draft, result, inside, (x, y, w, h), kept)
     content = light.to_lab(shown)
     if other:
         base = light.to_lab(light.painted_over(before, inside))
@@ -230,7 +232,7 @@ def lay(
     edge = cv2.GaussianBlur(np.pad(inside, 1).astype(np.float32), (0, 0), 0.8)[1:-1, 1:-1]
     weight = (matte * (1.0 if other else np.clip(2 * edge - 0.6, 0, 1)))[..., None]
     result = light.to_rgb(base + weight * (content - base))
-    chosen = differing(before, result, inside, side) if outlines and not same_scene else None
+    chosen = differing(before, result, inside, side) if outlines and selected and not same_scene else None
     return _put(draft, result, inside, (x, y, w, h), chosen)
 
 

@@ -1,0 +1,264 @@
+"""Train the U-Net control of stage 1 on placed scenes: resumable, at a constant rate, for as many minutes as there are.
+
+The rate has no schedule that ends with the run, so that hours add up over runs; what is used is the moving average.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refbench.errors import RefbenchError
+from refbench.metrics.backbones import load_efficientnet
+from refbench.omnirefiner import picture_losses as held
+from refbench.omnirefiner.mender import Mended, Mender
+from refbench.omnirefiner.prepared import SHARD, Prepared
+from refbench.omnirefiner.trainer import Average, append_log, load_state, save_state
+from refbench.omnirefiner.watching import Quiet, Telling, rounds
+
+CROP = 128
+"""Side in px of what is learned from at once."""
+WEIGHTS = {
+    "rmse": 0.5, "structure": 0.5, "energy": 1.0, "features": 1.5, "matched": 2.0, "hinge": 1.0, "critic": 0.1,
+    "range": 2.0,
+}  # fmt: skip
+"""Weights of the losses; each but the last three is divided by the draft's own first."""
+DRAFT = {"rmse": 0.31, "structure": 0.52, "energy": 0.575, "features": 0.76, "matched": 0.294}
+"""The draft's own losses on training scenes, to which a loss of 1 corresponds."""
+HINGE = 0.02
+"""A loss of likeness that counts as 1."""
+LEAST_WRONG, MOST_WORSE, CLIPS = 0.12, 1.35, 1.2
+"""Least error of a draft, most of a placed reference in terms of it, and how much more often clips are drawn."""
+CRITIC_FROM = 2000
+"""Steps before which no critic speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """A batch: pictures (B, 3, S, S) in [-1, 1], mask (B, 1, S, S) in {0, 1}, other (B,) in {0, 1}."""
+
+    draft: Tensor
+    placed: Tensor
+    view: Tensor
+    target: Tensor
+    mask: Tensor
+    other: Tensor
+
+
+class Drawer:
+    """Scenes of a folder of prepared shards, those that are like the suites' more often; see :func:`fitness`.
+
+    Args:
+        folder: of prepared scenes; shards that are added later are found by :meth:`refresh`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.weights = torch.zeros(0)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take up the shards that have been added."""
+        self.prepared = open_shards(self.folder)
+        for start in range(len(self.weights), len(self.prepared), SHARD):
+            rows = self.prepared.rows(torch.arange(start, start + SHARD))
+            self.weights = torch.cat([self.weights, fitness(*rows)])
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """`count` scenes, with replacement."""
+        return self.prepared.rows(torch.multinomial(self.weights, count, replacement=True, generator=generator))
+
+
+def fitness(
+    draft: Tensor, placed: Tensor, view: Tensor, target: Tensor, mask: Tensor, other: Tensor, kind: Tensor
+) -> Tensor:
+    """How often scenes (B,) are drawn: 0 where the draft is hardly wrong or the reference placed much worse than it.
+
+    Mild drafts beside bad poses teach a network to distrust the reference. What is left has the suites' error of draft
+    and of placed reference, and their share of exchanges and of clips (docs/omnirefiner.md).
+    """
+    del view, other
+    wrong, laid = held.rmse(draft, target, mask), held.rmse(placed, target, mask)
+    return ((wrong > LEAST_WRONG) & (laid < MOST_WORSE * wrong)) * torch.where(kind > 0.5, CLIPS, 1.0)
+
+
+def draw(prepared: Drawer, count: int, generator: torch.Generator, size: int = CROP) -> Scenes:
+    """Random crops with some mask in them; mirrored, their channels exchanged, their gamma changed at random."""
+    rows: list[tuple[Tensor, ...]] = []
+    while len(rows) < count:
+        found = prepared.draw(count, generator)
+        for k in range(count):
+            room = found[0].shape[-1] - size
+            top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
+            crop = [part[k, :, top : top + size, left : left + size] for part in found[:5]]
+            if float(crop[4].sum()) >= 0.02 * size * size:
+                rows.append((*crop, found[5][k]))
+    parts = [torch.stack(part) for part in zip(*rows[:count], strict=True)]
+    draft, placed, view, target, mask, other = parts
+    pictures = [(p + 1) / 2 for p in (draft, placed, view, target)]
+    flips = torch.rand(count, 3, generator=generator)
+    order = torch.stack([torch.randperm(3, generator=generator) for _ in range(count)])
+    order = torch.where(flips[:, :1] < 0.5, order, torch.arange(3).expand(count, 3))
+    gamma = torch.exp(torch.randn(count, generator=generator) * 0.2).view(-1, 1, 1, 1)
+    turned = [p.gather(1, order[:, :, None, None].expand_as(p)).clamp(0, 1) ** gamma * 2 - 1 for p in pictures]
+    mirror = (flips[:, 1] < 0.5).view(-1, 1, 1, 1)
+    upside = (flips[:, 2] < 0.2).view(-1, 1, 1, 1)
+    made = [torch.where(mirror, p.flip(-1), p) for p in (*turned, mask)]
+    made = [torch.where(upside, p.flip(-2), p) for p in made]
+    return Scenes(made[0], made[1], made[2], made[3], (made[4] > 0.5).float(), other.round())
+
+
+def losses(found: Mended, scenes: Scenes, network: Any) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+    """All losses but the critic's, means over the batch; and the features of picture and target."""
+    mask, target = scenes.mask, scenes.target
+    out = mask * found.picture + (1 - mask) * target
+    with torch.no_grad(), torch.autocast(out.device.type, torch.bfloat16):
+        known = held.features(network, target)
+        seen = held.features(network, scenes.view)
+    with torch.autocast(out.device.type, torch.bfloat16):
+        said = held.features(network, out.contiguous(memory_format=torch.channels_last))
+    values = {
+        "rmse": held.rmse(out, target, mask), "structure": held.structure(out, target, mask),
+        "energy": held.energy(out, target, mask), "features": held.placed_features(said, known, mask),
+        "matched": held.matched(said, known, mask),
+    }  # fmt: skip
+    means = {name: value.mean() / DRAFT[name] for name, value in values.items()}
+    means["hinge"] = held.hinge(said, known, seen, mask).mean() / HINGE
+    means["range"] = (found.picture - found.picture.clamp(-1, 1)).abs().mean()
+    return means, said, known
+
+
+def train_mender(
+    prepared: Path,
+    out: Path,
+    *,
+    minutes: float,
+    batch: int = 8,
+    lr: float = 4e-4,
+    ema: float = 0.999,
+    seed: int = 0,
+    off: tuple[str, ...] = (),
+    telling: Telling | None = None,
+    every: float = 10.0,
+) -> Path:
+    """Go on from ``out/state.pt``, or start.
+
+    Args:
+        prepared: a folder of prepared scenes; shards that are added while training runs are taken up.
+        out: working folder.
+        minutes: of this run.
+        off: names of losses that are left out, for ablations.
+        telling: where progress goes.
+        every: minutes between exports of ``average.safetensors`` and validations.
+
+    Returns:
+        The path of the averaged weights, in half precision.
+    """
+    from safetensors.torch import save_file
+
+    telling = telling or Quiet()
+    torch.manual_seed(seed)
+    net: Any = Mender()
+    net.to(memory_format=torch.channels_last)
+    critic = held.Critic()
+    network = load_efficientnet("cpu")
+    names = dict(net.named_parameters())
+    optimiser = torch.optim.AdamW(names.values(), lr, betas=(0.9, 0.99), weight_decay=0.01)
+    against = torch.optim.AdamW(critic.parameters(), 2e-4, betas=(0.5, 0.99))
+    average = Average(names, ema)
+    step, spent = 0, 0.0
+    state = load_state(out / "state.pt")
+    if state is not None:
+        net.load_state_dict(state["net"])
+        critic.load_state_dict(state["critic"])
+        optimiser.load_state_dict(state["optimiser"])
+        against.load_state_dict(state["against"])
+        average.shadow, average.count = state["average"], state["count"]
+        step, spent = state["step"], state["minutes"]
+    generator = torch.Generator().manual_seed(seed + step)
+    began = time.monotonic()
+    weights = {name: weight for name, weight in WEIGHTS.items() if name not in off}
+    running: dict[str, float] = {}
+    scenes = Drawer(prepared)
+    looked = exported = began
+
+    def export() -> None:
+        half = {name: value.half().contiguous() for name, value in average.shadow.items()}
+        out.mkdir(parents=True, exist_ok=True)
+        save_file(half, out / "average.safetensors")
+
+    def save(progress: float) -> None:
+        del progress
+        save_state(out / "state.pt", {
+            "net": net.state_dict(), "critic": critic.state_dict(), "optimiser": optimiser.state_dict(),
+            "against": against.state_dict(), "average": average.shadow, "count": average.count, "step": step,
+            "minutes": spent + (time.monotonic() - began) / 60,
+        })  # fmt: skip
+        export()
+
+    for _ in rounds(lambda: min(1.0, (time.monotonic() - began) / 60 / minutes), save):
+        for group in optimiser.param_groups:
+            group["lr"] = lr * min(1.0, (step + 1) / 200)
+        drawn = draw(scenes, batch, generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = net(drawn.draft, drawn.placed, drawn.view, drawn.mask, drawn.other)
+        means, said, known = losses(found, drawn, network)
+        speaks = "critic" in weights and step >= CRITIC_FROM
+        if speaks:
+            critic.requires_grad_(False)
+            means["critic"] = held.spoken(critic(said, drawn.mask), -1.0, None)
+            critic.requires_grad_(True)
+        loss = torch.stack([weights[name] * value for name, value in means.items() if name in weights]).sum()
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+        optimiser.step()
+        average.update(names)
+        if "critic" in weights and step >= CRITIC_FROM - 300:
+            judged = [x.detach() for x in said]
+            wrong = held.spoken(critic(judged, drawn.mask), 1.0, 1.0)
+            wrong = wrong + held.spoken(critic(known, drawn.mask), -1.0, 1.0)
+            against.zero_grad(set_to_none=True)
+            torch.autograd.backward(wrong)
+            against.step()
+            means["judge"] = wrong
+        means["open"] = held.inside((found.logits > 0).float(), drawn.mask).mean()
+        means["change"] = held.inside(found.change.abs().mean(1, keepdim=True), drawn.mask).mean()
+        for name, value in means.items():
+            now_ = float(value.detach())
+            running[name] = 0.98 * running.get(name, now_) + 0.02 * now_
+        step += 1
+        now = time.monotonic()
+        if step % 100 == 0:
+            told = {name: round(value, 4) for name, value in running.items()}
+            past = round(spent + (now - began) / 60, 2)
+            append_log(out / "log.jsonl", step=step, minutes=past, scenes=len(scenes.weights), **told)
+            telling.tick(f"mender: step {step:,}, {told}")
+        if now - looked > 120:
+            scenes.refresh()
+            looked = now
+        if now - exported > 60 * every:
+            save(0.0)
+            exported = now
+    return out / "average.safetensors"
+
+
+def open_shards(folder: Path) -> Prepared:
+    """The shards that are there, up to the first that is missing.
+
+    Raises:
+        RefbenchError: there is none.
+    """
+    from refbench.omnirefiner.placed import KINDS
+
+    count = 0
+    while (folder / f"shard-{count:05d}.safetensors").is_file():
+        count += 1
+    if not count:
+        raise RefbenchError(f"Expected prepared scenes in {folder}, but there are none; run `refbench train prepare`.")
+    return Prepared(folder, count, KINDS)
