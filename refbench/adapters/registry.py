@@ -12,6 +12,7 @@ MODELS = Registry(
         "sharpen": "refbench.adapters.sharpen:Sharpen",
         "texture-transfer": "refbench.adapters.texture_transfer:TextureTransfer",
         "warp-blend": "refbench.adapters.warp_blend:WarpBlend",
+        "place-blend": "refbench.adapters.place_blend:PlaceBlend",
         "realesrgan-x4": "refbench.adapters.restoration.contestants:RealESRGAN",
         "realsr": "refbench.adapters.restoration.contestants:RealSR",
         "waifu2x": "refbench.adapters.restoration.contestants:Waifu2x",

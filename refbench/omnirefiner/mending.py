@@ -1,4 +1,4 @@
-"""Train the U-Net control of stage 1 on placed scenes: resumable, at a constant rate, for as many minutes as there are.
+"""Train stage 1 or its U-Net control on placed scenes: resumable, at a constant rate, for as many minutes as there are.
 
 The rate has no schedule that ends with the run, so that hours add up over runs; what is used is the moving average.
 """
@@ -8,24 +8,24 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from refbench.errors import RefbenchError
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner import picture_losses as held
 from refbench.omnirefiner.mender import Mended, Mender
 from refbench.omnirefiner.prepared import SHARD, Prepared
-from refbench.omnirefiner.trainer import Average, append_log, load_state, save_state
+from refbench.omnirefiner.trainer import Average, append_log, copy_into, load_state, save_state
 from refbench.omnirefiner.watching import Quiet, Telling, rounds
 
 CROP = 128
 """Side in px of what is learned from at once."""
 WEIGHTS = {
-    "rmse": 0.5, "structure": 0.5, "energy": 1.0, "features": 1.5, "matched": 2.0, "hinge": 1.0, "critic": 0.1,
-    "range": 2.0,
+    "flow": 1.0, "rmse": 0.5, "structure": 0.5, "energy": 1.0, "features": 1.5, "matched": 2.0, "hinge": 1.0,
+    "critic": 0.1, "range": 2.0,
 }  # fmt: skip
 """Weights of the losses; each but the last three is divided by the draft's own first."""
 DRAFT = {"rmse": 0.31, "structure": 0.52, "energy": 0.575, "features": 0.76, "matched": 0.294}
@@ -133,7 +133,96 @@ def losses(found: Mended, scenes: Scenes, network: Any) -> tuple[dict[str, Tenso
     return means, said, known
 
 
-def train_mender(
+class Learner(Protocol):
+    """A network that learns to refine placed scenes."""
+
+    name: str
+    names: dict[str, nn.Parameter]
+    """What is trained."""
+
+    def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Mended, dict[str, Tensor]]:
+        """Pictures, with gradients, and losses of its own."""
+        ...
+
+
+class UNetLearner:
+    """The control: :class:`refbench.omnirefiner.mender.Mender`."""
+
+    name = "unet"
+
+    def __init__(self, seed: int = 0) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            net: Any = Mender()
+        self.net = net.to(memory_format=torch.channels_last)
+        self.names: dict[str, nn.Parameter] = dict(self.net.named_parameters())
+
+    def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Mended, dict[str, Tensor]]:
+        """One call."""
+        del generator
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.net(scenes.draft, scenes.placed, scenes.view, scenes.mask, scenes.other), {}
+
+
+class StreamsLearner:
+    """Stage 1: LoRA on a base editor's transformer, three streams, flow matching, and a :class:`ChoiceHead`.
+
+    Args:
+        base: checkpoint folder of the base editor.
+        rank: of the LoRA adapter.
+    """
+
+    name = "streams"
+
+    def __init__(self, base: Path, *, rank: int = 32, seed: int = 0) -> None:
+        from refbench.omnirefiner.choosing import ChoiceHead
+        from refbench.omnirefiner.trainer import add_lora, trainable
+        from refbench.omnirefiner.weights import load_pipeline
+
+        self.pipeline = load_pipeline(base)
+        transformer = self.pipeline.transformer
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            add_lora(transformer, rank, 2 * rank, heads=False)
+            transformer.proj_out = ChoiceHead(transformer.inner_dim, 4 * self.pipeline.vae.config.latent_channels)
+        transformer.train()
+        self.names = trainable(transformer)
+
+    def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Mended, dict[str, Tensor]]:
+        """One call at random noise levels, and the flow-matching loss over that of the draft."""
+        from refbench.omnirefiner.autoencoder import encode
+        from refbench.omnirefiner.choosing import choose
+        from refbench.omnirefiner.instructions import REPLACE, RESTORE
+        from refbench.omnirefiner.losses import draw_sigma, flow_loss
+        from refbench.omnirefiner.tokens import pack
+        from refbench.omnirefiner.velocity import add_noise
+
+        words = [REPLACE if asked > 0.5 else RESTORE for asked in scenes.other.tolist()]
+        pipeline = self.pipeline
+        with torch.no_grad():
+            prompts = pipeline.embed_prompts(words)
+            conditions = pipeline.conditions(scenes.draft, scenes.placed, scenes.mask, prompts)
+            clean = pack(encode(pipeline.vae, scenes.target))
+        sigma = draw_sigma(len(clean), 1.6, 1.2, 1.0, generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy = add_noise(clean, noise, sigma)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = choose(
+                pipeline.transformer, pipeline.vae, noisy, sigma, conditions, scenes.draft, scenes.placed,
+                pipeline.config.mask_mode,
+            )  # fmt: skip
+        mask = conditions.mask
+        assert mask is not None
+
+        def loss(x0: Tensor) -> Tensor:
+            velocity = (noisy - x0) / sigma.view(-1, 1, 1)
+            return flow_loss(velocity, clean, noise, mask, sigma=sigma, cap=8, floor=0.6)
+
+        return found.mended, {"flow": loss(pack(found.clean)).mean() / loss(conditions.draft).mean()}
+
+
+def train_stage1(
+    learner: Learner,
     prepared: Path,
     out: Path,
     *,
@@ -154,7 +243,7 @@ def train_mender(
         minutes: of this run.
         off: names of losses that are left out, for ablations.
         telling: where progress goes.
-        every: minutes between exports of ``average.safetensors`` and validations.
+        every: minutes between writings of state and of ``average.safetensors``.
 
     Returns:
         The path of the averaged weights, in half precision.
@@ -163,18 +252,16 @@ def train_mender(
 
     telling = telling or Quiet()
     torch.manual_seed(seed)
-    net: Any = Mender()
-    net.to(memory_format=torch.channels_last)
+    names = learner.names
     critic = held.Critic()
     network = load_efficientnet("cpu")
-    names = dict(net.named_parameters())
     optimiser = torch.optim.AdamW(names.values(), lr, betas=(0.9, 0.99), weight_decay=0.01)
     against = torch.optim.AdamW(critic.parameters(), 2e-4, betas=(0.5, 0.99))
     average = Average(names, ema)
     step, spent = 0, 0.0
     state = load_state(out / "state.pt")
     if state is not None:
-        net.load_state_dict(state["net"])
+        copy_into(names, state["weights"])
         critic.load_state_dict(state["critic"])
         optimiser.load_state_dict(state["optimiser"])
         against.load_state_dict(state["against"])
@@ -187,36 +274,31 @@ def train_mender(
     scenes = Drawer(prepared)
     looked = exported = began
 
-    def export() -> None:
-        half = {name: value.half().contiguous() for name, value in average.shadow.items()}
-        out.mkdir(parents=True, exist_ok=True)
-        save_file(half, out / "average.safetensors")
-
     def save(progress: float) -> None:
         del progress
         save_state(out / "state.pt", {
-            "net": net.state_dict(), "critic": critic.state_dict(), "optimiser": optimiser.state_dict(),
-            "against": against.state_dict(), "average": average.shadow, "count": average.count, "step": step,
-            "minutes": spent + (time.monotonic() - began) / 60,
+            "weights": {name: p.detach() for name, p in names.items()}, "critic": critic.state_dict(),
+            "optimiser": optimiser.state_dict(), "against": against.state_dict(), "average": average.shadow,
+            "count": average.count, "step": step, "minutes": spent + (time.monotonic() - began) / 60,
         })  # fmt: skip
-        export()
+        half = {name: value.half().contiguous() for name, value in average.shadow.items()}
+        save_file(half, out / "average.safetensors")
 
     for _ in rounds(lambda: min(1.0, (time.monotonic() - began) / 60 / minutes), save):
         for group in optimiser.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / 200)
         drawn = draw(scenes, batch, generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = net(drawn.draft, drawn.placed, drawn.view, drawn.mask, drawn.other)
+        found, own = learner.answer(drawn, generator)
         means, said, known = losses(found, drawn, network)
-        speaks = "critic" in weights and step >= CRITIC_FROM
-        if speaks:
+        means |= own
+        if "critic" in weights and step >= CRITIC_FROM:
             critic.requires_grad_(False)
             means["critic"] = held.spoken(critic(said, drawn.mask), -1.0, None)
             critic.requires_grad_(True)
         loss = torch.stack([weights[name] * value for name, value in means.items() if name in weights]).sum()
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+        torch.nn.utils.clip_grad_norm_(names.values(), 2.0)
         optimiser.step()
         average.update(names)
         if "critic" in weights and step >= CRITIC_FROM - 300:
@@ -230,15 +312,15 @@ def train_mender(
         means["open"] = held.inside((found.logits > 0).float(), drawn.mask).mean()
         means["change"] = held.inside(found.change.abs().mean(1, keepdim=True), drawn.mask).mean()
         for name, value in means.items():
-            now_ = float(value.detach())
-            running[name] = 0.98 * running.get(name, now_) + 0.02 * now_
+            latest = float(value.detach())
+            running[name] = 0.98 * running.get(name, latest) + 0.02 * latest
         step += 1
         now = time.monotonic()
         if step % 100 == 0:
             told = {name: round(value, 4) for name, value in running.items()}
             past = round(spent + (now - began) / 60, 2)
             append_log(out / "log.jsonl", step=step, minutes=past, scenes=len(scenes.weights), **told)
-            telling.tick(f"mender: step {step:,}, {told}")
+            telling.tick(f"{learner.name}: step {step:,}, {told}")
         if now - looked > 120:
             scenes.refresh()
             looked = now

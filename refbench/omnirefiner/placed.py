@@ -22,7 +22,7 @@ from refbench.errors import RefbenchError
 from refbench.images import Mask, mask_box
 from refbench.omnirefiner.prepared import Kind
 from refbench.omnirefiner.tensors import to_tensor
-from refbench.registration.laying import lay, place, view
+from refbench.registration.laying import compose, view
 from refbench.schema import Box
 from refbench.tasks.drawing import Pool, draw_recipe, pool_of
 from refbench.tasks.recipes import Question, make_sample
@@ -92,10 +92,9 @@ def placed(question: Question, corner: NDArray[np.float64] | None = None) -> tup
         corner: (2,) in [0, 1], which part of a mask larger than the window is seen; its middle when None.
     """
     asked = question.draft, question.reference, question.mask, question.reference_box
-    found = place(*asked, question.prompt, outlines=True)
+    laid, found = compose(*asked, question.prompt, selected=False)
     if not found.confident:
         return None
-    laid = lay(*asked, found.matrix, same_scene=found.pose.same_scene, other=found.other, outlines=True, selected=False)
     box = window(question.mask, np.full(2, 0.5) if corner is None else corner)
     mask = torch.from_numpy(cut(question.mask.astype(np.uint8)[..., None], box)[..., 0].astype(np.float32))[None]
     if mask.sum() < 200 or np.array_equal(laid, question.draft):

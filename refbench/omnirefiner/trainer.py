@@ -19,7 +19,7 @@ from refbench.omnirefiner.config import LORA_TARGETS
 ADAPTER = "default"
 
 
-def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = ADAPTER) -> None:
+def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = ADAPTER, *, heads: bool = True) -> None:
     """Freeze the transformer and put a LoRA adapter (peft) on attention and feed-forward of all its blocks.
 
     A transformer with more outputs than latent numbers (a blend's gate) gets one on its last layer as well, because
@@ -33,8 +33,10 @@ def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = 
         path for path, module in transformer.named_modules()
         if isinstance(module, nn.Linear) and "transformer_blocks." in path and path.endswith(LORA_TARGETS)
     ]  # fmt: skip
-    if transformer.config.out_channels and transformer.config.out_channels > transformer.config.in_channels:
+    if heads and transformer.config.out_channels and transformer.config.out_channels > transformer.config.in_channels:
         targets += ["proj_out", "time_text_embed.text_embedder.linear_1"]
+    elif not heads:
+        targets += ["x_embedder", "time_text_embed.text_embedder.linear_1"]
     transformer.add_adapter(
         LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=targets, init_lora_weights="gaussian"), name
     )

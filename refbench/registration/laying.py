@@ -236,6 +236,24 @@ def lay(
     return _put(draft, result, inside, (x, y, w, h), chosen)
 
 
+def compose(
+    draft: Image, reference: Image, mask: Mask, reference_box: Box | None, prompt: str, *, selected: bool = True
+) -> tuple[Image, Placement]:
+    """:func:`place` with outlines, then :func:`lay`; arguments as they take them.
+
+    Returns:
+        The draft with the reference in its mask, or as it is where the placement is not believed; and the placement.
+    """
+    found = place(draft, reference, mask, reference_box, prompt, outlines=True)
+    if not found.confident:
+        return draft.copy(), found
+    image = lay(
+        draft, reference, mask, reference_box, found.matrix, same_scene=found.pose.same_scene, other=found.other,
+        outlines=True, selected=selected,
+    )  # fmt: skip
+    return image, found
+
+
 def _put(draft: Image, laid: Image, inside: Mask, window: Box, weight: Float | None) -> Image:
     """The draft with a laid window (h, w, 3) inside the mask, as far as `weight` (h, w) lets it in."""
     x, y, w, h = window

@@ -2,7 +2,8 @@
 
 A print that was garbled or exchanged is wrong in its figure; its ground, the light on it and what shines through it are
 the draft's own and right. Laid in whole, a reference brings its own ground's folds and grain along. So it is let in
-where it differs from the draft by a good part of the contrast between the two, and around there.
+where it differs from the draft by a good part of the contrast between the two, and around there. It is let in or not:
+half of each would show both, a double exposure.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ Float = NDArray[np.float32]
 
 CONTRAST = 95.0
 """Percentile of the differences inside the mask that stands for the contrast between draft and reference."""
-UNLIKE = 0.7
-"""Share of the contrast from which the reference is let in whole; below it in proportion."""
+UNLIKE = 0.35
+"""Share of the contrast from which the reference is let in."""
 
 
 def differing(draft: NDArray[np.uint8], laid: NDArray[np.uint8], inside: Mask, side: int) -> Float:
-    """Weights (H, W) in [0, 1] of a laid reference over the draft it was laid into: 1 where they show other things.
+    """Weights (H, W) of a laid reference over the draft it was laid into: 1 where they show other things, 0 where they
+    show the same, with an edge of about a pixel between.
 
     Args:
         draft, laid: (H, W, 3).
@@ -37,5 +39,6 @@ def differing(draft: NDArray[np.uint8], laid: NDArray[np.uint8], inside: Mask, s
     near = cv2.GaussianBlur(apart, (0, 0), max(0.8, side / 80))
     reach = 2 * round(side / 40) + 1
     near = np.asarray(cv2.dilate(near, np.ones((reach, reach), np.uint8)), np.float32)
-    weight = np.clip(near / (UNLIKE * contrast), 0, 1)
-    return np.asarray(cv2.GaussianBlur(weight, (0, 0), max(0.8, side / 120)), np.float32)
+    near = cv2.GaussianBlur(near, (0, 0), max(0.8, side / 120))
+    chosen = (near > UNLIKE * contrast).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(chosen, (0, 0), 0.8), np.float32)

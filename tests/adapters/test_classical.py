@@ -15,7 +15,7 @@ from refbench.adapters.load import load_adapter
 from refbench.images import Image, Mask, resize
 from refbench.schema import Inputs
 
-NAMES = ("identity", "reference-paste", "sharpen", "texture-transfer", "warp-blend")
+NAMES = ("identity", "reference-paste", "sharpen", "texture-transfer", "warp-blend", "place-blend")
 
 
 @cache

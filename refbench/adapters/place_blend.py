@@ -1,0 +1,35 @@
+"""Contestant `place-blend`: what OmniRefiner does before its network, as a model of its own.
+
+Placement and compositing of :mod:`refbench.registration` with all that OmniRefiner uses and `warp-blend` does not:
+outlines have the last word on where a print lies, a print that is exchanged keeps its panel's light, and what the draft
+shows already right stays the draft's. Deterministic, nothing learned. What OmniRefiner's network adds is its distance
+from this model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refbench.images import Image
+from refbench.registration.laying import compose, told
+from refbench.schema import AdapterCard, Inputs
+
+
+class PlaceBlend:
+    """Places the reference, lights it, and exchanges what differs from it inside the mask."""
+
+    card = AdapterCard(
+        name="place-blend",
+        summary="OmniRefiner without its network: the reference placed by keypoints, boxes and outlines, its light "
+        "matched, laid in where it shows something else than the draft.",
+        licence="Apache-2.0",
+        requires=("cv2",),
+    )
+
+    def __init__(self, *, device: str = "cpu") -> None:
+        self.device = device
+
+    def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
+        """The refined image, and how it was made (:func:`refbench.registration.laying.told`)."""
+        image, found = compose(inputs.draft, inputs.reference, inputs.mask, inputs.reference_box, inputs.prompt)
+        return image, told(inputs.draft, image, found)
