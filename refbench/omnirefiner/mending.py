@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from refbench.errors import RefbenchError
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner import picture_losses as held
-from refbench.omnirefiner.mender import Mended, Mender
+from refbench.omnirefiner.mender import Mended, Mender, decided
 from refbench.omnirefiner.prepared import SHARD, Prepared
+from refbench.omnirefiner.tokens import Conditions
 from refbench.omnirefiner.trainer import Average, append_log, copy_into, load_state, save_state
 from refbench.omnirefiner.watching import Quiet, Telling, rounds
 
@@ -25,9 +26,9 @@ CROP = 128
 """Side in px of what is learned from at once."""
 WEIGHTS = {
     "flow": 1.0, "rmse": 0.5, "structure": 0.5, "energy": 1.0, "features": 1.5, "matched": 2.0, "hinge": 1.0,
-    "critic": 0.1, "range": 2.0,
+    "remnant": 1.0, "critic": 0.1, "range": 2.0,
 }  # fmt: skip
-"""Weights of the losses; each but the last three is divided by the draft's own first."""
+"""Weights of the losses; each but the last four is divided by the draft's own first."""
 DRAFT = {"rmse": 0.31, "structure": 0.52, "energy": 0.575, "features": 0.76, "matched": 0.294}
 """The draft's own losses on training scenes, to which a loss of 1 corresponds."""
 HINGE = 0.02
@@ -120,6 +121,7 @@ def losses(found: Mended, scenes: Scenes, network: Any) -> tuple[dict[str, Tenso
     with torch.no_grad(), torch.autocast(out.device.type, torch.bfloat16):
         known = held.features(network, target)
         seen = held.features(network, scenes.view)
+        before = held.features(network, scenes.draft)
     with torch.autocast(out.device.type, torch.bfloat16):
         said = held.features(network, out.contiguous(memory_format=torch.channels_last))
     values = {
@@ -129,6 +131,7 @@ def losses(found: Mended, scenes: Scenes, network: Any) -> tuple[dict[str, Tenso
     }  # fmt: skip
     means = {name: value.mean() / DRAFT[name] for name, value in values.items()}
     means["hinge"] = held.hinge(said, known, seen, mask).mean() / HINGE
+    means["remnant"] = held.remnant(decided(found.logits), before, known, mask).mean()
     means["range"] = (found.picture - found.picture.clamp(-1, 1)).abs().mean()
     return means, said, known
 
@@ -188,20 +191,38 @@ class StreamsLearner:
         transformer.train()
         self.names = trainable(transformer)
 
+    @torch.no_grad()
+    def refine(self, scenes: Scenes, seed: int = 0) -> Mended:
+        """One call at noise level 1, as a picture is refined."""
+        from refbench.omnirefiner.choosing import choose
+
+        pipeline, conditions = self.pipeline, self.conditions(scenes)
+        noise = pipeline.noise(conditions, torch.Generator().manual_seed(seed))
+        return choose(
+            pipeline.transformer, pipeline.vae, noise, torch.ones(len(noise)), conditions, scenes.draft, scenes.placed,
+            pipeline.config.mask_mode,
+        ).mended  # fmt: skip
+
+    @torch.no_grad()
+    def conditions(self, scenes: Scenes) -> Conditions:
+        """Draft, placed reference, mask and what is asked for, encoded."""
+        from refbench.omnirefiner.instructions import REPLACE, RESTORE
+
+        words = [REPLACE if asked > 0.5 else RESTORE for asked in scenes.other.tolist()]
+        prompts = self.pipeline.embed_prompts(words)
+        found: Conditions = self.pipeline.conditions(scenes.draft, scenes.placed, scenes.mask, prompts)
+        return found
+
     def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Mended, dict[str, Tensor]]:
         """One call at random noise levels, and the flow-matching loss over that of the draft."""
         from refbench.omnirefiner.autoencoder import encode
         from refbench.omnirefiner.choosing import choose
-        from refbench.omnirefiner.instructions import REPLACE, RESTORE
         from refbench.omnirefiner.losses import draw_sigma, flow_loss
         from refbench.omnirefiner.tokens import pack
         from refbench.omnirefiner.velocity import add_noise
 
-        words = [REPLACE if asked > 0.5 else RESTORE for asked in scenes.other.tolist()]
-        pipeline = self.pipeline
+        pipeline, conditions = self.pipeline, self.conditions(scenes)
         with torch.no_grad():
-            prompts = pipeline.embed_prompts(words)
-            conditions = pipeline.conditions(scenes.draft, scenes.placed, scenes.mask, prompts)
             clean = pack(encode(pipeline.vae, scenes.target))
         sigma = draw_sigma(len(clean), 1.6, 1.2, 1.0, generator)
         noise = torch.randn(clean.shape, generator=generator)

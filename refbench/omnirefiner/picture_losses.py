@@ -117,6 +117,14 @@ def hinge(out: list[Tensor], target: list[Tensor], view: list[Tensor], mask: Ten
     return F.relu(likeness(target, view, mask) - likeness(out, view, mask))
 
 
+def remnant(gate: Tensor, draft: list[Tensor], target: list[Tensor], mask: Tensor) -> Tensor:
+    """How much of what is wrong in the draft a gate (B, 1, H, W) keeps: the mean over the mask of the gate times the
+    distance, 1 - cosine, of draft and target at the finest tap; in terms of that distance's mean."""
+    apart = 1 - (draft[0] * target[0]).sum(1, keepdim=True)
+    wide = F.interpolate(apart, mask.shape[-2:], mode="bilinear", align_corners=False)
+    return inside(gate * wide, mask) / inside(wide, mask).clamp(min=1e-3)
+
+
 class Critic(nn.Module):
     """Says of frozen features whether they are of a target: a small head a tap, for the hinge loss (Lim & Ye 2017)."""
 

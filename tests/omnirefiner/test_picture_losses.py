@@ -1,0 +1,108 @@
+"""What a refined picture is held to, on cases whose answers follow from the definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from refbench.metrics.backbones import load_efficientnet
+from refbench.omnirefiner import picture_losses as held
+
+
+def pictures(count: int = 2, side: int = 64, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return held.blur(torch.randn(count, 3, side, side, generator=generator), 1.5).mul(1.2).clamp(-1, 1)
+
+
+def half(count: int = 2, side: int = 64) -> torch.Tensor:
+    mask = torch.zeros(count, 1, side, side)
+    mask[..., 16:48, 16:48] = 1
+    return mask
+
+
+def test_a_picture_that_is_the_target_loses_nothing() -> None:
+    target, mask = pictures(), half()
+    found = held.features(load_efficientnet(), target)
+    zero = {
+        "rmse": held.rmse(target, target, mask) - 1e-3,  # the floor under the root: sqrt(1e-6)
+        "structure": held.structure(target, target, mask), "energy": held.energy(target, target, mask),
+        "features": held.placed_features(found, found, mask), "matched": held.matched(found, found, mask),
+        "hinge": held.hinge(found, found, found, mask),
+    }  # fmt: skip
+    for name, value in zero.items():
+        assert value.abs().max() < 1e-5, name
+
+
+def test_rmse_is_of_the_masked_pixels() -> None:
+    target = torch.zeros(1, 3, 32, 32)
+    out = target.clone()
+    out[..., :16] = 0.5
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., 8:24] = 1  # half of the masked pixels are off by 0.5
+    assert float(held.rmse(out, target, mask)) == pytest.approx(math.sqrt(0.125), abs=1e-5)
+
+
+def test_structure_is_scikit_images_ssim() -> None:
+    a, b = pictures(1, 64, 1), pictures(1, 64, 2)
+    inner = torch.zeros(1, 1, 64, 64)
+    inner[..., 12:52, 12:52] = 1
+    _, full = structural_similarity(
+        a[0].permute(1, 2, 0).double().numpy(), b[0].permute(1, 2, 0).double().numpy(), channel_axis=2, data_range=2,
+        gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True,
+    )  # fmt: skip
+    # its window ends at 3.5 sigma, ours at 3
+    assert float(held.structure(a, b, inner)) == pytest.approx(1 - full[12:52, 12:52].mean(), abs=5e-3)
+
+
+def test_energy_of_doubled_detail_is_the_logarithm_of_four() -> None:
+    grey = torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(3)).expand(-1, 3, -1, -1)
+    mask = torch.ones(1, 1, 96, 96)
+    value = float(held.energy(2 * grey, grey, mask))
+    # below ln 4 by what the floor takes where there is next to no detail
+    assert 0.9 * math.log(4) < value <= math.log(4)
+
+
+def test_a_match_one_cell_away_counts_and_a_place_does_not() -> None:
+    network = load_efficientnet()
+    target = pictures(1, 128, 4)
+    mask = torch.zeros(1, 1, 128, 128)
+    mask[..., 32:96, 32:96] = 1
+    moved = target.roll(4, -1)  # a cell of the finest tap
+    known, seen = held.features(network, target), held.features(network, moved)
+    other = held.features(network, pictures(1, 128, 5))
+    assert held.matched(seen, known, mask) < 0.6 * held.matched(other, known, mask)
+    ratio = held.placed_features(seen, known, mask) / held.placed_features(other, known, mask)
+    assert ratio > 0.6 * held.matched(seen, known, mask) / held.matched(other, known, mask)
+
+
+def test_remnants_are_counted_where_the_draft_is_wrong() -> None:
+    network = load_efficientnet()
+    target = pictures(1, 128, 6)
+    draft = target.clone()
+    draft[..., 64:] = pictures(1, 128, 7)[..., 64:]
+    mask = torch.ones(1, 1, 128, 128)
+    taps = [held.features(network, p) for p in (draft, target)]
+    right, wrong = torch.zeros(1, 1, 128, 128), torch.zeros(1, 1, 128, 128)
+    right[..., :48], wrong[..., 80:] = 1, 1
+    kept = [float(held.remnant(gate, taps[0], taps[1], mask)) for gate in (right, wrong, mask)]
+    assert kept[0] < 0.05
+    assert kept[1] > 0.6
+    assert kept[2] == pytest.approx(1)
+
+
+def test_the_critic_learns_to_tell_two_kinds_of_picture_apart() -> None:
+    torch.manual_seed(0)
+    network, critic = load_efficientnet(), held.Critic()
+    sharp = held.features(network, pictures(4, 64, 8))
+    soft = held.features(network, held.blur(pictures(4, 64, 8), 2.0))
+    mask = half(4)
+    optimiser = torch.optim.Adam(critic.parameters(), 1e-3)
+    for _ in range(30):
+        loss = held.spoken(critic(soft, mask), 1.0, 1.0) + held.spoken(critic(sharp, mask), -1.0, 1.0)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+    assert held.spoken(critic(sharp, mask), 1.0, None) > held.spoken(critic(soft, mask), 1.0, None) + 0.5
