@@ -22,10 +22,18 @@ class Stage(StrEnum):
     base = "base"
     sft = "sft"
     grpo = "grpo"
+    stage1 = "stage1"
     all = "all"
     prepare = "prepare"
     export = "export"
     curves = "curves"
+
+
+class Network(StrEnum):
+    """What stage 1 trains."""
+
+    streams = "streams"
+    unet = "unet"
 
 
 @app.command()
@@ -65,9 +73,19 @@ def train(
     workers: Annotated[
         int | None, typer.Option("--workers", help="Processes that prepare data; by default one a processor.")
     ] = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option("--sources", help="For stage1: the folder of fetched sources; by default in refbench's cache."),
+    ] = None,
+    network: Annotated[Network, typer.Option("--network", help="For stage1: the method's, or its control.")] = (
+        Network.streams
+    ),
+    without: Annotated[
+        str, typer.Option("--without", metavar="LOSS,...", help="For stage1: losses that are left out (ablation).")
+    ] = "",
     as_json: o.Json = False,
 ) -> None:
-    """Train OmniRefiner: autoencoder, aligner, base editor, stage 1 (sft), stage 2 (grpo).
+    """Train OmniRefiner: autoencoder, aligner, base editor, stage 1 (sft, or stage1 on suite scenes), stage 2 (grpo).
 
     Stop it as you like (Ctrl-C, SIGTERM): what it has is saved, and --resume goes on.
     Several GPUs: start it with `accelerate launch -m refbench train STAGE`.
@@ -90,6 +108,17 @@ def train(
 
         lines.tick(f"{of.value}: loading torch and the saved state")
         made = export_state(of.value, config, out, assets, device=device, seed=seed)
+    elif Stage.stage1 in (stage, of if stage is Stage.prepare else None):
+        with going_on():
+            lines.note(f"stage1: {network.value} on {device}, in {out}; loading torch")
+            from refbench.omnirefiner.mending import run_stage1
+
+            made = run_stage1(
+                prepared, None if stage is Stage.prepare else out, sources=sources, samples=samples,
+                workers=cores() if workers is None else workers, minutes=minutes, device=device, seed=seed,
+                network=network.value, without=tuple(filter(None, without.split(","))), base=init, telling=lines,
+                progress=lines.counted,
+            )  # fmt: skip
     elif stage is Stage.all and minutes is None:
         raise RefbenchError("Expected a budget for all stages, but --minutes is missing; add e.g. --minutes 9.")
     elif stage is Stage.prepare and prepared is None:

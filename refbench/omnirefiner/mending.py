@@ -6,7 +6,7 @@ The rate has no schedule that ends with the run, so that hours add up over runs;
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from refbench.errors import RefbenchError
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner import picture_losses as held
 from refbench.omnirefiner.mender import Mended, Mender, decided
-from refbench.omnirefiner.prepared import SHARD, Prepared
+from refbench.omnirefiner.prepared import SHARD, Prepared, Progress, prepare
 from refbench.omnirefiner.tokens import Conditions
 from refbench.omnirefiner.trainer import Average, append_log, copy_into, load_state, save_state
 from refbench.omnirefiner.watching import Quiet, Telling, rounds
@@ -35,6 +35,8 @@ HINGE = 0.02
 """A loss of likeness that counts as 1."""
 LEAST_WRONG, MOST_WORSE, CLIPS = 0.12, 1.35, 1.2
 """Least error of a draft, most of a placed reference in terms of it, and how much more often clips are drawn."""
+SCENES = 20_000
+"""Scenes that are prepared when no other number is given."""
 CRITIC_FROM = 2000
 """Steps before which no critic speaks."""
 
@@ -49,6 +51,10 @@ class Scenes:
     target: Tensor
     mask: Tensor
     other: Tensor
+
+    def to(self, device: str) -> Scenes:
+        """The batch on a device."""
+        return Scenes(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Drawer:
@@ -140,6 +146,7 @@ class Learner(Protocol):
     """A network that learns to refine placed scenes."""
 
     name: str
+    device: str
     names: dict[str, nn.Parameter]
     """What is trained."""
 
@@ -153,17 +160,18 @@ class UNetLearner:
 
     name = "unet"
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, device: str = "cpu") -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             net: Any = Mender()
-        self.net = net.to(memory_format=torch.channels_last)
+        self.device = device
+        self.net = net.to(device, memory_format=torch.channels_last)
         self.names: dict[str, nn.Parameter] = dict(self.net.named_parameters())
 
     def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Mended, dict[str, Tensor]]:
         """One call."""
         del generator
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
             return self.net(scenes.draft, scenes.placed, scenes.view, scenes.mask, scenes.other), {}
 
 
@@ -177,17 +185,19 @@ class StreamsLearner:
 
     name = "streams"
 
-    def __init__(self, base: Path, *, rank: int = 32, seed: int = 0) -> None:
+    def __init__(self, base: Path, *, rank: int = 32, seed: int = 0, device: str = "cpu") -> None:
         from refbench.omnirefiner.choosing import ChoiceHead
         from refbench.omnirefiner.trainer import add_lora, trainable
         from refbench.omnirefiner.weights import load_pipeline
 
-        self.pipeline = load_pipeline(base)
+        self.device = device
+        self.pipeline = load_pipeline(base, device=device)
         transformer = self.pipeline.transformer
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             add_lora(transformer, rank, 2 * rank, heads=False)
-            transformer.proj_out = ChoiceHead(transformer.inner_dim, 4 * self.pipeline.vae.config.latent_channels)
+            head = ChoiceHead(transformer.inner_dim, 4 * self.pipeline.vae.config.latent_channels)
+            transformer.proj_out = head.to(device)
         transformer.train()
         self.names = trainable(transformer)
 
@@ -198,8 +208,9 @@ class StreamsLearner:
 
         pipeline, conditions = self.pipeline, self.conditions(scenes)
         noise = pipeline.noise(conditions, torch.Generator().manual_seed(seed))
+        sigma = torch.ones(len(noise), device=noise.device)
         return choose(
-            pipeline.transformer, pipeline.vae, noise, torch.ones(len(noise)), conditions, scenes.draft, scenes.placed,
+            pipeline.transformer, pipeline.vae, noise, sigma, conditions, scenes.draft, scenes.placed,
             pipeline.config.mask_mode,
         ).mended  # fmt: skip
 
@@ -224,10 +235,10 @@ class StreamsLearner:
         pipeline, conditions = self.pipeline, self.conditions(scenes)
         with torch.no_grad():
             clean = pack(encode(pipeline.vae, scenes.target))
-        sigma = draw_sigma(len(clean), 1.6, 1.2, 1.0, generator)
-        noise = torch.randn(clean.shape, generator=generator)
+        sigma = draw_sigma(len(clean), 1.6, 1.2, 1.0, generator).to(clean)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
         noisy = add_noise(clean, noise, sigma)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
             found = choose(
                 pipeline.transformer, pipeline.vae, noisy, sigma, conditions, scenes.draft, scenes.placed,
                 pipeline.config.mask_mode,
@@ -268,25 +279,37 @@ def train_stage1(
 
     Returns:
         The path of the averaged weights, in half precision.
+
+    Raises:
+        RefbenchError: there are no scenes, a loss of another name, or a state of another network.
     """
     from safetensors.torch import save_file
 
     telling = telling or Quiet()
+    unknown = [name for name in off if name not in WEIGHTS]
+    if unknown:
+        raise RefbenchError(f"Expected losses among {', '.join(WEIGHTS)}, but got '{unknown[0]}'; correct --without.")
     torch.manual_seed(seed)
     names = learner.names
-    critic = held.Critic()
-    network = load_efficientnet("cpu")
+    critic = held.Critic().to(learner.device)
+    network = load_efficientnet(learner.device)
     optimiser = torch.optim.AdamW(names.values(), lr, betas=(0.9, 0.99), weight_decay=0.01)
     against = torch.optim.AdamW(critic.parameters(), 2e-4, betas=(0.5, 0.99))
     average = Average(names, ema)
     step, spent = 0, 0.0
     state = load_state(out / "state.pt")
     if state is not None:
+        if set(state["weights"]) != set(names):
+            raise RefbenchError(
+                f"Expected the state of a {learner.name} network in {out / 'state.pt'}, but it is another's; choose "
+                "another --out or --network."
+            )
         copy_into(names, state["weights"])
         critic.load_state_dict(state["critic"])
         optimiser.load_state_dict(state["optimiser"])
         against.load_state_dict(state["against"])
-        average.shadow, average.count = state["average"], state["count"]
+        average.shadow = {name: value.to(learner.device) for name, value in state["average"].items()}
+        average.count = state["count"]
         step, spent = state["step"], state["minutes"]
     generator = torch.Generator().manual_seed(seed + step)
     began = time.monotonic()
@@ -308,7 +331,7 @@ def train_stage1(
     for _ in rounds(lambda: min(1.0, (time.monotonic() - began) / 60 / minutes), save):
         for group in optimiser.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / 200)
-        drawn = draw(scenes, batch, generator)
+        drawn = draw(scenes, batch, generator).to(learner.device)
         found, own = learner.answer(drawn, generator)
         means, said, known = losses(found, drawn, network)
         means |= own
@@ -349,6 +372,61 @@ def train_stage1(
             save(0.0)
             exported = now
     return out / "average.safetensors"
+
+
+def run_stage1(
+    prepared: Path | None,
+    out: Path | None,
+    *,
+    network: str = "streams",
+    base: Path | None = None,
+    sources: Path | None = None,
+    samples: int | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    without: tuple[str, ...] = (),
+    telling: Telling | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Prepare scenes and, where there is a folder `out`, learn from them.
+
+    Args:
+        prepared: where scenes are kept; by default below refbench's cache.
+        out: working folder, see :func:`train_stage1`; None only prepares.
+        network: "streams" or "unet".
+        base: checkpoint folder of the base editor; the shipped one when None.
+        sources: the folder that ``refbench tasks fetch`` filled.
+        samples: scenes that must be there, :data:`SCENES` when None.
+        workers: processes that prepare.
+        minutes: of training.
+        without: as `off` of :func:`train_stage1`.
+
+    Returns:
+        The folder of scenes, or the averaged weights.
+
+    Raises:
+        RefbenchError: no minutes, or as :func:`train_stage1` and :func:`refbench.omnirefiner.prepared.prepare`.
+    """
+    from refbench.cache import cache_folder
+    from refbench.omnirefiner.placed import PlacedScenes
+    from refbench.omnirefiner.plain import checkpoints
+
+    if out is not None and not (minutes is not None and minutes > 0):
+        raise RefbenchError("Expected a budget of minutes to train stage 1, but there is none; add e.g. --minutes 60.")
+    scenes = PlacedScenes(sources or cache_folder() / "sources")
+    ready = prepare(
+        scenes, prepared or cache_folder() / "scenes", samples or SCENES, seed=seed, workers=workers, progress=progress
+    )
+    if out is None or minutes is None:
+        return ready.folder
+    learner: Learner
+    if network == "unet":
+        learner = UNetLearner(seed=seed, device=device)
+    else:
+        learner = StreamsLearner(base or checkpoints(), seed=seed, device=device)
+    return train_stage1(learner, ready.folder, out / network, minutes=minutes, seed=seed, off=without, telling=telling)
 
 
 def open_shards(folder: Path) -> Prepared:

@@ -49,8 +49,10 @@ CODE = (
 class Drawing(Protocol):
     """Endless samples of one kind. It is pickled to the processes that draw."""
 
-    kinds: tuple[Kind, ...]
-    """How each tensor of a sample is kept, in order."""
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """How each tensor of a sample is kept, in order."""
+        ...
 
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the samples, as JSON: settings, hashes of assets and weights."""
