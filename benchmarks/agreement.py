@@ -3,6 +3,7 @@
     python benchmarks/agreement.py                                  # from the values measured when they were judged
     python benchmarks/agreement.py --outputs DIR [--pairs FILE ...] # measure pictures anew
     python benchmarks/agreement.py --page reports/agreement.md      # write the page
+    python benchmarks/agreement.py --sheet FILE --pictures DIR ...  # draw the worst disagreements
 
 The folder `eye/` beside this file holds the verdicts. A vision-language model gave them, by looking at draft with mask
 outline, both results and target in one picture, sides at random, before any score was opened:
@@ -14,10 +15,12 @@ outline, both results and target in one picture, sides at random, before any sco
 - `sitting.csv`: 64 pairs judged for that alone, result beside result without draft and target, while consistency
   was designed;
 - `values.parquet`: each metric's value for each judged picture and trivial answer, with the picture's SHA-256;
+- `saw.md`: what was seen in the pictures, the end of the page;
 - `score1.csv`: texture, alignment, consistency and mean of the same pictures by score 1.
 
 A file of pairs has the columns sample, A, B, verdict (A, B or tie) and confidence (1 to 3). Pictures are windows
-`<sample>.<model>.<x>.<y>.webp` of a result, whose rest is the draft; `identity` is the draft itself.
+`<sample>.<model>.<x>.<y>.webp` of a result, whose rest is the draft; `identity` is the draft itself. The sheet takes
+such windows and outputs of runs (`DIR/<model>/outputs/<task>/<sample>.png`) that have the SHA-256 of what was judged.
 """
 
 from __future__ import annotations
@@ -27,25 +30,44 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from refbench.images import Image, encode_webp, load_image, mask_box, resize, write_atomic
+from refbench.metrics.regions import cut, reference_crop, square_box
 from refbench.metrics.registry import default_metrics, make_metrics
-from refbench.schema import AXES, PIXEL
+from refbench.schema import AXES, PIXEL, Truth
 from refbench.stats.gains import MEASURES, clipped, gains
 
 HERE = Path(__file__).parent / "eye"
+SHEET = 8
+"""Pairs on the sheet of the worst disagreements."""
+TILE, CAPTION, QUALITY = 168, 40, 80
+"""Side of a picture of the sheet and height of the text above a row in px; quality of the WebP file."""
 ANSWERS = ("draft", "paste", "stretch", "blend", "target")
 RESAMPLES = 5000
 Scores = Mapping[tuple[str, str], Mapping[str, float]]
 """(sample, model) -> measure or metric -> points."""
 
 
+def laid(draft: Image, path: Path) -> Image:
+    """A result from its window, `<sample>.<model>.<x>.<y>.webp`, and the draft that it is in."""
+    x, y = map(int, path.name.rsplit(".", 4)[2:4])
+    window, whole = load_image(path), draft.copy()
+    whole[y : y + window.shape[0], x : x + window.shape[1]] = window
+    return whole
+
+
+def fingerprint(picture: Image) -> str:
+    """What tells pictures apart in `values.parquet`: 16 digits of the SHA-256 of the pixels."""
+    return hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()[:16]
+
+
 def measured(folder: Path, wanted: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """Values of every default metric of the judged pictures in a folder, and of the answers of their samples."""
     import refbench
-    from refbench.images import load_image
     from refbench.metrics.measurer import Measurer
     from refbench.trivial import answer_image
 
@@ -59,14 +81,10 @@ def measured(folder: Path, wanted: Iterable[tuple[str, str]]) -> pd.DataFrame:
         truth = suite.truth(sample)
         pictures = {answer: answer_image(truth, answer) for answer in ANSWERS}
         for model in sorted(models[sample]):
-            path = windows[sample, model]
-            x, y = map(int, path.name.rsplit(".", 4)[2:4])
-            window, whole = load_image(path), pictures["draft"].copy()
-            whole[y : y + window.shape[0], x : x + window.shape[1]] = window
-            pictures[model] = whole
+            pictures[model] = laid(pictures["draft"], windows[sample, model])
         found = measurer.measure([truth] * len(pictures), list(pictures.values()))
         for (name, picture), scores in zip(pictures.items(), found, strict=True):
-            digest = hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()[:16]
+            digest = fingerprint(picture)
             rows += [(sample, name, score.metric, score.value, score.card, digest) for score in scores]
     return pd.DataFrame(rows, columns=["sample", "model", "metric", "value", "card", "sha256"])
 
@@ -148,6 +166,75 @@ def report(sets: Mapping[str, tuple[pd.DataFrame, str]], two: Scores, one: Score
     return out
 
 
+def worst(sets: Iterable[pd.DataFrame], scores: Scores) -> list[dict[str, Any]]:
+    """Pairs in which the score prefers the other side than the eye, most points apart first, with both scores."""
+    found = []
+    for pair in (pair for pairs in sets for pair in pairs.to_dict("records") if pair["verdict"] in ("A", "B")):
+        a, b = (scores[pair["sample"], pair[side]]["mean"] for side in ("A", "B"))
+        if (a > b) != (pair["verdict"] == "A"):
+            found.append({**pair, "a": a, "b": b})
+    return sorted(found, key=lambda pair: -abs(pair["a"] - pair["b"]))
+
+
+def result(truth: Truth, sample: str, model: str, folders: Iterable[Path], digest: str) -> Image | None:
+    """The judged picture from the windows and runs in these folders; None where none has this SHA-256."""
+    assert truth.draft is not None
+    if model == "identity":
+        return truth.draft
+    for folder in folders:
+        whole = folder / model / "outputs" / sample.rsplit("-", 1)[0] / f"{sample}.png"
+        pictures = [laid(truth.draft, path) for path in folder.glob(f"{sample}.{model}.*.webp")]
+        pictures += [load_image(whole)] if whole.is_file() else []
+        for picture in pictures:
+            if fingerprint(picture) == digest:
+                return picture
+    return None
+
+
+def sheet(
+    pairs: Iterable[Mapping[str, Any]], values: pd.DataFrame, folders: list[Path], say: Callable[[str], None]
+) -> Image:
+    """The first :data:`SHEET` pairs whose pictures are there, in rows: draft with outline, reference, A, B, target."""
+    import cv2
+    from PIL import Image as Pillow
+    from PIL import ImageDraw, ImageFont
+
+    import refbench
+
+    suite, font = refbench.load_suite("core"), ImageFont.load_default(13)
+    digests = values.drop_duplicates(["sample", "model"]).set_index(["sample", "model"])["sha256"]
+    rows: list[Image] = []
+    for pair in pairs:
+        sample, truth = pair["sample"], suite.truth(pair["sample"])
+        assert truth.draft is not None
+        assert truth.mask is not None
+        assert truth.reference is not None
+        found = [result(truth, sample, pair[s], folders, digests.get((sample, pair[s]), "")) for s in ("A", "B")]
+        if found[0] is None or found[1] is None:
+            say(f"{sample}: the judged pictures of {pair['A']} and {pair['B']} are not there, left out")
+            continue
+        outlined = truth.draft.copy()
+        edges, _ = cv2.findContours(truth.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(outlined, edges, -1, (255, 0, 255), 1)
+        box = square_box(mask_box(truth.mask, 24), truth.mask.shape)
+        tiles = [cut(outlined, box), reference_crop(truth), *(cut(one, box) for one in found), cut(truth.target, box)]
+        row = Pillow.new("RGB", (5 * TILE, CAPTION + TILE), "white")
+        for at, tile in enumerate(tiles):
+            scale = (TILE - 4) / max(tile.shape)
+            tile = resize(np.ascontiguousarray(tile), (round(tile.shape[0] * scale), round(tile.shape[1] * scale)))
+            row.paste(Pillow.fromarray(tile), (at * TILE + 2, CAPTION))
+        pen, reason = ImageDraw.Draw(row), pair.get("reason")
+        said = f": {reason}" if isinstance(reason, str) else ", no reason noted"
+        pen.text((4, 2), f"{sample}   eye {pair['verdict']}, sure {pair['confidence']} of 3{said}", "black", font)
+        names = ["draft", "reference", *(f"{s} {pair[s]} {pair[s.lower()]:.1f}" for s in ("A", "B")), "target"]
+        for at, name in enumerate(names):
+            pen.text((at * TILE + 4, 20), name, "black", font)
+        rows.append(np.asarray(row))
+        if len(rows) == SHEET:
+            break
+    return np.concatenate(rows)
+
+
 def above_draft(absolute: pd.DataFrame, scores: Scores, measure: str) -> str:
     """How many of the results that the eye calls better than their draft have more than 0 points."""
     better = absolute[absolute["verdict"] == "better"]
@@ -155,7 +242,23 @@ def above_draft(absolute: pd.DataFrame, scores: Scores, measure: str) -> str:
     return f"{right} of {len(better)}"
 
 
-def page(figures: Mapping[str, object], above: Mapping[str, str]) -> str:
+def ghosts(sets: Iterable[tuple[pd.DataFrame, str]], scores: Scores) -> str:
+    """A table of how often the mean of the metrics of sitting agrees with the eye, with `ghosting` and without."""
+    metrics = ("seam", "illumination", "sharpness", "ghosting")
+    without = {
+        key: {f"{count}": float(np.nanmean([row.get(name, np.nan) for name in metrics[:count]])) for count in (3, 4)}
+        for key, row in scores.items()
+    }
+    found = {n: pd.concat([sides(pairs, without, n, verdict) for pairs, verdict in sets]) for n in ("4", "3")}
+    lines = ["| pairs | with `ghosting` | without |", "|---|---|---|"]
+    for task in (None, "face-refine", "logo-refine"):
+        parts = [one if task is None else one[one["task"] == task] for one in found.values()]
+        cells = (f"{part['right'].sum():.0f} of {len(part)}" for part in parts)
+        lines.append(f"| {task or 'all'} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def page(figures: Mapping[str, object], above: Mapping[str, str], saw: str) -> str:
     """The figures as a page."""
     lines = [
         "# Does the score agree with the eye?",
@@ -184,7 +287,7 @@ def page(figures: Mapping[str, object], above: Mapping[str, str]) -> str:
         lines.append("")
     lines += ["## Single results", ""]
     lines += [f"- better than their draft for the eye, and above 0 by {name}: {value}" for name, value in above.items()]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", saw])
 
 
 def read_score_1(path: Path) -> Scores:
@@ -201,10 +304,13 @@ def main(say: Callable[[str], None] = print) -> None:
     parser.add_argument("--pairs", type=Path, nargs="*", help="files of pairs; by default those of eye/")
     parser.add_argument("--outputs", type=Path, help="folder of windows, measured anew")
     parser.add_argument("--keep", type=Path, help="write the values measured to this parquet file")
+    parser.add_argument("--sheet", type=Path, help="draw the worst disagreements into this WebP file")
+    parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders of windows or runs for the sheet")
     parser.add_argument("--page", type=Path, help="write the page here")
     arguments = parser.parse_args()
     if arguments.pairs:
         sets = {path.stem: (pd.read_csv(path), "verdict") for path in arguments.pairs}
+        better = [pairs for pairs, _ in sets.values()]
         one: Scores | None = None
     else:
         first, second, last, sitting = (
@@ -217,6 +323,7 @@ def main(say: Callable[[str], None] = print) -> None:
             "Which sits better? Consistency was chosen on these": (sitting, "verdict"),
             "Which sits better? Nothing of consistency was chosen on these": (pd.concat([second, last]), "sits"),
         }
+        better = [first, second, last]
         one = read_score_1(HERE / "score1.csv")
     if arguments.outputs:
         wanted = [(row.sample, m) for pairs, _ in sets.values() for row in pairs.itertuples() for m in (row.A, row.B)]
@@ -231,8 +338,14 @@ def main(say: Callable[[str], None] = print) -> None:
     known = absolute[[(row.sample, row.model) in two for row in absolute.itertuples()]]
     above = {name: above_draft(known, two, name) for name in ("mean", "texture_fidelity")}
     say(json.dumps({**figures, "above the draft": above}, indent=1))
+    if arguments.sheet:
+        drawn = sheet(worst(better, two), values, arguments.pictures, say)
+        write_atomic(arguments.sheet, encode_webp(drawn, QUALITY))
     if arguments.page:
-        arguments.page.write_text(page(figures, above))
+        sat = [(pairs, kind) for title, (pairs, kind) in sets.items() if title.startswith("Which sits better")]
+        arguments.page.write_text(
+            page(figures, above, (HERE / "saw.md").read_text().format(ghosts=ghosts(sat, two)) if sat else "")
+        )
 
 
 if __name__ == "__main__":

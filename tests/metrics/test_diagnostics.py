@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from refbench.images import Image
+from refbench.images import Image, resize
 from refbench.metrics import Measurer
 from refbench.metrics.regions import composite
 from refbench.schema import Truth
@@ -98,3 +98,47 @@ def test_copied_is_the_share_of_blocks_of_the_reference() -> None:
     truth = Truth("", target, None, target, None)
     found = Measurer(["copied"], threads=1).measure([truth] * 3, [target, half, turned])
     assert [scores[0].value for scores in found] == pytest.approx([1.0, 0.5, 0.0], abs=0.03)
+
+
+def pasted(truth: Truth, box: tuple[int, int, int, int] | None, size: tuple[int, int], kept: bool = True) -> Truth:
+    """A truth whose target has the reference's box resized to (height, width) px in the mask."""
+    assert truth.reference is not None
+    x, y, width, height = box or (0, 0, truth.reference.shape[1], truth.reference.shape[0])
+    patch = resize(np.ascontiguousarray(truth.reference[y : y + height, x : x + width]), size)
+    target, mask = truth.target.copy(), np.zeros(truth.target.shape[:2], dtype=bool)
+    target[48 : 48 + size[0], 48 : 48 + size[1]] = patch
+    mask[48 : 48 + size[0], 48 : 48 + size[1]] = True
+    return Truth("", target, truth.draft, truth.reference, mask, reference_box=box if kept else None)
+
+
+@pytest.fixture
+def apart() -> Truth:
+    """A target of one picture with the reference of another."""
+    picture = scene(240, 256)
+    return replace(picture, reference=np.ascontiguousarray(picture.target[::-1, ::-1].transpose(1, 0, 2)))
+
+
+@pytest.mark.parametrize("box", [(20, 30, 120, 80), (40, 16, 60, 72), None])
+@pytest.mark.parametrize("size", [(96, 128), (128, 80)])
+def test_a_reference_scaled_into_the_mask_is_copied_whole(
+    apart: Truth, box: tuple[int, int, int, int] | None, size: tuple[int, int]
+) -> None:
+    truth = pasted(apart, box, size)
+    other = np.ascontiguousarray(truth.target[::-1])
+    found = Measurer(["copied"], threads=1).measure([truth] * 2, [truth.target, other])
+    assert [scores[0].value for scores in found] == pytest.approx([1.0, 0.0], abs=0.05)
+
+
+@pytest.mark.parametrize("off", [1 / 1.12, 1.0, 1.12])
+def test_a_copy_near_the_scale_of_the_boxes_is_found(apart: Truth, off: float) -> None:
+    """The box says another scale than the copy's; what lies beyond a box that is too small is not searched."""
+    width, height = round(96 * off), round(80 * off)
+    truth = replace(pasted(apart, (40, 40, 96, 80), (80, 96)), reference_box=(40, 40, width, height))
+    assert (
+        Measurer(["copied"], threads=1).measure([truth], [truth.target])[0][0].value > 0.6
+    )  # 1 / 1.12^2 = 0.8 of it lies in the smaller box, and blocks at its border only in part
+
+
+def test_an_unscaled_copy_is_found_without_a_box(apart: Truth) -> None:
+    truth = pasted(apart, (40, 40, 96, 80), (80, 96), kept=False)
+    assert Measurer(["copied"], threads=1).measure([truth], [truth.target])[0][0].value == pytest.approx(1.0)

@@ -91,6 +91,7 @@ def test_a_large_frame_holds_one_network_at_a_time(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("which", ["embedded", "learned"])
 def test_twelve_megapixels_stay_under_four_gigabytes(which: str) -> None:
     """In a process of its own, whose peak is its own; the exit status says whether it stayed under the limit."""
