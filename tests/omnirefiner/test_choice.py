@@ -99,8 +99,7 @@ def folder_of(path: Path, rows: int = prepared.SHARD, shards: int = 1) -> Path:
 
 
 def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mending, "CROP", 32)
-    monkeypatch.setattr(mending.draw, "__defaults__", (32,))
+    monkeypatch.setattr(UNetLearner, "crop", 32)
     folder = folder_of(tmp_path / "scenes")
 
     def some(progress: object, save: object, agreed: object = bool) -> object:
