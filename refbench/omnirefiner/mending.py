@@ -93,7 +93,7 @@ def fitness(
 
 
 def draw(prepared: Drawer, count: int, generator: torch.Generator, size: int) -> Scenes:
-    """Random crops of `size` px with some mask in them; mirrored, their channels exchanged and gamma changed at random."""
+    """Random crops of `size` px with some mask in them; some mirrored, with other channels and another gamma."""
     rows: list[tuple[Tensor, ...]] = []
     while len(rows) < count:
         found = prepared.draw(count, generator)
