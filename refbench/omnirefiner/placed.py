@@ -92,7 +92,7 @@ def placed(question: Question, corner: NDArray[np.float64] | None = None) -> tup
         corner: (2,) in [0, 1], which part of a mask larger than the window is seen; its middle when None.
     """
     asked = question.draft, question.reference, question.mask, question.reference_box
-    found = place(*asked, question.prompt, outlines=True)
+    found = place(*asked, question.prompt, thorough=True)
     if not found.confident:
         return None
     laid = lay(*asked, found.matrix, same_scene=found.pose.same_scene, other=found.other, outlines=True, selected=False)
