@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,9 @@ from refbench.images import Image, Mask, mask_box
 from refbench.registration.hypotheses import Matches
 from refbench.registration.opencv import cv2
 from refbench.registration.xfeat import MULTIPLE, load_xfeat, match
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIDES = (128, 320)
 """Sides in px to which the mask's box is brought: the network bears about twice or half the scale."""
@@ -46,7 +51,7 @@ class Matcher:
             found.append((mine[pairs[:, 0]], points[pairs[:, 1]]))
         return found
 
-    def _detect(self, picture: Image, factor: float) -> tuple[NDArray[np.float64], object]:
+    def _detect(self, picture: Image, factor: float) -> tuple[NDArray[np.float64], Tensor]:
         """Keypoints (n, 2) in the picture's own px, and their descriptors, of the picture enlarged by `factor`."""
         size = [max(2, round(side * factor / MULTIPLE)) * MULTIPLE for side in picture.shape[1::-1]]
         how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC

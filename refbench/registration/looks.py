@@ -42,7 +42,7 @@ class Look:
     def matrix(self) -> Matrix:
         """(3, 3), px of the whole picture -> px of the look."""
         x, y = self.window[:2]
-        return np.diag([self.factor, self.factor, 1.0]) @ np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1.0]])
+        return np.asarray(np.diag([self.factor, self.factor, 1.0]) @ np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1.0]]))
 
     def mask(self, mask: Mask) -> Mask:
         """The part (h, w) of a mask of the whole picture: true where any of a pixel's was."""
