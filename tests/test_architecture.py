@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "schema": {"images"},
     "trivial": {"images", "schema"},
     "weights": {"errors", "cache"},
-    "registration": {"images", "schema"},
+    "registration": {"errors", "images", "schema"},
     "tasks": BASE,
     "metrics": BASE,
     "stats": BASE,

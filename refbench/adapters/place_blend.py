@@ -1,9 +1,9 @@
 """Contestant `place-blend`: what OmniRefiner does before its network, as a model of its own.
 
 Placement and compositing of :mod:`refbench.registration` with all that OmniRefiner uses and `warp-blend` does not:
-outlines have the last word on where a print lies, a print that is exchanged keeps its panel's light, and what the draft
-shows already right stays the draft's. Deterministic, nothing learned. What OmniRefiner's network adds is its distance
-from this model.
+where no box is given a network (XFeat) matches keypoints as well, outlines have the last word on where a print lies, a
+print that is exchanged keeps its panel's light, and what the draft shows already right stays the draft's. Deterministic.
+What OmniRefiner's network adds is its distance from this model.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class PlaceBlend:
 
     card = AdapterCard(
         name="place-blend",
-        summary="OmniRefiner without its network: the reference placed by keypoints, boxes and outlines, its light "
-        "matched, laid in where it shows something else than the draft.",
+        summary="OmniRefiner without its network: the reference placed by keypoints, XFeat, boxes and outlines, its "
+        "light matched, laid in where it shows something else than the draft.",
         licence="Apache-2.0",
         requires=("cv2",),
     )

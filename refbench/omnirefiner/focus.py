@@ -90,7 +90,7 @@ def show_reference(
         aligner: moves the reference the last pixels where the draft shows the same thing, or None.
         found: how the reference lies, where that is known already.
     """
-    found = found or place(draft, reference, mask, reference_box, prompt, outlines=True)
+    found = found or place(draft, reference, mask, reference_box, prompt, thorough=True)
     matrix, match = found.matrix, found.pose.source
     if not found.confident:
         matrix, match = match_box(box, mask, reference, reference_box), "box" if reference_box else "whole"
@@ -129,7 +129,7 @@ def focus(
     if reference is None:
         found = None
     else:
-        found = found or place(draft, reference, mask, reference_box, prompt, outlines=True)
+        found = found or place(draft, reference, mask, reference_box, prompt, thorough=True)
         shown, match = show_reference(
             draft, reference, mask, box, reference_box=reference_box, prompt=prompt, laying=laying, aligner=aligner,
             found=found,

