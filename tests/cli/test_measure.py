@@ -80,10 +80,21 @@ class TestJson:
         assert all(entry["value"] is None or math.isfinite(entry["value"]) for entry in entries)
 
     def test_the_table_shows_the_same(self, cli: Cli, files: dict[str, Path]) -> None:
-        done = cli("measure", *arguments(files, "target"), "--metrics", "mse,ssim")
+        done = cli("measure", *arguments(files, "target", "mask", "reference", "draft"))
         assert done.code == 0
-        assert "mse" in done.out
-        assert "pixel_fidelity" in done.out
+        lines = [line.split() for line in done.out.splitlines()]
+        assert ["mse", "pixel", "inside"] in [cells[:3] for cells in lines]
+        assert {"background_exact", "sharpness_change"} <= {cells[0] for cells in lines if cells}
+        assert max(map(len, done.out.splitlines())) <= 80
+
+    @pytest.mark.parametrize("option", ["--suite", "--protocol", "--judge"])
+    def test_what_is_for_runs_alone_is_refused_and_not_left_out(
+        self, cli: Cli, files: dict[str, Path], option: str
+    ) -> None:
+        given = {"--suite": "mini", "--protocol": "refineeval", "--judge": "http://127.0.0.1:9/v1"}[option]
+        done = cli("measure", *arguments(files, "target"), option, given, "--metrics", "mse")
+        assert done.code == 2
+        assert done.sentence == f"Expected {option} with a run, but output.png is one image; leave {option} out."
 
 
 def write(kind: str, path: Path) -> None:
