@@ -224,8 +224,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         if name is not None:
             Path(name).unlink(missing_ok=True)
         raise RefbenchError(
-            f"Expected to write {path}, but {error.strerror or error}; choose another folder with --out or free "
-            "some space."
+            f"Expected to write {path}, but {error.strerror or error}; choose another folder or free some space."
         ) from None
 
 
