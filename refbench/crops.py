@@ -24,18 +24,24 @@ FEATHER = 1.2
 """Width in px of the soft edge, which lies inside the mask."""
 
 
+def check_box(box: tuple[int, int, int, int], size: tuple[int, int], what: str) -> None:
+    """Refuse a box (x, y, width, height) that has no area or leaves a picture, `what`, of (height, width)."""
+    x, y, width, height = box
+    if width < 1 or height < 1 or x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
+        raise RefbenchError(
+            f"Expected a box inside {what} of {size[1]} x {size[0]} px, but got {x},{y},{width},{height}; "
+            "give x,y,width,height in px."
+        )
+
+
 def box_mask(box: tuple[int, int, int, int], size: tuple[int, int]) -> Mask:
     """A mask (H, W) that is true in the box (x, y, width, height).
 
     Raises:
         RefbenchError: the box has no area or leaves the frame.
     """
+    check_box(box, size, "the draft")
     x, y, width, height = box
-    if width < 1 or height < 1 or x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
-        raise RefbenchError(
-            f"Expected a box inside the draft of {size[1]} x {size[0]} px, but got {x},{y},{width},{height}; "
-            "give x,y,width,height in px."
-        )
     mask = np.zeros(size, bool)
     mask[y : y + height, x : x + width] = True
     return mask

@@ -25,6 +25,17 @@ EXTRAS = {
 """Extra of this package -> the modules that come with it and that a plain install may lack."""
 
 
+def check_seed(seed: int) -> int:
+    """The seed, if every random generator takes it.
+
+    Raises:
+        RefbenchError: it is below 0 or has more than 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise RefbenchError(f"Expected a seed of 0 or more, and below 2^63, but {seed} came.")
+    return seed
+
+
 def missing_package(error: BaseException | str, purpose: str = "") -> UnavailableError | None:
     """The error for an optional package that is not installed, with the extra that brings it; None for any other.
 

@@ -45,13 +45,22 @@ def decode_image(data: bytes, where: str = "<bytes>") -> Image:
 
 
 def from_pillow(picture: PILImage.Image, where: str) -> Image:
-    """A picture in memory, of any of Pillow's modes, as (H, W, 3) uint8 sRGB; it is not turned by its EXIF.
+    """A picture in memory, of any of Pillow's modes, as (H, W, 3) uint8 sRGB, turned where it is an opened file.
 
     Raises:
         RefbenchError: it cannot be read or has values outside its range.
     """
+    return np.ascontiguousarray(_from_pillow(picture, where).over_white())
+
+
+def mask_from_pillow(picture: PILImage.Image, where: str) -> Mask:
+    """A mask in memory, of any of Pillow's modes; rules and errors as :func:`decode_mask`."""
+    return _mask(_from_pillow(picture, where), where)
+
+
+def _from_pillow(picture: PILImage.Image, where: str) -> decoding.Decoded:
     try:
-        return np.ascontiguousarray(decoding.decode_picture(picture, where).over_white())
+        return decoding.decode_picture(picture, where)
     except RefbenchError:
         raise
     except Exception as error:  # a picture that was opened and not read yet fails as a file does
@@ -84,7 +93,10 @@ def decode_mask(data: bytes, where: str = "<bytes>") -> Mask:
     Raises:
         RefbenchError: as :func:`decode_image`, or the picture has transparency, grey or colour.
     """
-    decoded = decoding.decode(data, where)
+    return _mask(decoding.decode(data, where), where)
+
+
+def _mask(decoded: decoding.Decoded, where: str) -> Mask:
     if decoded.alpha is not None:
         share = float(np.mean(decoded.alpha < np.iinfo(decoded.alpha.dtype).max))
         raise RefbenchError(
@@ -212,8 +224,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         if name is not None:
             Path(name).unlink(missing_ok=True)
         raise RefbenchError(
-            f"Expected to write {path}, but {error.strerror or error}; choose another folder with --out or free "
-            "some space."
+            f"Expected to write {path}, but {error.strerror or error}; choose another folder or free some space."
         ) from None
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.images import Image, Mask, decode_mask, from_pillow, load_image, load_mask
+from refbench.images import Image, Mask, from_pillow, load_image, load_mask, mask_from_pillow
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -60,14 +59,7 @@ def as_mask(given: Marked) -> Mask:
     if isinstance(given, str | os.PathLike):
         return load_mask(given)
     if _is_pil(given):
-        buffer = io.BytesIO()
-        try:
-            given.save(buffer, "PNG")
-        except OSError:
-            raise RefbenchError(
-                f"Expected a black and white PIL image as mask, but its mode is {given.mode}; convert it to '1' or 'L'."
-            ) from None
-        return decode_mask(buffer.getvalue(), where(given, "mask"))
+        return mask_from_pillow(given, where(given, "mask"))
     array: Any = np.asarray(given)
     if array.dtype != np.bool_ or array.ndim != 2:
         raise RefbenchError(

@@ -115,8 +115,10 @@ class TestSixteenBits:
         data = b"II*\0\x08\0\0\0" + bytes([len(fields), 0]) + table + b"\0\0\0\0" + packed
         assert images.decode_image(data)[0, :, 0].tolist() == np.rint(row * 255 / 4095).tolist()
 
-    def test_floating_colour_in_0_to_1_is_scaled(self) -> None:
-        values = RNG.random((8, 9, 3)).astype(np.float32)
+    @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+    def test_floating_colour_in_0_to_1_is_scaled(self, kind: Any) -> None:
+        values = RNG.random((8, 9, 3)).astype(kind)
+        values[0, 0] = 1
         assert np.abs(images.decode_image(tiff(values, photometric="rgb")) - 255 * values).max() <= 0.51
 
     def test_the_printed_16_bits_are_rounded(self) -> None:

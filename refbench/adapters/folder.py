@@ -182,7 +182,7 @@ def _content(path: Path) -> bytes:
     if not stat.S_ISREG(facts.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(facts.st_mode), "a device")
-        raise RefbenchError(f"Expected a file at {path}, but it is {kind}; put a PNG there.")
+        raise RefbenchError(f"Expected a file at {path}, but it is {kind}; put the file itself there.")
     if facts.st_size > MOST_BYTES:
         raise RefbenchError(f"Expected a picture at {path}, but it has {facts.st_size} bytes; put the right one there.")
     try:

@@ -1,4 +1,4 @@
-"""Contestant `identity`: the draft, untouched. It is 0 on the first two axes and 100 on the third by definition."""
+"""Contestant `identity`: the draft, untouched. It is 0 in texture, alignment and score by definition."""
 
 from __future__ import annotations
 

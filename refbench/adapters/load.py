@@ -221,8 +221,15 @@ def describe(error: BaseException) -> str:
     """An exception of foreign code in half a sentence, with the place where it was raised."""
     import traceback
 
-    text = one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    from pydantic import ValidationError
+
+    said = str(error)
     frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, ValidationError):  # of a card, in many lines and with pydantic's own place
+        first = error.errors()[0]
+        said = f"{error.title}, '{'.'.join(map(str, first['loc']))}': {first['msg']}"
+        frames = [frame for frame in frames if Path(frame.filename).parent.name != "pydantic"]
+    text = one_line(f"{type(error).__name__}: {said}" if said else type(error).__name__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     advice = " - use a smaller --batch-size or another --device" if "out of memory" in text.lower() else ""
     return f"it raised {text.rstrip('.')}{where}{advice}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from refbench.errors import RefbenchError
 from refbench.images import Image
 from refbench.schema import AdapterCard, Inputs
 
@@ -38,6 +39,8 @@ class OmniRefiner:
     )
 
     def __init__(self, *, device: str = "cpu", checkpoint: str | None = None, steps: int | None = None) -> None:
+        if steps is not None and steps < 1:
+            raise RefbenchError(f"Expected the option steps to be a whole number of at least 1, but it is '{steps}'.")
         self.device, self.checkpoint, self.steps = device, checkpoint, steps
         self.pipeline: Refiner | None = None
 

@@ -220,7 +220,9 @@ def _answered_checks(first: Sequence[Refinement]) -> Iterator[Check]:
     if kept == 1:
         yield Check("keeps the background", "pass", "Every pixel outside the mask is the draft's.")
     else:
-        yield Check("keeps the background", "skip", f"{kept:.1%} of it; not a fault, but the third axis measures it.")
+        yield Check(
+            "keeps the background", "skip", f"{kept:.1%} of it; not a fault, but local consistency measures it."
+        )
 
 
 def _behaviour_checks(adapter: Contained, samples: Sequence[Inputs], first: Sequence[Refinement]) -> Iterator[Check]:

@@ -56,6 +56,9 @@ def measure(
         beside = Beside(protocol, judge, judge_model, judge_votes, suite, device)
         _run(what, metrics, suite, device, workers, as_json, beside)
     else:
+        of_runs = {"--suite": suite, "--protocol": protocol, "--judge": judge}
+        for option in (name for name, value in of_runs.items() if value is not None):
+            raise RefbenchError(f"Expected {option} with a run, but {what} is one image; leave {option} out.")
         _image(what, target, reference, mask, draft, metrics, device or o.device("auto"), as_json)
 
 
@@ -115,7 +118,15 @@ def _image(
         )
         return
     rows = [
-        [s.metric, s.axis, s.region, f"{s.value:.6g}", "higher" if s.higher_is_better else "lower", s.card]
+        [
+            s.metric,
+            show.TITLES.get(s.axis, s.axis),
+            s.region,
+            f"{s.value:.6g}",
+            "higher" if s.higher_is_better else "lower",
+            s.card,
+        ]
         for s in scores
     ]
-    show.table(str(output), ["metric", "axis", "region", "value", "better", "card"], rows, right=["value"])
+    columns = ["metric", "axis", "region", "value", "better", "card"]
+    show.table(str(output), columns, rows, right=["value"], width=show.NARROW)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from refbench.cli import completion
-from refbench.errors import RefbenchError
+from refbench.errors import RefbenchError, check_seed
 
 Models = Annotated[
     str,
@@ -43,7 +43,7 @@ Tasks = Annotated[
 ]
 MovedSuite = Annotated[str | None, typer.Option("--suite", "-s", help="Where the runs' suite is, if it moved.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only so many samples, taken from the tasks in turn.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.", callback=check_seed)]
 Device = Annotated[
     str,
     typer.Option("--device", help="Where models and learned metrics run: auto (a GPU if there), cpu, cuda, mps."),

@@ -60,7 +60,9 @@ def refine(
     device = o.device(device)
     options = o.adapter_options(option, focus=focus, paste_back=paste_back)
     options |= {
-        name: value for name, value in (("steps", steps), ("checkpoint", checkpoint and str(checkpoint))) if value
+        name: value
+        for name, value in (("steps", steps), ("checkpoint", checkpoint and str(checkpoint)))
+        if value is not None
     }
     found = []
     for one in refine_files(

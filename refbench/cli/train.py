@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from refbench.cli import options as o
-from refbench.errors import RefbenchError
+from refbench.errors import RefbenchError, check_seed
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -59,7 +59,7 @@ def train(
         bool, typer.Option("--resume", help="Go on from the stage's saved state, or from its weights alone.")
     ] = False,
     init: Annotated[Path | None, typer.Option("--init", help="Checkpoint folder to start from.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data.", callback=check_seed)] = 0,
     of: Annotated[
         Stage, typer.Option("--of", metavar="STAGE", help="For prepare, export and curves: the stage meant.")
     ] = Stage.sft,

@@ -82,8 +82,15 @@ def _decode(data: bytes, where: str) -> Decoded:
 
 
 def decode_picture(picture: PILImage.Image, where: str) -> Decoded:
-    """Decode what Pillow has opened (a frame, an adapter's answer), as it stands: not turned."""
-    return _srgb(samples_of(picture, where))
+    """Decode a picture in memory (a frame, an adapter's answer).
+
+    What ``Image.open`` gave is turned by its EXIF as its file is; what was made of it (a copy, a crop) is as it stands.
+    """
+    from PIL.ImageFile import ImageFile
+
+    picture.load()  # Pillow turns a TIFF by itself then
+    decoded = _srgb(samples_of(picture, where))
+    return _turned(decoded, _orientation(picture)) if isinstance(picture, ImageFile) else decoded
 
 
 def _srgb(samples: Samples) -> Decoded:

@@ -98,5 +98,6 @@ def _full_range(values: NDArray[Any], bits: int) -> NDArray[Any]:
         values = values / (2**bits - 1)
     elif values.dtype.kind != "f" or not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1):
         raise ValueError(f"{values.dtype} from {values.min(initial=0):g} to {values.max(initial=0):g}")
-    deep: NDArray[np.uint16] = np.rint(values * 65535.0).astype(np.uint16)
+    wide = values.astype(np.float64)  # half precision ends at 65504
+    deep: NDArray[np.uint16] = np.rint(wide * 65535).astype(np.uint16)
     return deep

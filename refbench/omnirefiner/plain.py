@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,14 @@ def checkpoints() -> Path:
 
 
 def checkpoint(folder: str | Path) -> Path:
-    """The path of a checkpoint; one that does not exist may be a hub id.
+    """The path of a checkpoint; one that does not exist may be a hub id, two names with one slash.
 
     Raises:
-        RefbenchError: a local folder that is not a checkpoint.
+        RefbenchError: a local folder that is not a checkpoint, or nothing there that can be a hub id.
     """
     path = Path(folder)
-    if path.exists() and not (path / "model_index.json").is_file():
+    hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(folder))
+    if (path.exists() or not hub) and not (path / "model_index.json").is_file():
         raise RefbenchError(
             f"Expected an OmniRefiner checkpoint (model_index.json) at {path}, but there is none; train one with "
             "`refbench train base`, or leave the option out to use the shipped one."

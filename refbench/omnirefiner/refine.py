@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refbench.crops import box_mask, crop_box
+from refbench.crops import box_mask, check_box, crop_box
 from refbench.devices import AUTO, resolve
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, check_mask
@@ -65,7 +65,7 @@ def refine(
         reference: the same, of any size.
         mask: what is wrong: (H, W) bool, a black and white PIL image or a path, or `box` (x, y, width, height).
         reference_box: where the same detail is in the reference, if known.
-        prompt: an instruction; without text encoders (the tiny scale) it has no effect.
+        prompt: an instruction; the tiny scale hears only whether it asks for another thing than the draft shows.
         variant: see :data:`VARIANTS`; with `checkpoint`, of that folder.
         pipeline: a loaded one, instead of `variant` and `checkpoint`.
         steps: Euler steps, by default the pipeline's.
@@ -83,6 +83,8 @@ def refine(
         )
     drafted, shown = as_image(draft, "draft"), as_image(reference, "reference")
     size = (drafted.shape[0], drafted.shape[1])
+    if reference_box is not None:
+        check_box(reference_box, (shown.shape[0], shown.shape[1]), "the reference")
     if box is not None:
         marked = box_mask(box, size)
     else:

@@ -123,7 +123,7 @@ def load_pipeline(
         RefbenchError: a local folder that is not a checkpoint, or an adapter it does not hold.
     """
     path = checkpoint(folder)
-    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(folder, torch_dtype=dtype)
+    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(str(folder), torch_dtype=dtype)
     for name in adapters:
         where = path / "adapters" / name
         if not (where / LORA_FILE).is_file():

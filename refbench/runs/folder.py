@@ -106,7 +106,11 @@ class RunFolder:
             RefbenchError: no such folder, or no manifest in it.
         """
         folder = cls(path)
-        if not folder.exists():
+        try:
+            there = (folder.path / MANIFEST).is_file()
+        except OSError as error:
+            raise RefbenchError(f"Expected a readable run folder at {path}, but {error.strerror}.") from None
+        if not there:
             raise RefbenchError(
                 f"Expected a run folder (with {MANIFEST}) at {path}, but there is none; "
                 "make one with 'refbench eval' or check the path."

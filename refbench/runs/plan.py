@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refbench.errors import RefbenchError
+from refbench.errors import RefbenchError, check_seed
 from refbench.plaintext import check_utf8, one_line
 from refbench.runs.suites import recorded
 from refbench.schema import SampleRecord
@@ -47,8 +47,7 @@ class Request:
             raise RefbenchError(
                 f"Expected a limit of 1 sample or more, but {self.limit} came; leave --limit out for all."
             )
-        if self.seed < 0:
-            raise RefbenchError(f"Expected a seed of 0 or more, but {self.seed} came.")
+        check_seed(self.seed)
         for text, what in ((self.model, "--model"), (recorded(self.suite), "--suite"), (self.device, "--device")):
             check_utf8(text, what)
         _plain(self.options)

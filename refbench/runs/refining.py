@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from refbench.crops import box_mask, side_by_side
+from refbench.crops import box_mask, check_box, side_by_side
 from refbench.errors import RefbenchError
 from refbench.images import (
     RGBA,
@@ -178,7 +178,9 @@ def refine_files(
         raise RefbenchError(
             f"Expected either a mask or a box, but got {both}; give --mask FILE or --box x,y,width,height."
         )
-    first = _read(asked[0], box) if len(asked) == 1 else None  # what is wrong with it is told before a model is loaded
+    first = (
+        _read(asked[0], box, reference_box) if len(asked) == 1 else None
+    )  # what is wrong with it is told before a model is loaded
     heard(f"Loading {model} ...")
     adapter = load_adapter(model, device=device, **(options or {}))
     close = getattr(adapter, "close", None)
@@ -187,7 +189,7 @@ def refine_files(
             start = time.perf_counter()
             masked = 0
             try:
-                original, reference, mask = first or _read(job, box)
+                original, reference, mask = first or _read(job, box, reference_box)
                 draft = over_white(original)
                 masked = int(mask.sum())
                 if len(asked) > 1:
@@ -220,8 +222,10 @@ def _told(draft: Image, image: Image, facts: Mapping[str, Any]) -> dict[str, Any
     return {**told(draft, image), **facts}
 
 
-def _read(job: Job, box: Box | None) -> tuple[RGBA, Image, Mask]:
+def _read(job: Job, box: Box | None, reference_box: Box | None) -> tuple[RGBA, Image, Mask]:
     draft, reference = load_rgba(job.draft), load_image(job.reference)
+    if reference_box is not None:
+        check_box(reference_box, (reference.shape[0], reference.shape[1]), "the reference")
     size = (draft.shape[0], draft.shape[1])
     check_output(job.out, "--out", size)
     if job.show is not None:

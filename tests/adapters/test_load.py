@@ -42,6 +42,11 @@ def test_a_name_a_file_and_a_class_in_a_file_all_load(tmp_path: Path, sample: Ca
         ("FILE", "import not_a_module_at_all", "ModuleNotFoundError"),
         ("FILE", ONE.replace("self.amount = amount", "1 / 0"), "ZeroDivisionError"),
         ("FILE", ONE.replace("    card", "    cart"), "to have a `card`"),
+        (
+            "FILE",
+            ONE.replace('="MIT"', '="MIT", price_per_image_usd=float("nan")'),
+            "AdapterCard, 'price_per_image_usd': Input should be a finite number (mine.py, line 4)",
+        ),
         ("FILE", ONE + "    def setup(self): raise OSError('no disk')", "OSError: no disk"),
         ("FILE", "# /// script\n# dependencies = [\n# ///\n", "valid script header"),
     ],

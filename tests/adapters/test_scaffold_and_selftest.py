@@ -89,7 +89,7 @@ def test_a_quick_self_test_asks_again_for_two_samples_and_still_finds_a_fault(tm
         ("out[inputs.mask] = os.getpid() % 251", "a fresh process and batches of 4", "fail", "the image is another"),
         ("out[inputs.mask] = inputs.reference.mean()", "uses the reference", "pass", ""),
         ("out[inputs.mask] = inputs.reference[0, 0]", "uses the reference", "fail", "does not need the reference"),
-        ("out[:] = 7", "keeps the background", "skip", "the third axis"),
+        ("out[:] = 7", "keeps the background", "skip", "local consistency"),
         ("pass", "changes the masked part", "skip", "do-nothing"),
         ("out[inputs.mask] = inputs.seed", "seed", "pass", "another image"),
         ("out = out[:64, :64]", "answers odd-tight", "fail", "121 x 97 px"),

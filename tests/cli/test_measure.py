@@ -80,10 +80,45 @@ class TestJson:
         assert all(entry["value"] is None or math.isfinite(entry["value"]) for entry in entries)
 
     def test_the_table_shows_the_same(self, cli: Cli, files: dict[str, Path]) -> None:
-        done = cli("measure", *arguments(files, "target"), "--metrics", "mse,ssim")
+        done = cli("measure", *arguments(files, "target", "mask", "reference", "draft"))
         assert done.code == 0
-        assert "mse" in done.out
-        assert "pixel_fidelity" in done.out
+        lines = [line.split() for line in done.out.splitlines()]
+        assert ["mse", "pixel", "inside"] in [cells[:3] for cells in lines]
+        assert {"background_exact", "sharpness_change"} <= {cells[0] for cells in lines if cells}
+        assert max(map(len, done.out.splitlines())) <= 80
+
+    def test_a_folder_without_a_run_is_not_told_of_out(self, cli: Cli, here: Path) -> None:
+        (here / "pictures").mkdir()
+        (here / "pictures" / "a.png").write_bytes(b"a")
+        for verb in (
+            ["measure"],
+            ["report", "--out", "page"],
+            ["compare", "pictures"],
+            ["submit", "--to", "p", "--by", "b"],
+        ):
+            done = cli(verb[0], "pictures", *verb[1:])
+            assert done.code == 2
+            if verb[0] != "compare":
+                assert done.sentence.startswith(
+                    "Expected a run folder (with manifest.json) at pictures, but there is none;"
+                )
+
+    @pytest.mark.parametrize("verb", [["refine", "d.png", "-r", "r.png", "--mask", "m.png", "--out", "o.png"],
+                                      ["eval", "--model", "identity"], ["compare", "a", "b"], ["train", "sft"],
+                                      ["tasks", "generate", "--n", "1", "--out", "o"]])  # fmt: skip
+    @pytest.mark.parametrize("seed", [-1, 2**63])
+    def test_a_seed_that_no_generator_takes_is_refused(self, cli: Cli, verb: list[str], seed: int) -> None:
+        done = cli(*verb, "--seed", seed)
+        assert (done.code, done.sentence) == (2, f"Expected a seed of 0 or more, and below 2^63, but {seed} came.")
+
+    @pytest.mark.parametrize("option", ["--suite", "--protocol", "--judge"])
+    def test_what_is_for_runs_alone_is_refused_and_not_left_out(
+        self, cli: Cli, files: dict[str, Path], option: str
+    ) -> None:
+        given = {"--suite": "mini", "--protocol": "refineeval", "--judge": "http://127.0.0.1:9/v1"}[option]
+        done = cli("measure", *arguments(files, "target"), option, given, "--metrics", "mse")
+        assert done.code == 2
+        assert done.sentence == f"Expected {option} with a run, but output.png is one image; leave {option} out."
 
 
 def write(kind: str, path: Path) -> None:

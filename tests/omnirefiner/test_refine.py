@@ -88,6 +88,8 @@ def test_a_mask_or_a_box_but_not_both(scene: tuple[np.ndarray, ...]) -> None:
         refine(draft, reference, mask, box=(0, 0, 9, 9))
     with pytest.raises(RefbenchError, match="inside the draft of 120 x 120"):
         refine(draft, reference, box=(100, 0, 40, 9))
+    with pytest.raises(RefbenchError, match="inside the reference of"):
+        refine(draft, reference, mask, reference_box=(0, 0, 9999, 9))
     with pytest.raises(RefbenchError, match="all black"):
         refine(draft, reference, np.zeros((120, 120), bool))
     with pytest.raises(RefbenchError, match="a variant"):
@@ -97,6 +99,9 @@ def test_a_mask_or_a_box_but_not_both(scene: tuple[np.ndarray, ...]) -> None:
 def test_a_folder_that_is_no_checkpoint_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match=r"model_index\.json"):
         load_refiner("omnirefiner-base", checkpoint=tmp_path)
+    for nowhere in (tmp_path / "no" / "such", "./nowhere", "nowhere"):
+        with pytest.raises(RefbenchError, match=r"model_index\.json"):
+            load_refiner("omnirefiner-base", checkpoint=nowhere)
 
 
 def test_paths_and_pil_images_refine_alike(tmp_path: Path, scene: tuple[np.ndarray, ...]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from refbench.adapters.omnirefiner import OmniRefiner
 from refbench.crops import box_mask
 from refbench.errors import RefbenchError
 from refbench.images import load_rgba
@@ -47,6 +48,21 @@ def refine_file(draft: Path, out: Path, mask: Path | None = None, show: Path | N
 
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("refbench.adapters.load.load_adapter", lambda *_, **__: pytest.fail("loaded first"))
+
+
+def test_a_box_that_leaves_the_reference_is_told_before_the_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle(monkeypatch)
+    job = Job(folder / "draft.png", folder / "draft.png", None, folder / "out.png")
+    with pytest.raises(RefbenchError, match="a box inside the reference of 48 x 40 px, but got 0,0,49,3"):
+        list(refine_files([job], "grey.py", box=BOX, reference_box=(0, 0, 49, 3), device="cpu"))
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_no_steps_are_refused_and_not_the_default(steps: int) -> None:
+    with pytest.raises(RefbenchError, match=f"steps to be a whole number of at least 1, but it is '{steps}'"):
+        OmniRefiner(steps=steps)
 
 
 @pytest.mark.parametrize("ending", ["png", "webp", "tiff"])
