@@ -37,7 +37,7 @@ class TestResult:
         assert done.code == 0, done.err
         data = json.loads(done.out)
         assert list(data) == [
-            "run", "suite", "suite_hash", "model", "score_version", "axes", "mean", "pixel_fidelity", "withheld",
+            "run", "suite", "suite_hash", "model", "score_version", "targets", "axes", "mean", "pixel_fidelity", "withheld",
             "categories", "diagnostics", "samples", "failed", "refused", "cost_usd",
         ]  # fmt: skip
         assert tuple(data["axes"]) == AXES

@@ -45,6 +45,7 @@ def copied_share(output: Image, reference: Image, mask: Mask) -> float | None:
 class Copied(Metric):
     """Share of the result that is a copy of the reference."""
 
+    target_free = True
     needs = frozenset({"reference"})
     smallest = 32
 
