@@ -33,6 +33,10 @@ MAX_PIXELS = decoding.MAX_PIXELS
 
 KEPT_EXACTLY = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 """Endings of what :func:`save_image` writes, each without loss."""
+LOSSY_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2"})
+"""Endings of pictures that may have lost detail when they were saved."""
+PICTURE_ENDINGS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm"}) | LOSSY_ENDINGS
+"""Endings of pictures that are read, in small letters."""
 
 
 def decode_image(data: bytes, where: str = "<bytes>") -> Image:

@@ -86,7 +86,7 @@ class Truth:
 
     id: str
     target: Image
-    """(H, W, 3); equals `draft` exactly outside the mask."""
+    """(H, W, 3); equals `draft` exactly outside the mask. Without a target (`has_target`) it is the draft."""
     draft: Image | None
     """None where a single output is measured without its draft."""
     reference: Image | None
@@ -98,6 +98,8 @@ class Truth:
     category: Category | None = None
     key: str = ""
     """Content hash of all of the above; what depends on the truth alone is cached under it."""
+    has_target: bool = True
+    """False where nobody knows the right picture: what lies inside the mask of `target` is then not the truth."""
 
 
 class SampleMeta(Record):

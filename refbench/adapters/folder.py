@@ -1,7 +1,7 @@
-"""Refinements that exist already: a folder of PNGs named ``<sample id>.png``.
+"""Refinements that exist already: a folder of pictures named ``<sample id>.png``.
 
-PNG alone, whatever the case of its ending: a lossy picture would be measured as the model's own error. Whatever is
-wrong with one file (damaged, another format, a dangling link, a pipe, there twice) costs only its sample.
+Other formats are read where a sample has no PNG, and named, as what a lossy one has lost is measured as the model's own
+error. Whatever is wrong with one file (damaged, a dangling link, a pipe, there twice) costs only its sample.
 """
 
 from __future__ import annotations
@@ -21,15 +21,12 @@ from pathlib import Path
 from refbench.adapters.contract import normalise_output
 from refbench.adapters.load import check_card
 from refbench.errors import RefbenchError
-from refbench.images import Image, decode_image
+from refbench.images import LOSSY_ENDINGS, PICTURE_ENDINGS, Image, decode_image
 from refbench.plaintext import one_line, printable
 from refbench.schema import AdapterCard, Inputs, Refinement
 
-OTHER_FORMATS = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jxl",
-    ".jp2", ".ppm", ".npy",
-})  # fmt: skip
-"""Endings of pictures that are no PNG; a sample that has such a file alone is told so."""
+OTHER_FORMATS = frozenset({".heic", ".heif", ".jxl", ".npy"})
+"""Endings of pictures that are not read; a sample that has such a file alone is told so."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_BYTES = 2**28
 """Larger files are no refinement of a sample."""
@@ -40,35 +37,37 @@ class MissingError(RefbenchError):
 
 
 class FolderAdapter:
-    """Answers each sample with the PNG of its id, from the folder or one folder below it.
+    """Answers each sample with the picture of its id, from the folder or one folder below it.
 
-    ``card.json`` beside the PNGs, if there is one, holds the fields of the card; else the folder's name is the
+    ``card.json`` beside the pictures, if there is one, holds the fields of the card; else the folder's name is the
     model's. The folder is listed once; a file is read when its sample is asked for.
 
     Args:
-        folder: where the PNGs are, flat or one folder a task (as a run's ``outputs``).
+        folder: where the pictures are, flat or one folder a task (as a run's ``outputs``).
 
     Raises:
-        RefbenchError: no PNG at all, the folder cannot be read, or a broken card.
+        RefbenchError: no picture at all, the folder cannot be read, or a broken card.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: dict[str, list[Path]] = {}
-        """Sample id -> what is named ``<id>.png``; one path where all is well."""
+        """Sample id -> what is named ``<id>.png``, else with another ending; one path where all is well."""
         self.others: dict[str, Path] = {}
-        """Name without ending -> a picture of another format."""
+        """Name without ending -> a picture of a format that is not read."""
         for path in _listed(folder):
             ending = path.suffix.lower()
-            if ending == ".png":
+            if ending in PICTURE_ENDINGS:
                 self.files.setdefault(path.stem, []).append(path)
             elif ending in OTHER_FORMATS:
                 self.others[path.stem] = path
+        for stem, paths in self.files.items():
+            self.files[stem] = [path for path in paths if path.suffix.lower() == ".png"] or paths
         if not self.files:
             endings = sorted({path.suffix for path in self.others.values()})
             what = f"only {len(self.others)} pictures in {', '.join(endings)}" if endings else "none"
             raise RefbenchError(
-                f"Expected PNGs named <sample id>.png in {folder}, but there are {what}; "
+                f"Expected pictures named <sample id>.png in {folder}, but there are {what}; "
                 + ("save them as PNG, which loses nothing." if endings else "check the folder, or give a Python file.")
             )
         self.card = self._card()
@@ -99,11 +98,11 @@ class FolderAdapter:
             raise MissingError(f"Expected {sample}.png in {self.folder}, but {self._instead(sample)}.")
         if len(paths) > 1:
             raise RefbenchError(
-                f"Expected one PNG for '{sample}' in {self.folder}, but it is there {len(paths)} times "
+                f"Expected one picture for '{sample}' in {self.folder}, but it is there {len(paths)} times "
                 f"({paths[0]} and {paths[1]}); remove one."
             )
         data = _content(paths[0])
-        if not data.startswith(SIGNATURE):
+        if paths[0].suffix.lower() == ".png" and not data.startswith(SIGNATURE):
             raise RefbenchError(
                 f"Expected a PNG at {paths[0]}, but its content is "
                 + ("empty" if not data else "that of another kind of file or damaged")
@@ -115,7 +114,7 @@ class FolderAdapter:
         """What is there in place of a sample's PNG, and what to do."""
         if sample in self.others:
             path = self.others[sample]
-            return f"there is only {path.name}, and other formats are not read, as they may lose detail; save it as PNG"
+            return f"there is only {path.name}, a format that is not read; save it as PNG"
         near = [path for stem, paths in self.files.items() if _alike(stem) == _alike(sample) for path in paths]
         if near:
             return f"there is only '{near[0].name}', which is another name; rename it"
@@ -135,19 +134,23 @@ class FolderAdapter:
         every = {**{stem: paths[0] for stem, paths in self.files.items()}, **self.others}
         return sorted(path for stem, path in every.items() if stem not in known)
 
+    def lossy(self, samples: Collection[str]) -> list[Path]:
+        """The pictures of these samples that may have lost detail when they were saved."""
+        mine = (self.files[sample][0] for sample in samples if sample in self.files)
+        return sorted(path for path in mine if path.suffix.lower() in LOSSY_ENDINGS)
+
 
 def fingerprint(folder: Path) -> str:
-    """64 hex digits of the names and bytes of a folder's PNGs and of its card: no times, no paths, no other file."""
+    """64 hex digits of the names and bytes of a folder's pictures and its card: no times, no paths, no other file."""
     state = hashlib.sha256()
     for path in sorted(_listed(folder), key=lambda path: (path.stem, str(path))):
-        if path.suffix.lower() == ".png" or path == folder / "card.json":
+        ending = path.suffix.lower()
+        if ending in PICTURE_ENDINGS or path == folder / "card.json":
             try:
                 content = hashlib.sha256(_content(path)).hexdigest()
             except RefbenchError:  # its sample fails, for whatever reason
                 content = "none"
-            state.update(
-                os.fsencode(path.stem if path.suffix.lower() == ".png" else path.name) + f"\0{content}\n".encode()
-            )
+            state.update(os.fsencode(path.stem if ending == ".png" else path.name) + f"\0{content}\n".encode())
     return state.hexdigest()
 
 
@@ -156,7 +159,7 @@ def _listed(folder: Path) -> list[Path]:
     try:
         found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise RefbenchError(f"Expected a readable folder of PNGs at {folder}, but {error.strerror}.") from None
+        raise RefbenchError(f"Expected a readable folder of pictures at {folder}, but {error.strerror}.") from None
     below: list[Path] = []
     for path in found:
         with contextlib.suppress(OSError):

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 COLUMNS = (*AXES, "mean")
-MATRIX = (
-    "Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval.\n"
-    "*: none is better there, each pair looked at alone. samples: won–tied–lost\n"
-    "against all others, by the score."
-)
+RECOVERY = "Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval."
+MATRIX = "*: none is better there, each pair looked at alone. samples: won–tied–lost\nagainst all others, by {by}."
 PAIRS = (
     "difference: of the means, in favour of the first above 0; ± the 95 % interval.\n"
     "better, worse: the interval excludes 0, which is p < 0.05, that pair looked at\n"
@@ -66,7 +63,14 @@ def compare(
     found = compare_runs(runs, suite=suite, seed=seed, most=most)
     if as_json:
         show.json_out(found.model_dump(mode="json"))
-        return
+    else:
+        print_comparison(found, verbose=verbose)
+
+
+def print_comparison(found: Comparison, *, verbose: bool = False) -> None:
+    """Print who is better in what; `verbose` adds every pair by category, task, mode and metric, and its samples."""
+    from refbench.cli import show
+
     _matrix(found)
     if len(found.pairs) > 1:
         _pairs(found)
@@ -74,7 +78,7 @@ def compare(
         if verbose:
             _details(pair, found.families)
         show.line("\n".join(textwrap.fill(line, 80) for line in pair.words.splitlines()) + "\n")
-    for measure, why in found.withheld.items():
+    for measure, why in ((one, found.withheld[one]) for one in COLUMNS if one in found.withheld):
         show.line(f"not compared: {measure.replace('_', ' ')}: {why}")
     if not verbose:
         show.line("By category, task, mode and metric, and the samples that differ most: --verbose")
@@ -83,7 +87,9 @@ def compare(
 def _matrix(found: Comparison) -> None:
     """Models by axes, mean and samples won, best mean first."""
     from refbench.cli import show
+    from refbench.stats.gains import NO_TARGETS
 
+    without = {measure for measure, why in found.withheld.items() if NO_TARGETS in why}
     beaten = {
         (pair.b if row.better == "a" else pair.a, row.measure)
         for pair in found.pairs
@@ -91,14 +97,16 @@ def _matrix(found: Comparison) -> None:
         if row.view == "overall" and row.better != "undecided"
     }
     lines, cells = [], {}
-    means = [cells["mean"].value for cells in found.scores.values()]
+    means = [cells[found.by].value for cells in found.scores.values()]
     order = {name: -math.inf if mean is None else mean for name, mean in zip(found.scores, means, strict=True)}
     for model in sorted(order, key=lambda name: order[name], reverse=True):
         scores = {measure: found.scores[model][measure].model_dump() for measure in COLUMNS}
         cells[model] = scores
         duel = found.against_all[model]
         shown = [
-            show.interval(cell) + ("" if cell["value"] is None or (model, measure) in beaten else "*")
+            "not measured"
+            if measure in without
+            else show.interval(cell) + ("" if cell["value"] is None or (model, measure) in beaten else "*")
             for measure, cell in scores.items()
         ]
         lines.append([model, *shown, f"{duel.wins}–{duel.ties}–{duel.losses}"])
@@ -111,11 +119,12 @@ def _matrix(found: Comparison) -> None:
         width=show.NARROW,
     )
     show.reasons(cells)
-    show.line(MATRIX + "\n")
+    show.line(show.WITHOUT_TARGETS if without else RECOVERY)
+    show.line(MATRIX.format(by="the score" if found.by == "mean" else found.by.replace("_", " ")) + "\n")
 
 
 def _pairs(found: Comparison) -> None:
-    """The differences of the means, one pair a line."""
+    """The differences of the means (of what samples are won by), one pair a line."""
     from refbench.cli import show
     from refbench.stats.compare import p_text
 
@@ -123,7 +132,7 @@ def _pairs(found: Comparison) -> None:
     lines = []
     for pair in found.pairs:
         for row in pair.differences:
-            if (row.view, row.measure) == ("overall", "mean"):
+            if (row.view, row.measure) == ("overall", found.by):
                 verdict = {"a": "better", "b": "worse"}.get(row.better, "undecided")
                 lines.append([pair.a, pair.b, _difference(row), p_text(row.p), p_text(row.p_holm), verdict])
     numbers = ["difference", "p", f"p of {tests}"]

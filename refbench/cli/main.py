@@ -21,6 +21,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("eval", "Evaluate models on a suite: generate, measure, aggregate."),
     "generate": ("generate", "Only let a model answer a suite; measure later."),
     "measure": ("measure", "Measure a run again, or one image beside its target."),
+    "score": ("score", "Score folders of pictures on a suite, and compare them."),
+    "import": ("importing", "Make a suite of your own pictures."),
     "compare": ("compare", "Compare runs: which is better, in what, and how sure that is."),
     "figures": ("figures", "Draw the figures and LaTeX tables of a paper from runs."),
     "report": ("report", "Write a page that shows every sample of one or more runs."),

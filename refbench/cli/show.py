@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from refbench.runs.api import Result
     from refbench.runs.protocols import Row
+    from refbench.tasks.importing import Imported
 
 TITLES = {
     "texture_fidelity": "texture",
@@ -24,6 +25,14 @@ TITLES = {
     "mean": "score",
     PIXEL: "pixel",
 }
+
+
+WITHOUT_TARGETS = (
+    "Without targets texture and score are not measured. alignment: 0 = the draft, 100 =\n"
+    "what a typical truth wins; consistency: the background alone; ± the 95 % interval.\n"
+    "These numbers compare with no suite that has targets."
+)
+"""Under the table of a suite without targets."""
 
 
 def json_out(value: Any) -> None:
@@ -128,6 +137,21 @@ def judged(found: Mapping[str, Any]) -> None:
         line(f"drift of the fixed pairs since the first time: {change}")
     for sample, why in list(found["unrated"].items())[:5]:
         line(f"not rated: {sample}: {why}")
+
+
+def imported(found: Imported) -> None:
+    """What an import came to: a row a sample that something is amiss with, then the suite and what to do with it."""
+    rows = [[gap.sample, "used" if gap.used else "left out", gap.kind, gap.words] for gap in found.gaps]
+    if rows:
+        table("What is amiss", ["sample", "", "", "what"], rows, width=NARROW)
+    if found.hash is None:
+        return
+    line(f"{found.folder}: {found.samples} of {found.found} samples of {found.sources} sources, hash {found.hash}")
+    if "unknown" in found.licences:
+        line(f"Licence: unknown for {found.licences['unknown']} samples. Say --licence before the suite is passed on.")
+    if not found.targets:
+        line("No targets: texture and score will not be measured, alignment and background will.")
+    line(f"Next: refbench eval --model MODEL --suite {found.folder}, or refbench score FOLDER --suite {found.folder}")
 
 
 def _vote(value: float | None) -> str:
@@ -272,15 +296,22 @@ def passes(found: Sequence[Result]) -> None:
     table(f"{data['model']}, each pass on the one before", ["", *titles], lines, right=titles, width=NARROW)
 
 
-def result(found: Result) -> None:
-    """The final table of an evaluation: axes, score, pixel fidelity, by category, with 95 % intervals; diagnostics."""
+def result(found: Result, *, kept: bool = True) -> None:
+    """The final table of an evaluation: axes, score, pixel fidelity, by category, with 95 % intervals; diagnostics.
+
+    Args:
+        kept: whether the run folder stays when the command ends.
+    """
+    from refbench.stats.gains import NO_TARGETS
+
     data = found.to_json()
     columns = [*AXES, "mean", PIXEL]
     whole = {**data["axes"], "mean": data["mean"], PIXEL: data[PIXEL]}
     withheld = data["withheld"]
 
     def row(name: str, cells: Mapping[str, Any]) -> list[str]:
-        return [name, *("not scored" if column in withheld else interval(cells.get(column, {})) for column in columns)]
+        why = {column: "not measured" if NO_TARGETS in text else "not scored" for column, text in withheld.items()}
+        return [name, *(why.get(column) or interval(cells.get(column, {})) for column in columns)]
 
     rows = [row("all", whole), *(row(name, cells) for name, cells in data["categories"].items())]
     failed = f", {data['failed']} failed" if data["failed"] else ""
@@ -291,20 +322,30 @@ def result(found: Result) -> None:
     titles = [TITLES[column] for column in columns]
     table(title, ["", *titles], rows, right=titles, width=NARROW)
     out = console()
-    out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval.", markup=False)
-    out.print("pixel: every pixel at its place, as published tables count; not in the score.", markup=False)
+    if data["targets"]:
+        out.print("Recovery: 0 = a trivial answer, 100 = the ground truth; ± the 95 % interval.", markup=False)
+        out.print("pixel: every pixel at its place, as published tables count; not in the score.", markup=False)
+    else:
+        out.print(WITHOUT_TARGETS, markup=False)
     for axis, why in withheld.items():
-        out.print(f"no score here for {TITLES[axis]}: {why}", markup=False, soft_wrap=True)
+        if why != NO_TARGETS:
+            out.print(f"no score here for {TITLES[axis]}: {why}", markup=False, soft_wrap=True)
     reasons({"all": whole, **data["categories"]})
     _diagnostics(data["diagnostics"])
     numbers = found.summary.numbers
     beside = _beside(found)
-    for name, why in {**numbers.get("unscored", {}), **found.unavailable}.items():
+    unscored = {**numbers.get("unscored", {}), **found.unavailable}
+    for name, why in unscored.items():
         reason = why.removeprefix("not scored").lstrip(":, ")
-        if name not in beside and name not in data["diagnostics"]:
+        if name not in beside and name not in data["diagnostics"] and why != NO_TARGETS:
             out.print(f"not scored: {name}: {reason}", markup=False, soft_wrap=True)
-    for record in found.failed[:5]:
+    lacking = [name for name, why in unscored.items() if why == NO_TARGETS]
+    if lacking:
+        out.print(f"not measured, as {NO_TARGETS}: {', '.join(lacking)}", markup=False, soft_wrap=True)
+    listed = found.failed[: 5 if kept else 20]
+    for record in listed:
         line(f"failed: {record.id}: {record.error}")
-    if len(found.failed) > 5:
-        line(f"failed: {len(found.failed) - 5} more, see {found.folder / 'records.jsonl'}")
-    line(f"run: {found.folder}")
+    if len(found.failed) > len(listed):
+        where = f", see {found.folder / 'records.jsonl'}" if kept else "; --out keeps them all"
+        line(f"failed: {len(found.failed) - len(listed)} more{where}")
+    line(f"run: {found.folder}" if kept else "run: not kept; --out FOLDER keeps it")

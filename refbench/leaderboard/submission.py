@@ -174,6 +174,11 @@ def _finished(folder: RunFolder, manifest: RunManifest) -> tuple[dict[str, Sampl
             f"Expected a summary of this version at {folder.summary}, but its fields differ; "
             "run 'refbench measure' again."
         ) from None
+    if not summary.targets:
+        raise RefbenchError(
+            f"Expected a run on a suite with targets at {folder.path}, but '{summary.suite}' has none, so texture and "
+            "score are not measured; the board takes runs of core."
+        )
     if summary.withheld:
         raise RefbenchError(
             f"Expected a scored run at {folder.path}, but it has no score, since {summary.withheld['mean']}; then run "

@@ -58,6 +58,8 @@ class Metric(ABC):
     """Parts of a truth, beside the target, without which the metric is undefined."""
     batched: ClassVar[bool] = False
     """True where :meth:`values` runs a network over many views at once."""
+    target_free: ClassVar[bool] = False
+    """True where the metric never looks at the target inside the mask, so that it has a value without a target."""
     smallest: ClassVar[int] = 11
     """Shortest side in px of an image on which the metric is defined."""
 
@@ -79,6 +81,8 @@ class Metric(ABC):
 
     def lacking(self, truth: Truth, any_category: bool = False) -> str | None:
         """None where this truth has what the metric needs, else what it lacks, as a noun phrase."""
+        if not truth.has_target and not self.target_free:
+            return "a target"
         for need in sorted(self.needs):
             if getattr(truth, need) is None:
                 return f"a {need}"

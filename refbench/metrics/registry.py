@@ -114,6 +114,12 @@ def score_metrics() -> list[str]:
     return [name for name, card in cards_of(default_metrics()).items() if card.scored and card.axis in AXES]
 
 
+def smallest_sides() -> dict[str, tuple[int, tuple[str, ...] | None]]:
+    """Default metric -> shortest side in px of a picture on which it is defined, and the categories it is for."""
+    made = make_metrics(default_metrics())
+    return {name: (metric.smallest, metric.card_once.categories) for name, metric in made.items()}
+
+
 def cards_of(names: Iterable[str]) -> dict[str, MetricCard]:
     """The cards of these metrics as this installation defines them, in the registry's order, without unknown names."""
     wanted = set(names)

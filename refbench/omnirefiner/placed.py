@@ -25,8 +25,9 @@ from refbench.omnirefiner.tensors import to_tensor
 from refbench.registration.laying import compose, view
 from refbench.schema import Box
 from refbench.tasks.drawing import Pool, draw_recipe, pool_of
-from refbench.tasks.recipes import Question, make_sample
+from refbench.tasks.recipes import make_sample
 from refbench.tasks.sources import Sources, Split
+from refbench.tasks.writing import Question
 
 WINDOW = 192
 """Side in px of what is kept of a scene. A mask that is larger is seen in part."""
@@ -91,6 +92,7 @@ def placed(question: Question, corner: NDArray[np.float64] | None = None) -> tup
         question: a whole sample.
         corner: (2,) in [0, 1], which part of a mask larger than the window is seen; its middle when None.
     """
+    assert question.target is not None
     asked = question.draft, question.reference, question.mask, question.reference_box
     laid, found = compose(*asked, question.prompt, selected=False)
     if not found.confident:

@@ -115,6 +115,11 @@ def make_figures(
 
 
 def _refuse_unscored(study: Study) -> None:
+    if not study.suite.targets:
+        raise RefbenchError(
+            f"Expected runs on a suite with targets to draw, but '{study.suite.name}' has none, so texture and score "
+            "are not measured; 'refbench report' and 'refbench compare' show what is."
+        )
     for run in study.runs:
         if run.withheld:
             raise RefbenchError(

@@ -2,7 +2,8 @@
 
 The page is one HTML file with its own style and script inside; data is one JSON block; pictures are WebP files
 beside it,
-or data URIs in a single file. A refined picture is stored as what differs from the target, with transparency where
+or data URIs in a single file. A refined picture is stored as what differs from the target (from the draft where the
+suite has no targets), with transparency where
 it does
 not, so that the page is small and its difference map is exactly black where nothing was changed.
 """
@@ -140,7 +141,8 @@ def build_report(
     data = {
         "title": harmless(heading),
         "suite": {"name": study.suite.name, "version": str(study.suite.version), "hash": study.suite.hash},
-        "score": SCORE_VERSION,
+        "targets": study.suite.targets,
+        "score": SCORE_VERSION if study.suite.targets else f"{SCORE_VERSION} without targets",
         "axes": MEASURES,
         "metrics": [_metric(study, name) for name in _metrics(study)],
         "diagnostics": [{"name": name, **DIAGNOSTICS[name]._asdict()} for name in diagnostics[0].columns],
@@ -237,7 +239,7 @@ def _sample(
     study: Study, store: _Store, raw: Sequence[Values], diagnostics: Sequence[pd.DataFrame], number: int, sample_id: str
 ) -> dict[str, Any]:
     held = study.suite.sample(sample_id)
-    target, meta = study.suite.target(sample_id), held.meta
+    target, meta = study.suite.target(sample_id) if study.suite.targets else held.draft, held.meta
     near = window(held.mask.shape, mask_box(held.mask), THUMB[1] / THUMB[0], tight=True)
     at = f"{number:05d}"
     images: dict[str, str | None] = {

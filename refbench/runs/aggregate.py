@@ -38,6 +38,8 @@ class RunSummary(Record):
     """SHA-256 of the tables that the numbers come from, and refbench's version; others make the summary outdated."""
     numbers: dict[str, Any]
     """A refbench.stats.recovery.Summary."""
+    targets: bool = True
+    """Whether the suite has targets; without them there is no score, and axes are on another footing."""
     withheld: dict[str, str] = Field(default_factory=dict)
     """Axis or "mean" -> which scoring metrics could not be measured, and why, so that it has no number."""
     refused: int = 0
@@ -54,12 +56,14 @@ class RunSummary(Record):
         Args:
             run: where the run folder is.
         """
+        version = self.numbers["score_version"]
         return {
             "run": run,
             "suite": self.suite,
             "suite_hash": self.suite_hash,
             "model": self.model,
-            "score_version": self.numbers["score_version"],
+            "score_version": version if self.targets else f"{version} without targets",
+            "targets": self.targets,
             "axes": self.numbers["axes"],
             "mean": self.numbers["mean"],
             "pixel_fidelity": self.numbers["pixel_fidelity"],
@@ -149,6 +153,7 @@ def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resampl
         model=manifest.card.name,
         inputs=_inputs(folder),
         numbers=numbers.model_dump(mode="json"),
+        targets=suite.targets,
         withheld=withheld(cards, lacking),
         refused=refused,
         diagnostics=means(scores),

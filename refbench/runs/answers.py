@@ -182,7 +182,11 @@ def measure_answers(
                 members, [answer_image(truth, answer) for truth in members]
             )
             rows = [
-                _row(score, truth, answer) for truth, scores in zip(members, lists, strict=True) for score in scores
+                _row(score, truth, answer)
+                for truth, scores in zip(members, lists, strict=True)
+                for score in scores
+                # Without a target the draft is the truth outside the mask only.
+                if truth.has_target or answer != "target" or score.region == "outside"
             ]
             store.put(suite, [(truth.id, need) for truth in members for need in needs], rows)
 

@@ -248,20 +248,24 @@ def measure(
     return measure_files(output, target, reference, mask, draft, metrics, device=resolve(device))
 
 
-def metric_state(names: Sequence[str] | None = None) -> tuple[dict[str, MetricCard], dict[str, str]]:
+def metric_state(
+    names: Sequence[str] | None = None, targets: bool = True
+) -> tuple[dict[str, MetricCard], dict[str, str]]:
     """Cards of the metrics that can run here, and why the others cannot, found without loading what computes them.
 
     Args:
         names: these metrics, also the groups "default", "learned" and "all"; None means "default".
+        targets: whether the suite has targets; without them what needs one cannot run.
 
     Raises:
         RefbenchError: an unknown name, with near names.
     """
     from refbench.metrics.registry import default_metrics, make_metrics
+    from refbench.stats.gains import NO_TARGETS
 
     cards, unavailable = {}, {}
     for name, metric in make_metrics(default_metrics() if names is None else names).items():
-        why = metric.missing()
+        why = metric.missing() if targets or metric.target_free else NO_TARGETS
         if why is None:
             cards[name] = metric.card_once
         else:
@@ -317,7 +321,7 @@ def _finished(folder: RunFolder, suite: Suite, request: Request, metrics: Sequen
     from refbench.metrics.contract import card_hash
     from refbench.metrics.registry import SUITE_LEVEL
 
-    cards, unavailable = metric_state(_wanted(folder, manifest, metrics))
+    cards, unavailable = metric_state(_wanted(folder, manifest, metrics), suite.targets)
     hashes = {name: card_hash(card) for name, card in cards.items() if name not in SUITE_LEVEL}
     measured = (manifest.metric_cards, manifest.unavailable, manifest.score_version)
     if measured != (hashes, unavailable, SCORE_VERSION):
@@ -459,7 +463,7 @@ def _score(
     from refbench.runs import measure as stage
     from refbench.runs.suitewide import measure_suite_level
 
-    cards, unavailable = metric_state(names)
+    cards, unavailable = metric_state(names, suite.targets)
     whole = [name for name in cards if name in SUITE_LEVEL]
     cards = {name: card for name, card in cards.items() if name not in whole}
     hashes = {name: card_hash(card) for name, card in cards.items()}

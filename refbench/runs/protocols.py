@@ -168,18 +168,19 @@ def apply_protocol(
         RefbenchError: unknown protocol, no run there, another suite.
     """
     from refbench.metrics.registry import make_metrics
+    from refbench.runs.api import metric_state
 
     protocol = protocol_named(name)
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
+    whole = suite_of(manifest, run, suite)
     metrics = make_metrics([column.metric for column in protocol.columns], resolve(device or manifest.device))
-    unavailable = {key: why for key, metric in metrics.items() if (why := metric.missing()) is not None}
+    _, unavailable = metric_state(list(metrics), whole.targets)
     definition = [name, {key: metric.hash for key, metric in metrics.items() if key not in unavailable}]
     state = state_of(folder, manifest, definition)
     path = folder.path / f"protocol-{name}.json"
     found = read_json(path)
     if found is None or found.get("state") != state:
-        whole = suite_of(manifest, run, suite)
         columns = [column for column in protocol.columns if column.metric not in unavailable]
         samples = _measured(columns, folder, whole, resolve(device or manifest.device), cache)
         found = {"state": state, "protocol": name, "definition": definition, "samples": samples}

@@ -11,6 +11,7 @@ from typing import Any
 from refbench.crops import box_mask, check_box, side_by_side
 from refbench.errors import RefbenchError
 from refbench.images import (
+    PICTURE_ENDINGS,
     RGBA,
     Image,
     Mask,
@@ -26,10 +27,6 @@ from refbench.images import (
 from refbench.schema import Box, Inputs
 
 PROMPT = "Restore the detail inside the mask from the reference."
-SUFFIXES = {
-    ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".avif", ".jp2",
-}  # fmt: skip
-"""Files of a folder that are taken for pictures, in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,7 @@ class Refined:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
 
 
 def jobs(
@@ -108,7 +105,7 @@ def jobs(
             f"Expected pictures in {', '.join(map(str, drafts))}, but there are none; check the folder."
         )
     for what, target in (("--out", out), ("--show", show)):
-        if several and target is not None and (target.is_file() or target.suffix.lower() in SUFFIXES):
+        if several and target is not None and (target.is_file() or target.suffix.lower() in PICTURE_ENDINGS):
             raise RefbenchError(
                 f"Expected a folder as {what} for {len(files)} pictures, but {target} is a file; name a folder."
             )

@@ -163,13 +163,20 @@ def refuse_own_outputs(folder: RunFolder, request: Request) -> None:
 
 
 def tell_strangers(adapter: Any, suite: Suite, progress: Progress) -> None:
-    """Say which pictures of a folder no sample of the whole suite has asked for."""
+    """Say which pictures of a folder no sample of the whole suite has asked for, and how many may have lost detail."""
     from refbench.adapters.folder import FolderContained
 
     if isinstance(adapter, FolderContained):
-        strangers = adapter.adapter.strangers(suite.every)
+        strangers, lossy = adapter.adapter.strangers(suite.every), adapter.adapter.lossy(suite.ids)
         if strangers:
+            names = ", ".join(path.name for path in strangers[:10])
+            more = f" and {len(strangers) - 10} more" if len(strangers) > 10 else ""
             progress.note(
                 f"{len(strangers)} of the pictures in {adapter.adapter.folder} belong to no sample of '{suite.name}' "
-                f"and are left out (first: {strangers[0].name})."
+                f"and are left out: {names}{more}."
+            )
+        if lossy:
+            progress.note(
+                f"{len(lossy)} of the pictures in {adapter.adapter.folder} are in a format that may lose detail "
+                f"(first: {lossy[0].name}); what was lost counts as the model's."
             )

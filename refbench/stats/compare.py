@@ -34,6 +34,8 @@ TIE = 1.0
 """Two answers to one sample tie if their scores are less than this many recovery points apart."""
 POWER_Z = 0.8416
 """80 % quantile of the normal: the detectable difference is found in four of five repetitions."""
+SCORES = (*AXES, "mean")
+"""Columns of :func:`refbench.stats.gains.sample_scores`."""
 View = Literal["overall", "category", "task", "mode", "metric"]
 VIEWS: tuple[View, ...] = ("overall", "category", "task", "mode", "metric")
 
@@ -123,11 +125,13 @@ class Comparison(Record):
     scores: dict[str, dict[str, Cell]]
     """Model -> axis or "mean" -> recovery on all samples, as :func:`refbench.stats.recovery.summarise` gives it."""
     against_all: dict[str, Duel]
-    """Model -> samples won, tied and lost against all others, by the mean."""
+    """Model -> samples won, tied and lost against all others, by :attr:`by`."""
     pairs: tuple[Pair, ...]
     families: dict[str, int]
     """View -> number of tests that Holm's correction counts."""
     unscored: dict[str, str]
+    by: str = "mean"
+    """What samples are won by: the score, or the first axis that was measured where the score is withheld."""
     withheld: dict[str, str] = Field(default_factory=dict)
     """Axis or "mean" -> which scoring metrics were not measured, and why, so that it is not compared."""
     samples: int
@@ -207,7 +211,8 @@ def compare(
                 rows[pair] += _set(found[pair[0]], found[pair[1]], labels, inside, metas, seed, resamples)
     families = _decide([row for of_pair in rows.values() for row in of_pair])
     scores = {name: sample_scores(table) for name, table in found.items()}
-    mean = {name: of_model[:, -1] for name, of_model in scores.items()}
+    by = next((one for one in ("mean", *AXES) if one not in first.withheld), "mean")
+    mean = {name: of_model[:, SCORES.index(by)] for name, of_model in scores.items()}
     return Comparison(
         models=tuple(found),
         scores={name: whole_cells(one, metas, cards, seed=seed, resamples=resamples) for name, one in found.items()},
@@ -215,7 +220,8 @@ def compare(
             name: Duel.count(np.concatenate([mean[name] - mean[other] for other in found if other != name]))
             for name in found
         },
-        pairs=tuple(_pair(a, b, rows[a, b], scores[a], scores[b], first.samples, most, families) for a, b in pairs),
+        pairs=tuple(_pair(a, b, rows[a, b], scores[a], scores[b], first.samples, most, families, by) for a, b in pairs),
+        by=by,
         families=families,
         unscored=unscored(first, cards, np.ones(len(metas), dtype=bool)),
         withheld=first.withheld,
@@ -315,23 +321,26 @@ def _pair(
     samples: Sequence[str],
     most: int,
     families: Mapping[str, int],
+    by: str,
 ) -> Pair:
     differences = tuple(Difference.model_validate(row) for row in rows)
-    duels = {measure: Duel.count((one - two)[:, i]) for i, measure in enumerate((*AXES, "mean"))}
-    gap = np.nan_to_num(one[:, -1] - two[:, -1])
+    duels = {measure: Duel.count((one - two)[:, i]) for i, measure in enumerate(SCORES)}
+    one, two = one[:, SCORES.index(by)], two[:, SCORES.index(by)]
+    gap = np.nan_to_num(one - two)
     largest = np.argsort(-np.abs(gap), kind="stable")[:most]
     listed = tuple(
-        Apart(sample=samples[s], a=float(one[s, -1]), b=float(two[s, -1]), difference=float(gap[s]))
+        Apart(sample=samples[s], a=float(one[s]), b=float(two[s]), difference=float(gap[s]))
         for s in largest
         if gap[s] != 0
     )
     overall = sorted((row for row in differences if row.view == "overall"), key=lambda row: row.measure != "mean")
     told = [_words(a, b, row, families["overall"]) for row in overall]
     clear = [text for row, text in zip(overall, told, strict=True) if row.better != "undecided"]
-    duel = duels["mean"]
+    duel = duels[by]
+    where = "" if by == "mean" else f" in {by.replace('_', ' ')}"
     count = (
-        f"Sample by sample, {a} scores higher on {duel.wins} and {b} on {duel.losses}; {duel.ties} are ties (less than "
-        f"{TIE:g} point apart)."
+        f"Sample by sample{where}, {a} scores higher on {duel.wins} and {b} on {duel.losses}; {duel.ties} are ties "
+        f"(less than {TIE:g} point apart)."
     )
     words = "\n".join([*clear, *(text for text in told if text not in clear), count])
     return Pair(a=a, b=b, differences=differences, duels=duels, apart=listed, words=words)

@@ -22,6 +22,9 @@ What does not count as it was measured is decided here, once:
 - a sample whose truth is no better than its trivial answer (gap <= 0) has no room: nothing can be gained there, and
   what is lost counts from the truth. So no gain exceeds its room, and no set of samples scores above 100;
 - a metric without any row in the run was not measured there and is left out, with that reason;
+- on a suite without targets (:data:`NO_TARGETS`) the truth is unknown inside the mask, and a typical one is taken: the
+  trivial answer's value and one `unit` more. Outside the mask the draft is the truth. What needs a target is not
+  measured: texture and the score have no number there, and consistency is what lies outside;
 - a metric that scores and could not be measured at all (what computes it is not installed) leaves its axis, and with it
   the mean, without a number, since fewer metrics would make another number under the same name.
 """
@@ -54,6 +57,8 @@ LEAST = 0.5
 """Mean gap, in units, that an axis of a sample is divided by at least."""
 LOWER = 0.75
 """Weight of the lower one of texture fidelity and reference alignment in the score."""
+NO_TARGETS = "the suite has no targets"
+"""Why a metric is unavailable on a suite without targets, see :func:`gains`."""
 MIN_GAP_TOLERANCES = 10.0
 """A metric without a unit recovers a sample whose gap is at least this many times its own tolerance."""
 
@@ -164,7 +169,8 @@ def gains(
         answers: rows (sample, metric, answer, value, card), answer in :data:`ANSWERS`.
         samples: the plan; S ids in order.
         cards: definitions; metrics outside are ignored.
-        unavailable: metric -> why it could not be measured in this run, as it stands after "the metric".
+        unavailable: metric -> why it could not be measured in this run, as it stands after "the metric"; with
+            :data:`NO_TARGETS` among them, the truth inside the mask is a typical one.
 
     Raises:
         RefbenchError: rows of samples outside the plan, twice the same row, NaN, other metric cards.
@@ -192,10 +198,13 @@ def gains(
     gain, room, raw = np.zeros(shape), np.zeros(shape), np.full(shape, np.nan)
     part, whole = np.zeros(shape), np.zeros(shape)
     defined, filled = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    typical = NO_TARGETS in (unavailable or {}).values()
     for m, name in enumerate(names):
         card = cards[name]
         sign = 1.0 if rising(card) else -1.0
         trivial, draft, truth = (effective(kinds[kind][:, m], card) for kind in (card.trivial, "draft", "target"))
+        if typical and card.region != "outside":
+            truth = trivial + sign * (card.unit or 0.0)
         own = effective(value[:, m], card)
         is_defined = np.isfinite(trivial) & np.isfinite(draft) & np.isfinite(truth)
         lacks = is_defined & ~failed & np.isnan(own)
@@ -273,10 +282,19 @@ def withheld(cards: Mapping[str, MetricCard], unavailable: Mapping[str, str]) ->
         for name, why in unavailable.items()
         if name in cards and cards[name].scored and cards[name].axis in AXES
     }
-    found = {"mean": "; ".join(f"{name} {why}" for name, why in lacking.items())}
-    for axis in AXES:
-        found[axis] = "; ".join(f"{name} {why}" for name, why in lacking.items() if cards[name].axis == axis)
-    return {axis: found[axis] for axis in (*AXES, "mean") if found[axis]}
+    found = {"mean": _told(lacking)}
+    for axis in (*AXES, PIXEL):
+        mine = {name: unavailable.get(name) for name, card in cards.items() if _scores(card, axis)}
+        # An axis goes as far as it needs no target; pixel fidelity, beside the score, is withheld for want of one only.
+        none = mine and set(mine.values()) == {NO_TARGETS}
+        found[axis] = NO_TARGETS if none else _told({n: w for n, w in lacking.items() if n in mine and w != NO_TARGETS})
+    return {axis: found[axis] for axis in (*AXES, "mean", PIXEL) if found.get(axis)}
+
+
+def _told(lacking: Mapping[str, str]) -> str:
+    """Metric -> why as one line, a suite without targets said once."""
+    said = [NO_TARGETS] if NO_TARGETS in lacking.values() else []
+    return "; ".join(said + [f"{name} {why}" for name, why in lacking.items() if why != NO_TARGETS])
 
 
 def _table(frame: pd.DataFrame, samples: Sequence[str], metrics: Sequence[str]) -> Floats:

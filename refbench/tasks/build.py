@@ -12,12 +12,12 @@ from typing import Any
 from refbench import images
 from refbench.errors import RefbenchError
 from refbench.tasks.cards import task_card
-from refbench.tasks.recipes import Question, make_sample
+from refbench.tasks.recipes import make_sample
 from refbench.tasks.sheets import contact_sheet
 from refbench.tasks.sources import Sources
 from refbench.tasks.suite import data_folder, suite_digest
 from refbench.tasks.variation import vary
-from refbench.tasks.writing import check_writable, file_entry, parquet_bytes, row_of, write_header
+from refbench.tasks.writing import Question, check_writable, file_entry, parquet_bytes, row_of, write_header
 
 VERSION = "1.0"
 MINI = 4

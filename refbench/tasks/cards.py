@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from refbench.tasks.recipes import Question
+from refbench.schema import SampleMeta
+from refbench.tasks.writing import Question
 
 _READ = """```python
 import refbench
@@ -39,6 +40,47 @@ _INTRO = {
 }
 
 
+_OWN = """```python
+import refbench
+suite = refbench.load_suite("{folder}")
+for sample in suite:                      # .id .draft .reference .mask .prompt .reference_box .meta
+    ...
+
+from datasets import load_dataset         # the same data, as rows with pictures
+rows = load_dataset("parquet", data_files="{folder}/data/*.parquet", split="train")
+```
+
+"""
+_WITH_TARGETS = """`draft_patch` is the draft inside `draft_box` (x, y, width, height), lossless and black where the
+mask is black; the whole draft is the target with the patch's pixels wherever the mask is white. Outside the mask the
+target is the draft."""
+_WITHOUT_TARGETS = """`draft_patch` is the whole draft. There are **no targets**, so texture and score are not measured,
+and numbers of this suite compare with no suite that has targets."""
+
+
+def suite_card(folder: str, metas: Sequence[SampleMeta], targets: bool) -> str:
+    """The README.md of an imported suite, with YAML front matter for the hub."""
+    tasks = Counter(meta.task for meta in metas)
+    licences = Counter(meta.licence for meta in metas)
+    lines = [
+        "---", "license: other", "license_name: per-sample", f"pretty_name: {folder}",
+        "task_categories: [image-to-image]",
+        "configs:", "- config_name: default", "  data_files: data/*.parquet", "---", "",
+        f"# {folder}", "", f"{len(metas)} samples imported with refbench: "
+        + ", ".join(f"{name} {number}" for name, number in tasks.items()) + ".", "",
+        "Licences: " + ", ".join(f"{name} ({number})" for name, number in licences.most_common()) + "."
+        + (" Whoever passes the suite on must find out." if "unknown" in licences else ""), "",
+        _OWN.format(folder=folder) + (_WITH_TARGETS if targets else _WITHOUT_TARGETS), "",
+    ]  # fmt: skip
+    return "\n".join([*lines, *_rights(metas)]) + "\n"
+
+
+def _rights(metas: Sequence[SampleMeta]) -> list[str]:
+    """Licence, author and source of every sample, as lines of a table."""
+    head = ["| sample | licence | author | source |", "|---|---|---|---|"]
+    return head + [f"| {meta.id} | {meta.licence} | {meta.attribution} | {meta.source} |" for meta in metas]
+
+
 def task_card(suite: str, task: str, questions: Sequence[Question]) -> str:
     """The README.md of a task folder, with YAML front matter for the hub."""
     category, _, mode = task.partition("-")
@@ -68,7 +110,5 @@ def task_card(suite: str, task: str, questions: Sequence[Question]) -> str:
         "All assets may be redistributed with attribution. Logos remain trademarks of their owners and are shown to",
         "test restoration only; no endorsement is implied. Clips and stills of comfyui-workflow-templates are",
         "AI-generated; the people in them do not exist.", "",
-        "| sample | licence | author | source |", "|---|---|---|---|",
     ]  # fmt: skip
-    lines += [f"| {q.meta.id} | {q.meta.licence} | {q.meta.attribution} | {q.meta.source} |" for q in questions]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_rights([q.meta for q in questions])]) + "\n"

@@ -19,7 +19,15 @@ from refbench.errors import RefbenchError
 from refbench.schema import SampleMeta
 from refbench.tasks.training_assets import prepare_training_assets
 from refbench.tasks.working import check_workers, in_processes
-from refbench.tasks.writing import check_free, check_writable, file_entry, parquet_bytes, row_of, write_header
+from refbench.tasks.writing import (
+    Question,
+    check_free,
+    check_writable,
+    file_entry,
+    parquet_bytes,
+    row_of,
+    write_header,
+)
 
 if TYPE_CHECKING:
     from refbench.tasks.sampler import QuadrupletSampler
@@ -88,7 +96,6 @@ def shard_rows(sampler: QuadrupletSampler, number: int, seed: int) -> list[dict[
     import numpy as np
     import torch
 
-    from refbench.tasks.recipes import Question
     from refbench.tasks.sampler import REFINE
 
     state = int(hashlib.sha256(f"{seed}:{number}:{sampler.size}".encode()).hexdigest()[:15], 16)

@@ -7,7 +7,6 @@ a clip. All arithmetic is in double precision on the CPU, so that another machin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,23 +21,9 @@ from refbench.tasks import masks, prints
 from refbench.tasks.composition import cloth_folds, compose, square_to_quad, warp_points
 from refbench.tasks.degradations import degrade
 from refbench.tasks.sources import Sources, credit, group_of, recipe_assets
+from refbench.tasks.writing import Question
 
 TARGET_QUALITY, REFERENCE_QUALITY = 90, 88
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A whole sample, target included, as it is written to disk. Target and reference are the decoded WebP."""
-
-    meta: SampleMeta
-    prompt: str
-    draft: Image
-    target: Image
-    reference: Image
-    mask: Mask
-    reference_box: Box | None
-    target_webp: bytes
-    reference_webp: bytes
 
 
 def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refbench.tasks.recipes import Question
+from refbench.tasks.writing import Question
 
 
 def contact_sheet(questions: Sequence[Question], side: int = 112, columns: int = 2) -> bytes:
@@ -26,7 +26,8 @@ def contact_sheet(questions: Sequence[Question], side: int = 112, columns: int =
     for number, question in enumerate(questions):
         left, top = (number % columns) * cell[0], (number // columns) * cell[1]
         mask = np.repeat(question.mask[..., None].astype(np.uint8) * 255, 3, axis=2)
-        for place, picture in enumerate((question.draft, question.reference, question.target, mask)):
+        shown = (question.draft, question.reference, question.target, mask)
+        for place, picture in enumerate(picture for picture in shown if picture is not None):
             tile = Image.fromarray(picture)
             if place == 1 and question.reference_box:
                 x, y, width, height = question.reference_box

@@ -2,8 +2,9 @@
 
 On disk a suite is a folder with ``suite.json`` and, for each task, Parquet files whose rows hold target,
 reference and mask as pictures and the draft as a lossless patch of the mask's box (see
-:mod:`refbench.tasks.writing`). Decoded pixels are the truth by definition. Row groups hold a few samples,
-so that one sample is read without its neighbours and memory does not grow with the suite.
+:mod:`refbench.tasks.writing`); where nobody knows the target it is null and the draft is stored whole. Decoded pixels
+are the truth by definition. Row groups hold a few samples, so that one sample is read without its neighbours and memory
+does not grow with the suite.
 """
 
 from __future__ import annotations
@@ -63,9 +64,15 @@ def digest(*parts: Image | Mask | str | bytes | None) -> str:
 
 
 def sample_digest(
-    meta: SampleMeta, prompt: str, reference_box: Box | None, draft: Image, target: Image, reference: Image, mask: Mask
+    meta: SampleMeta,
+    prompt: str,
+    reference_box: Box | None,
+    draft: Image,
+    target: Image | None,
+    reference: Image,
+    mask: Mask,
 ) -> str:
-    """The content hash of a sample: its decoded pixels, prompt, box and metadata."""
+    """The content hash of a sample: its decoded pixels, prompt, box and metadata; another one without a target."""
     facts = json.dumps(
         {"meta": meta.model_dump(), "prompt": prompt, "box": list(reference_box) if reference_box else None},
         sort_keys=True, ensure_ascii=False,
@@ -94,7 +101,7 @@ class _Row:
     prompt: str
     reference_box: Box | None
     draft: Image
-    target: Image
+    target: Image | None
     reference: Image
     mask: Mask
 
@@ -112,6 +119,8 @@ class Suite:
     """Hex SHA-256 over every sample's pixels, prompt, boxes and metadata."""
     ids: tuple[str, ...]
     folder: Path
+    targets: bool
+    """Whether it has targets; without them texture and score are not measured, and alignment counts typical gaps."""
     _places: dict[str, Place] = field(repr=False)
     _facts: dict[str, SampleMeta] = field(repr=False)
     _open: dict[Path, pyarrow.parquet.ParquetFile] = field(default_factory=dict, repr=False)
@@ -163,8 +172,17 @@ class Suite:
         return Sample(name, row.draft, row.reference, row.mask, row.prompt, row.reference_box, row.meta)
 
     def target(self, sample: Sample | str) -> Image:
-        """The right picture of a sample or id, for those who measure."""
-        return self._row(sample if isinstance(sample, str) else sample.id).target
+        """The right picture of a sample or id, for those who measure.
+
+        Raises:
+            RefbenchError: the suite has no targets (:attr:`targets`).
+        """
+        found = self._row(sample if isinstance(sample, str) else sample.id).target
+        if found is None:
+            raise RefbenchError(
+                f"Expected a suite with targets, but '{self.name}' has none; import it with them, or take another."
+            )
+        return found
 
     def truth(self, name: str) -> Truth:
         """All that measuring needs of one sample; `key` is its content hash."""
@@ -173,7 +191,7 @@ class Suite:
         key = digest(row.target, row.draft, row.reference, row.mask, box, row.meta.text, row.meta.category)
         return Truth(
             name,
-            row.target,
+            row.draft if row.target is None else row.target,
             row.draft,
             row.reference,
             row.mask,
@@ -181,6 +199,7 @@ class Suite:
             row.meta.text,
             row.meta.category,
             key,
+            row.target is not None,
         )
 
     def select(
@@ -260,12 +279,12 @@ def _read_row(opened: dict[Path, pyarrow.parquet.ParquetFile], place: Place) -> 
 
 
 def _decode(row: dict[str, Any], meta: SampleMeta, where: str) -> _Row:
-    target = images.decode_image(row["target"]["bytes"], f"{where}, target")
+    target = None if row["target"] is None else images.decode_image(row["target"]["bytes"], f"{where}, target")
     reference = images.decode_image(row["reference"]["bytes"], f"{where}, reference")
     mask = images.decode_mask(row["mask"]["bytes"], f"{where}, mask")
-    images.check_mask(mask, (target.shape[0], target.shape[1]), f"{where}, mask")
     patch = images.decode_image(row["draft_patch"]["bytes"], f"{where}, draft patch")
-    draft = lay_patch(target, mask, patch, tuple(row["draft_box"]), where)
+    draft = patch if target is None else lay_patch(target, mask, patch, tuple(row["draft_box"]), where)
+    images.check_mask(mask, (draft.shape[0], draft.shape[1]), f"{where}, mask")
     box = tuple(row["reference_box"]) if row["reference_box"] else None
     return _Row(meta, row["prompt"], box, draft, target, reference, mask)
 
@@ -360,7 +379,8 @@ def load_suite(name_or_path: str | Path = "core") -> Suite:
             "suite.json and data do not belong together, fetch or build the suite again."
         )
     kept = {sample: places[sample] for sample in order}
-    return Suite(name, version, recorded, tuple(order), folder, kept, {sample: facts[sample] for sample in order})
+    known = {sample: facts[sample] for sample in order}
+    return Suite(name, version, recorded, tuple(order), folder, header.get("targets", True), kept, known)
 
 
 def _check_files(folder: Path, files: dict[str, tuple[int, str]]) -> None:

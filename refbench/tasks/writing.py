@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,30 @@ import numpy as np
 from refbench import images
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask
-from refbench.schema import SampleMeta
+from refbench.schema import Box, SampleMeta
 from refbench.tasks.suite import sample_digest, suite_digest
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from refbench.tasks.recipes import Question
-
 ROWS_PER_GROUP = 2
 PICTURES = ("draft_patch", "reference", "target", "mask")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A whole sample, target included, as it is written to disk. Target and reference are the decoded WebP."""
+
+    meta: SampleMeta
+    prompt: str
+    draft: Image
+    target: Image | None
+    """None where nobody knows it, in all samples of a suite or in none."""
+    reference: Image
+    mask: Mask
+    reference_box: Box | None
+    target_webp: bytes | None
+    reference_webp: bytes
 
 
 def encode_patch(draft: Image, mask: Mask, method: int = 6) -> tuple[bytes, tuple[int, int, int, int]]:
@@ -38,7 +53,11 @@ def encode_patch(draft: Image, mask: Mask, method: int = 6) -> tuple[bytes, tupl
 
 def row_of(question: Question, method: int = 6) -> dict[str, Any]:
     """One Parquet row of a sample; `method` is the effort of the draft patch's lossless WebP, 0 to 6."""
-    patch, box = encode_patch(question.draft, question.mask, method)
+    if question.target is None:
+        height, width = question.draft.shape[:2]
+        patch, box = images.encode_webp(question.draft, None, method=method), (0, 0, width, height)
+    else:
+        patch, box = encode_patch(question.draft, question.mask, method)
     name = question.meta.id
 
     def picture(data: bytes, ending: str) -> dict[str, Any]:
@@ -51,7 +70,7 @@ def row_of(question: Question, method: int = 6) -> dict[str, Any]:
         "draft_box": list(box),
         "reference": picture(question.reference_webp, "reference.webp"),
         "reference_box": list(question.reference_box) if question.reference_box else None,
-        "target": picture(question.target_webp, "target.webp"),
+        "target": None if question.target_webp is None else picture(question.target_webp, "target.webp"),
         "mask": picture(images.encode_png(question.mask, 9), "mask.png"),
         "sha256": sample_digest(
             question.meta, question.prompt, question.reference_box, question.draft, question.target,
@@ -107,11 +126,13 @@ def write_header(
     version: str,
     tasks: Sequence[tuple[str, Sequence[tuple[str, str]]]],
     files: dict[str, tuple[int, str]],
+    *,
+    targets: bool = True,
 ) -> str:
     """Write suite.json from (task, [(id, content hash)]) and the files' sizes and hashes; returns the suite's hash."""
     found = suite_digest(entry for _, entries in tasks for entry in entries)
     header = {
-        "name": name, "version": version, "hash": found,
+        "name": name, "version": version, "hash": found, **({} if targets else {"targets": False}),
         "files": {path: {"bytes": size, "sha256": sha} for path, (size, sha) in files.items()},
         "tasks": [{"name": task, "samples": [sample for sample, _ in entries]} for task, entries in tasks],
     }  # fmt: skip

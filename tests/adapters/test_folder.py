@@ -16,18 +16,38 @@ from refbench.adapters.contained import open_contained
 from refbench.adapters.folder import FolderAdapter, FolderContained, fingerprint
 from refbench.adapters.load import load_adapter
 from refbench.errors import RefbenchError
-from refbench.images import Image, save_png
+from refbench.images import Image, load_image, save_png
 from refbench.schema import Inputs
 
 Maker = Callable[..., Inputs]
 
 
-def test_no_png_at_all_is_refused_by_ending(tmp_path: Path, sample: Maker) -> None:
+def test_no_picture_at_all_is_refused_by_ending(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="there are none"):
         load_adapter(tmp_path)
-    PILImage.fromarray(sample("x").draft).save(tmp_path / "x.JPG")
-    with pytest.raises(RefbenchError, match=r"only 1 pictures in \.JPG; save them as PNG"):
+    (tmp_path / "x.HEIC").write_bytes(b"x")
+    with pytest.raises(RefbenchError, match=r"only 1 pictures in \.HEIC; save them as PNG"):
         load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.webp", "a.TIF", "task/a.tiff", "a.bmp"])
+def test_other_formats_are_read(tmp_path: Path, sample: Maker, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    PILImage.fromarray(sample("a").draft).save(tmp_path / name)
+    with open_contained(tmp_path) as contained:
+        (done,) = contained.refine_batch([sample("a")])
+    assert done.image is not None
+    np.testing.assert_array_equal(done.image, load_image(tmp_path / name))
+    lossy = name.lower().endswith(("jpg", "jpeg", "webp"))
+    assert FolderAdapter(tmp_path).lossy(["a", "b"]) == ([tmp_path / name] if lossy else [])
+
+
+def test_a_png_goes_before_another_format(tmp_path: Path, sample: Maker) -> None:
+    PILImage.fromarray(sample("a").draft).save(tmp_path / "a.jpg")
+    save_png(tmp_path / "a.png", 255 - sample("a").draft)
+    adapter = FolderAdapter(tmp_path)
+    np.testing.assert_array_equal(adapter.picture("a"), 255 - sample("a").draft)
+    assert adapter.lossy(["a"]) == []
 
 
 @pytest.mark.parametrize("name", ["a.PNG", "a.Png", "task/a.PNG"])
@@ -70,8 +90,8 @@ def spoil(path: Path, image: Image, how: str) -> None:
     elif how == "other case twice":
         save_png(path, image)
         path.with_suffix(".PNG").write_bytes(path.read_bytes())
-    elif how == "lossy":
-        PILImage.fromarray(image).save(path.with_suffix(".jpg"))
+    elif how == "not read":
+        path.with_suffix(".heic").write_bytes(b"x")
     else:
         save_png(path.with_name(how), image)
 
@@ -88,7 +108,7 @@ SPOILT = {
     "huge": ("invalid", "bytes"),
     "twice": ("invalid", "2 times"),
     "other case twice": ("invalid", "2 times"),
-    "lossy": ("missing", "only a-01.jpg"),
+    "not read": ("missing", "only a-01.heic"),
     "A_01.png": ("missing", "only 'A_01.png', which is another name"),
     "a-01.png.png": ("missing", "only 'a-01.png.png', which is another name"),
     ".a-01.png": ("missing", "not there; add it"),

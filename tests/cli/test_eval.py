@@ -37,8 +37,8 @@ class TestResult:
         assert done.code == 0, done.err
         data = json.loads(done.out)
         assert list(data) == [
-            "run", "suite", "suite_hash", "model", "score_version", "axes", "mean", "pixel_fidelity", "withheld",
-            "categories", "diagnostics", "samples", "failed", "refused", "cost_usd",
+            "run", "suite", "suite_hash", "model", "score_version", "targets", "axes", "mean", "pixel_fidelity",
+            "withheld", "categories", "diagnostics", "samples", "failed", "refused", "cost_usd",
         ]  # fmt: skip
         assert tuple(data["axes"]) == AXES
         for cell in (*data["axes"].values(), data["mean"], data["pixel_fidelity"]):

@@ -61,7 +61,7 @@ class SyntheticSuite:
 
     def __init__(self, per_task: int = 2, size: tuple[int, int] = (168, 224), seed: int = 3) -> None:
         self.name, self.version, self.tasks, self.folder = "synthetic", "1", TASKS, Path("nowhere")
-        self._size, self._seed = size, seed
+        self._size, self._seed, self.targets = size, seed, True
         self._made: dict[str, Parts] = {}
         self.metas = tuple(self._meta(task, i) for i in range(per_task) for task in TASKS)
         self.metas = tuple(sorted(self.metas, key=lambda m: (TASKS.index(m.task), m.id)))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, PIXEL, MetricCard
 from refbench.stats.coverage import made_up_cards, made_up_suite
-from refbench.stats.gains import MEASURES, gains, sample_scores, withheld
+from refbench.stats.gains import MEASURES, NO_TARGETS, gains, sample_scores, withheld
 from refbench.stats.recovery import Summary, per_sample, summarise
 
 
@@ -267,6 +267,25 @@ def test_a_metric_beside_the_score_withholds_nothing() -> None:
     )
     assert found.mean.value is not None
     assert withheld(cards, {"beside": "needs weights"}) == {}
+
+
+def test_without_targets_alignment_counts_units_and_the_score_is_withheld() -> None:
+    """A card's unit is what a typical truth wins; the background's truth is known; what needs a target has none."""
+    cards = three(t=1.0, r=0.4, l=1.0)
+    outside = card("b", axis="local_consistency", region="outside", trivial="stretch", unit=0.5)
+    cards |= {"b": outside, "e": card("e", axis="reference_alignment", scored=False, unit=None)}
+    lacking = dict.fromkeys(("t", "l"), NO_TARGETS)
+    draft = {("a", "r"): 0.1, ("a", "b"): 1.0, ("a", "e"): 0.2}
+    run = frame({("a", "r"): 0.3, ("a", "b"): 0.8, ("a", "e"): 0.7})
+    known = answers(draft=draft, stretch={("a", "b"): 0.6}, target={("a", "b"): 1.0})
+    found = summarise(run, known, metas(["a"]), cards, resamples=20, unavailable=lacking)
+    assert found.axes["reference_alignment"].value == pytest.approx(100 * (0.3 - 0.1) / 0.4)
+    assert found.axes["local_consistency"].value == pytest.approx(100 * (1 - 0.2 / 0.5))
+    assert (found.axes["texture_fidelity"].value, found.mean.value, found.pixel_fidelity.value) == (None, None, None)
+    assert (found.metrics["e"].raw_mean, found.metrics["e"].value) == (0.7, None)
+    assert withheld(cards, lacking) == {"texture_fidelity": NO_TARGETS, "mean": NO_TARGETS}
+    both = withheld(cards, {**lacking, "b": "needs x"})
+    assert both["local_consistency"] == "b needs x"
 
 
 def test_samples_have_no_mean_where_an_axis_is_withheld() -> None:

@@ -14,9 +14,8 @@ from refbench import images
 from refbench.schema import SampleMeta
 from refbench.tasks.lettering import CHARACTERS
 from refbench.tasks.prints import PATTERNS, pattern_print
-from refbench.tasks.recipes import Question
 from refbench.tasks.training_assets import FLOW, FRAMES, TILE, _Blobs
-from refbench.tasks.writing import file_entry, parquet_bytes, row_of, write_header
+from refbench.tasks.writing import Question, file_entry, parquet_bytes, row_of, write_header
 
 
 def _webp(picture: NDArray[np.uint8]) -> bytes:

@@ -34,6 +34,7 @@ def contextual_similarity(x: deep.Features, y: deep.Features) -> float:
 class Contextual(Metric):
     """Contextual similarity of the refined region and the reference."""
 
+    target_free = True
     needs = frozenset({"reference"})
     smallest = 32
 

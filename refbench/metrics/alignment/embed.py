@@ -20,6 +20,7 @@ SIDE = 160
 class Embedding(Metric):
     """Cosine similarity of EfficientNet-Lite0 embeddings."""
 
+    target_free = True
     needs = frozenset({"reference"})
     batched = True
 

@@ -72,6 +72,7 @@ def embed_face(image: Image, box: NDArray[np.generic]) -> Floats:
 class FaceIdentity(Metric):
     """Distance of dlib face embeddings."""
 
+    target_free = True
     needs = frozenset({"reference"})
     smallest = 64
 

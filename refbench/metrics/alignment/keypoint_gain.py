@@ -52,6 +52,7 @@ def matches(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
 class KeypointGain(Metric):
     """Matched keypoints with the reference, minus those of the draft."""
 
+    target_free = True
     needs = frozenset({"reference", "draft"})
     smallest = 32
 

@@ -57,6 +57,7 @@ def reference_pixels(truth: Truth) -> Image:
 class Palette(Metric):
     """CIEDE2000 distance of colour palettes."""
 
+    target_free = True
     needs = frozenset({"reference"})
     smallest = 1
 

@@ -26,6 +26,7 @@ def _outside(view: View) -> Mask:
 class BackgroundMSE(Metric):
     """Mean squared error outside the mask."""
 
+    target_free = True
     needs = frozenset({"mask"})
     smallest = 1
 
@@ -62,6 +63,7 @@ class BackgroundMSE(Metric):
 class BackgroundExact(Metric):
     """Share of untouched pixels outside the mask."""
 
+    target_free = True
     needs = frozenset({"mask"})
     smallest = 1
 
@@ -93,6 +95,7 @@ class BackgroundExact(Metric):
 class BackgroundSSIM(Metric):
     """SSIM outside the mask."""
 
+    target_free = True
     needs = frozenset({"mask"})
 
     def card(self) -> MetricCard:

@@ -113,6 +113,7 @@ def searched(known: Known, scale: float) -> Iterator[Image]:
 class Copied(Metric):
     """Share of the result that is a copy of the reference."""
 
+    target_free = True
     needs = frozenset({"reference"})
     smallest = 32
 

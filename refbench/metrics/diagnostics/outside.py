@@ -80,6 +80,7 @@ def _card(name: str, definition: str, unit: str, note: str, low: float | None) -
 class OutsideShift(Metric):
     """How far the unmasked part moved."""
 
+    target_free = True
     needs = frozenset({"mask"})
     smallest = 32
 
@@ -107,6 +108,7 @@ class OutsideShift(Metric):
 class OutsideZoom(Metric):
     """By how much the unmasked part grew."""
 
+    target_free = True
     needs = frozenset({"mask"})
     smallest = 32
 
@@ -130,6 +132,7 @@ class OutsideZoom(Metric):
 class OutsideDrift(Metric):
     """By how much the mean colour of the unmasked part changed."""
 
+    target_free = True
     needs = frozenset({"mask"})
     smallest = 8
 

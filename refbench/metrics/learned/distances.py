@@ -147,6 +147,7 @@ def lpips_value(trunk: str, a: Image, b: Image, device: str) -> float:
 class BackgroundLPIPS(Learned):
     """LPIPS of what happened outside the mask."""
 
+    target_free = True
     needs = frozenset({"mask"})
     modules = ("lpips",)
     files = ("alexnet",)

@@ -102,6 +102,7 @@ def embed_face(image: Image, box: NDArray[np.generic], path: str) -> Floats:
 class FaceONNX(Learned):
     """Cosine of face embeddings by a network of the user's choice."""
 
+    target_free = True
     needs = frozenset({"reference"})
     batched = False
     smallest = 64

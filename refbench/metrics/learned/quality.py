@@ -127,6 +127,7 @@ class TOPIQ(Quality):
 class MUSIQ(Quality):
     """MUSIQ, no reference, trained on KonIQ-10k."""
 
+    target_free = True
     title = "musiq"
     files = ("musiq-koniq",)
 
@@ -146,6 +147,7 @@ class MUSIQ(Quality):
 class NIQE(Quality):
     """NIQE, no reference, from natural scene statistics."""
 
+    target_free = True
     title = "niqe"
     files = ("niqe",)
 

@@ -145,6 +145,7 @@ def _define(title: str, network: str, against: Side = "reference", distance: boo
             "against": against,
             "distance": distance,
             "needs": frozenset({"reference"}) if against == "reference" else frozenset(),
+            "target_free": against == "reference",
             "modules": embedder.modules,
             "install": embedder.install,
             "files": embedder.files,

@@ -33,7 +33,7 @@ const rival = DATA.runs.map((run, index) => [index, (run.axes[3] || [-1e9])[0]])
 const DEFAULTS = {
   s: "", view: "slider", left: "draft", right: "0", outline: "1", gain: "4",
   task: "", category: "", mode: "", source: "", degradation: "", status: "", q: "",
-  a: "0", b: rival.length ? String(rival[0][0]) : "", axis: "mean", sort: DATA.runs.length > 1 ? "difference" : "score", order: "up",
+  a: "0", b: rival.length ? String(rival[0][0]) : "", axis: DATA.targets ? "mean" : "reference_alignment", sort: DATA.runs.length > 1 ? "difference" : "score", order: "up",
   ...Object.fromEntries(DATA.diagnostics.map((one) => ["least-" + one.name, ""])),
 };
 const state = { ...DEFAULTS };
@@ -48,7 +48,7 @@ function readAddress() {
   state.left = picture(state.left, "draft");
   state.right = picture(state.right, "0");
   if (!["slider", "all", "difference"].includes(state.view)) state.view = "slider";
-  if (!DATA.axes.includes(state.axis)) state.axis = "mean";
+  if (!DATA.axes.includes(state.axis)) state.axis = DEFAULTS.axis;
   if (state.s && !byId.has(state.s)) state.s = "";
 }
 function writeAddress(push = false) {

@@ -25,7 +25,7 @@ function step(by) {
   if (at >= 0 && next) { openDetail(next.id); if (at + by >= drawn) grow(); }
 }
 function pictureChoices() {
-  return [["draft", "Draft"], ["reference", "Reference"], ...DATA.runs.map((run, k) => [String(k), run.name]), ["target", "Target"]];
+  return [["draft", "Draft"], ["reference", "Reference"], ...DATA.runs.map((run, k) => [String(k), run.name]), ...(DATA.targets ? [["target", "Target"]] : [])];
 }
 function select(key, label, options, redraw) {
   const node = el("select", { id: "d-" + key, "aria-label": label });
@@ -67,7 +67,7 @@ function panelStage(sample, heat) {
     el("figcaption", {}, /^\d+$/.test(what) ? dot(Number(what)) : null, nameOf(what),
       /^\d+$/.test(what) ? el("b", {}, " " + points(score(sample, Number(what), 3))) : null)));
   const top = Math.round(255 / Number(state.gain));
-  const legend = heat ? el("p", { class: "quiet legend" }, "Mean difference to the target per channel: 0 ", el("span", { class: "ramp" }), ` ${top} levels or more. Pictures are compressed here; one or two levels mean nothing.`) : null;
+  const legend = heat ? el("p", { class: "quiet legend" }, `Mean difference to the ${BASE} per channel: 0 `, el("span", { class: "ramp" }), ` ${top} levels or more. Pictures are compressed here; one or two levels mean nothing.`) : null;
   return el("div", {}, el("div", { id: "stage", class: "stage panels" }, panels), legend);
 }
 function button(text, title, action, extra = {}) {

@@ -110,7 +110,7 @@ function drawRow(sample) {
       thumb(sample.thumbs.draft, `Draft of ${sample.id}, around the region`, "draft", open(state.a)),
       thumb(sample.thumbs.reference, `Reference of ${sample.id}`, "reference", open(state.a, "reference")),
       runs,
-      thumb(sample.thumbs.target, `Target of ${sample.id}, around the region`, "target", open("target"))));
+      DATA.targets ? thumb(sample.thumbs.target, `Target of ${sample.id}, around the region`, "target", open("target")) : null));
 }
 function drawList() {
   shown = chosen();

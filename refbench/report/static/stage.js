@@ -67,7 +67,9 @@ function describe(sample, what) {
 }
 const nameOf = (what) => (/^\d+$/.test(what) ? DATA.runs[Number(what)].name : what[0].toUpperCase() + what.slice(1));
 
-// The picture itself: the target below, what differs from it above.
+// What pictures are laid over and differ from: the target, or the draft where the suite has none.
+const BASE = DATA.targets ? "target" : "draft";
+// The picture itself: the target (or draft) below, what differs from it above.
 function layers(sample, what) {
   if (what === "reference") return [image(sample.images.reference, describe(sample, what))];
   if (what === "target") return [image(sample.images.target, describe(sample, what))];
@@ -84,12 +86,12 @@ function outlineOf(sample, what) {
   return svg("svg", { class: "outline", viewBox: `0 0 ${w} ${h}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" },
     svg("path", { d: path, class: "under" }), svg("path", { d: path, class: "over" }));
 }
-// A picture that follows the shared view; `heat` shows its difference to the target instead.
+// A picture that follows the shared view; `heat` shows its difference to the base instead.
 function picture(sample, what, heat = false) {
   const why = failure(sample, what);
   if (why) return el("div", { class: "picture failed" }, el("p", {}, el("b", {}, nameOf(what) + " failed. "), why, " It is scored as the draft."));
   const stack = heat
-    ? el("div", { class: "heat", role: "img", "aria-label": `Difference between ${describe(sample, what)} and the target` },
+    ? el("div", { class: "heat", role: "img", "aria-label": `Difference between ${describe(sample, what)} and the ${BASE}` },
       el("div", { class: "moved" }, el("div", { class: "stack" }, image(sample.images.target, "")), el("div", { class: "stack differ" }, layers(sample, what))))
     : el("div", { class: "moved" }, el("div", { class: "stack" }, layers(sample, what)));
   return el("div", { class: "picture", "data-what": what }, stack, el("div", { class: "moved marks" }, outlineOf(sample, what)));

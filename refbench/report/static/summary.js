@@ -12,7 +12,7 @@ function bar(cell, colour) {
 function resultCell(cell, colour, best, why) {
   const title = cell ? "95 % interval " + interval(cell) : "not scored" + (why ? ": " + why : "");
   return el("td", { class: "number" + (best ? " best" : ""), title },
-    el("span", {}, cell ? points(cell[0], 1) : "–"),
+    el("span", {}, cell ? points(cell[0], 1) : why && !DATA.targets ? "not measured" : "–"),
     el("small", {}, cell && cell[1] !== null ? `[${points(cell[1], 1)}, ${points(cell[2], 1)}]` : ""),
     bar(cell, colour));
 }
@@ -48,7 +48,8 @@ function drawSummary() {
   $("summary").replaceChildren(
     sortableTable(heads, rows, { "aria-label": "Results" }),
     el("p", { class: "caption" }, "Recovery: 0 is the trivial answer, 100 the ground truth; 95 % intervals in brackets. Pixel: every pixel at its place, as published tables count; not in the score."),
-    ...DATA.runs.filter((run) => run.withheld[3]).map((run) => el("p", { class: "caption" }, `${run.name} has no score: ${run.withheld[3]}`)),
+    ...(DATA.targets ? [] : [el("p", { class: "caption" }, "This suite has no targets: texture, pixel fidelity and the score are not measured. In alignment 100 is what a typical truth wins; consistency is what lies outside the mask. These numbers compare with no suite that has targets.")]),
+    ...DATA.runs.filter((run) => DATA.targets && run.withheld[3]).map((run) => el("p", { class: "caption" }, `${run.name} has no score: ${run.withheld[3]}`)),
     byCategory, ...(diagnostics ? [diagnostics] : []));
   $("about").textContent = `Suite ${DATA.suite.name} ${DATA.suite.version} (${DATA.suite.hash.slice(0, 12)}), score ${DATA.score}, ` +
     `${DATA.samples.length} samples, ${DATA.runs.length} run${DATA.runs.length === 1 ? "" : "s"}.`;
