@@ -224,7 +224,7 @@ def describe(error: BaseException) -> str:
     from pydantic import ValidationError
 
     said = str(error)
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(traceback.extract_tb(error.__traceback__))
     if isinstance(error, ValidationError):  # of a card, in many lines and with pydantic's own place
         first = error.errors()[0]
         said = f"{error.title}, '{'.'.join(map(str, first['loc']))}': {first['msg']}"
