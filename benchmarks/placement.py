@@ -80,8 +80,8 @@ def on_print(recipe: Recipe, side: str, sources: Sources) -> Field:
     quad = fit_quad(np.array(view["quad"], np.float64), layer.shape[:2], fill, (ground.shape[2], ground.shape[3]))
     folds = cloth_folds(ground, torch.Generator().manual_seed(seed), 3)
     one = torch.ones(1, dtype=torch.float64)
-    bent = (one * view.get(name, 0.0) for name in ("wrap", "bow", "cloth"))
-    return np.asarray(print_grid(quad, ground, *bent, folds)[0])
+    wrap, bow, cloth = (one * view.get(name, 0.0) for name in ("wrap", "bow", "cloth"))
+    return np.asarray(print_grid(quad, ground, wrap, bow, cloth, folds)[0])
 
 
 def half_size(here: Field) -> Field:
