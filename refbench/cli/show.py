@@ -143,7 +143,7 @@ def imported(found: Imported) -> None:
     """What an import came to: a row a sample that something is amiss with, then the suite and what to do with it."""
     rows = [[gap.sample, "used" if gap.used else "left out", gap.kind, gap.words] for gap in found.gaps]
     if rows:
-        table("What is amiss", ["sample", "", "", "what"], rows, width=NARROW)
+        table("What is amiss", ["sample", "is", "amiss", "found"], rows, width=NARROW)
     if found.hash is None:
         return
     line(f"{found.folder}: {found.samples} of {found.found} samples of {found.sources} sources, hash {found.hash}")

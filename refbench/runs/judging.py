@@ -28,6 +28,7 @@ from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, read_json
 from refbench.runs.suites import suite_of
 from refbench.runs.suitewide import answered, pictures
+from refbench.trivial import answer_image
 
 if TYPE_CHECKING:
     import httpx
@@ -335,11 +336,14 @@ def _mean(votes: Sequence[Mapping[str, int]]) -> dict[str, float] | None:
 
 
 def _drift(bench: Bench, suite: Suite, cache: Path | None) -> dict[str, Any]:
-    """Judge the suite's first pairs of draft and target anew, and compare with the first time."""
+    """Judge the suite's first pairs of draft and target anew, and compare with the first time.
+
+    Where the suite has no targets the pasted reference stands in the target's place: any fixed pair will do.
+    """
     now: dict[str, Any] = {}
     for sample in suite.ids[:DRIFT_PAIRS]:
         truth = suite.truth(sample)
-        reference, draft, target = crops(truth, truth.target)
+        reference, draft, target = crops(truth, truth.target if truth.has_target else answer_image(truth, "paste"))
         try:
             ratings, _ = bench.vote(reference, draft, target, 0, fresh=True)
         except Refused as error:
