@@ -14,6 +14,8 @@ from torch import Tensor, nn
 WIDTHS = (48, 96, 192, 256)
 SHUT = -2.0
 """Logit of an untrained gate."""
+CELL = 8
+"""Side in px of what is chosen together, but for the line between."""
 CHANGE = 0.25
 """Scale of the change's head: a picture spans 2."""
 
@@ -85,7 +87,7 @@ class Mender(nn.Module):
         for grow, block in zip(self.grow, self.up, strict=True):
             x = block(grow(x) + kept.pop())
         found = F.pixel_shuffle(self.head(x).float(), 2)
-        logits, change = found[:, :1] * 4 + SHUT, found[:, 1:] * CHANGE
+        logits, change = _coarse(found[:, :1] * 4 + SHUT), found[:, 1:] * CHANGE
         gate = decided(logits, opened)
         return Mended(placed + gate * (draft - placed) + change, logits, change)
 
@@ -95,6 +97,11 @@ def decided(logits: Tensor, opened: Tensor | None = None) -> Tensor:
     soft = torch.sigmoid(logits)
     hard = (logits > 0).to(soft) if opened is None else opened
     return _softened(soft + (hard - soft).detach())
+
+
+def _coarse(logits: Tensor) -> Tensor:
+    """Logits averaged over :data:`CELL` px: pixels that go either way one by one mix draft and reference by dither."""
+    return F.interpolate(F.avg_pool2d(logits, CELL), logits.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _softened(gate: Tensor) -> Tensor:
