@@ -30,9 +30,8 @@ from refbench.omnirefiner.focus import focus
 from refbench.schema import Box
 from refbench.tasks.composition import cloth_folds, print_grid
 from refbench.tasks.drawing import Pool, Recipe, draw_recipe, pool_of
-from refbench.tasks.recipes import fit_quad, frame_of, make_print, make_sample, to_tensor
+from refbench.tasks.recipes import Question, fit_quad, frame_of, make_print, make_sample, to_tensor
 from refbench.tasks.sources import Sources
-from refbench.tasks.writing import Question
 
 RIGHT, NEAR = 0.03, 0.1
 LONG, MASK, NATIVE = (1900, 4300), (100, 160), 352
@@ -80,8 +79,8 @@ def on_print(recipe: Recipe, side: str, sources: Sources) -> Field:
     quad = fit_quad(np.array(view["quad"], np.float64), layer.shape[:2], fill, (ground.shape[2], ground.shape[3]))
     folds = cloth_folds(ground, torch.Generator().manual_seed(seed), 3)
     one = torch.ones(1, dtype=torch.float64)
-    wrap, bow, cloth = (one * view.get(name, 0.0) for name in ("wrap", "bow", "cloth"))
-    return np.asarray(print_grid(quad, ground, wrap, bow, cloth, folds)[0])
+    bent = (one * view.get(name, 0.0) for name in ("wrap", "bow", "cloth"))
+    return np.asarray(print_grid(quad, ground, *bent, folds)[0])
 
 
 def half_size(here: Field) -> Field:
