@@ -75,8 +75,25 @@ class Drawer:
             self.weights = torch.cat([self.weights, fitness(*rows)])
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """`count` scenes, with replacement."""
-        return self.prepared.rows(torch.multinomial(self.weights, count, replacement=True, generator=generator))
+        """`count` scenes, with replacement; placed references as ``place-blend`` lets them in."""
+        rows = self.prepared.rows(torch.multinomial(self.weights, count, replacement=True, generator=generator))
+        draft, placed, *rest = rows
+        chosen = torch.stack([let_in(*row) for row in zip(draft, placed, rest[2], rest[4], strict=True)])
+        return draft, chosen, *rest
+
+
+def let_in(draft: Tensor, placed: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
+    """The placed reference (3, S, S) where it differs from the draft, else the draft
+    (:mod:`refbench.registration.selection`); a clip, whose surroundings are the draft's own, is laid whole."""
+    from refbench.images import mask_box
+    from refbench.registration.selection import differing
+
+    inside = mask[0].numpy() > 0.5
+    if kind > 0.5 or not inside.any():
+        return placed
+    before, laid = (((p.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy() for p in (draft, placed))
+    weight = torch.from_numpy(differing(before, laid, inside, max(mask_box(inside)[2:])))[None]
+    return draft + weight * (placed - draft)
 
 
 def fitness(
