@@ -81,7 +81,8 @@ def train(
         Network.streams
     ),
     without: Annotated[
-        str, typer.Option("--without", metavar="LOSS,...", help="For stage1: losses that are left out (ablation).")
+        str,
+        typer.Option("--without", metavar="LOSSES", help="For stage1: losses left out, by comma (ablation)."),
     ] = "",
     as_json: o.Json = False,
 ) -> None:
