@@ -197,8 +197,7 @@ def check_pair(truth: Truth, output: Image) -> None:
 
 @lru_cache(maxsize=1)
 def _pools() -> Any:
-    """The BLAS libraries that numpy and scipy have loaded, found once."""
-    import scipy.linalg  # noqa: F401  (its own BLAS must be there to be found)
+    """The BLAS libraries that are loaded, found once: numpy's; no metric uses scipy's own, a second's import."""
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped,unused-ignore]
 
     return ThreadpoolController()
