@@ -44,7 +44,7 @@ class Chosen:
 
 def choose(
     transformer: Any, vae: Any, noisy: Tensor, sigma: Tensor, conditions: Conditions, draft: Tensor, placed: Tensor,
-    mode: Any, opened: Tensor | None = None,
+    mode: Any,
 ) -> Chosen:  # fmt: skip
     """One call of a transformer whose output layer is a :class:`ChoiceHead`.
 
@@ -54,20 +54,19 @@ def choose(
         conditions: with the placed reference on the draft's own grid.
         draft, placed: pictures (B, 3, H, W) in [-1, 1].
         mode: how the mask enters, see :func:`refbench.omnirefiner.tokens.assemble`.
-        opened: (B, 1, h, w) in {0, 1}, choices in place of the network's own.
     """
     assert conditions.reference is not None
     said = outputs(transformer, noisy, sigma, conditions, mode)
     change = unpack(said[..., :-CELLS] * CHANGE, *conditions.size)
     logits = unpack(said[..., -CELLS:], *conditions.size) * 4 + SHUT
     soft = torch.sigmoid(logits)
-    hard = (logits > 0).to(soft) if opened is None else opened
+    hard = (logits > 0).to(soft)
     gate = soft + (hard - soft).detach()
     drafted, laid = (unpack(t.float(), *conditions.size) for t in (conditions.draft, conditions.reference))
     chosen = laid + gate * (drafted - laid)
     both = decode(vae, torch.cat([chosen + change, chosen]).to(vae.dtype)).float()
     added = both[: len(draft)] - both[len(draft) :]
     wide = F.interpolate(logits, draft.shape[-2:], mode="nearest")
-    edge = decided(wide, None if opened is None else F.interpolate(opened, draft.shape[-2:], mode="nearest"))
+    edge = decided(wide)
     picture = placed + edge * (draft - placed) + added
     return Chosen(chosen + change, Mended(picture, wide, added))

@@ -67,14 +67,8 @@ class Mender(nn.Module):
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
 
-    def forward(
-        self, draft: Tensor, placed: Tensor, view: Tensor, mask: Tensor, other: Tensor, opened: Tensor | None = None
-    ) -> Mended:
-        """Pictures (B, 3, H, W) in [-1, 1], mask (B, 1, H, W) in {0, 1}, `other` (B,) in {0, 1}.
-
-        Args:
-            opened: (B, 1, H, W) in {0, 1}, decisions in place of the network's own (stage 2 explores them).
-        """
+    def forward(self, draft: Tensor, placed: Tensor, view: Tensor, mask: Tensor, other: Tensor) -> Mended:
+        """Pictures (B, 3, H, W) in [-1, 1], mask (B, 1, H, W) in {0, 1}, `other` (B,) in {0, 1}."""
         shown = F.pixel_unshuffle(torch.cat([draft, placed, view, mask * 2 - 1], 1), 2)
         asked = (other.view(-1, 1, 1, 1) * 2 - 1).expand(-1, 1, *shown.shape[-2:]).to(shown)
         x = self.stem(torch.cat([shown, asked], 1).contiguous(memory_format=torch.channels_last))
@@ -88,14 +82,14 @@ class Mender(nn.Module):
             x = block(grow(x) + kept.pop())
         found = F.pixel_shuffle(self.head(x).float(), 2)
         logits, change = _coarse(found[:, :1] * 4 + SHUT), found[:, 1:] * CHANGE
-        gate = decided(logits, opened)
+        gate = decided(logits)
         return Mended(placed + gate * (draft - placed) + change, logits, change)
 
 
-def decided(logits: Tensor, opened: Tensor | None = None) -> Tensor:
+def decided(logits: Tensor) -> Tensor:
     """Gates (B, 1, H, W): open or shut, with an edge of a pixel; gradients as of the logistic function."""
     soft = torch.sigmoid(logits)
-    hard = (logits > 0).to(soft) if opened is None else opened
+    hard = (logits > 0).to(soft)
     return _softened(soft + (hard - soft).detach())
 
 

@@ -102,7 +102,7 @@ def fitness(
     """How often scenes (B,) are drawn: 0 where the draft is hardly wrong or the reference placed much worse than it.
 
     Mild drafts beside bad poses teach a network to distrust the reference. What is left has the suites' error of draft
-    and of placed reference, and their share of exchanges and of clips (docs/omnirefiner.md).
+    and of placed reference, and their share of exchanges and of clips (reports/omnirefiner-stage1.md).
     """
     del view, other
     wrong, laid = held.rmse(draft, target, mask), held.rmse(placed, target, mask)

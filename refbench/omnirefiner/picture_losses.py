@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refbench.metrics.backbones.efficientnet import EfficientNetLite0
+from refbench.tasks.composition import luminance
+from refbench.tasks.degradations import blur
 
 TAPS = (2, 4, 10)
 """Blocks after which features are taken: strides 4, 8 and 16; 24, 40 and 112 channels."""
-LUMA = (0.299, 0.587, 0.114)
 NOISE = 2e-4
 """Energy of detail below which there is none to compare."""
 
@@ -33,23 +34,9 @@ def features(network: EfficientNetLite0, pictures: Tensor) -> list[Tensor]:
     return found
 
 
-def blur(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B, C, H, W) with reflected borders."""
-    radius = max(1, round(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype) / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1).expand(x.shape[1], 1, 1, -1)
-    padded = F.pad(x, (radius,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel, groups=x.shape[1]), kernel.transpose(2, 3), groups=x.shape[1])
-
-
 def inside(x: Tensor, mask: Tensor) -> Tensor:
     """Mean (B,) of (B, 1, H, W) over the mask."""
     return (x * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp(min=1)
-
-
-def luma(x: Tensor) -> Tensor:
-    """(B, 1, H, W) of RGB."""
-    return (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def rmse(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -69,7 +56,7 @@ def structure(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 def energy(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference of the logarithms of local energy of detail, in two bands."""
-    total, x, y, m = torch.zeros(len(out), device=out.device), luma(out), luma(target), mask
+    total, x, y, m = torch.zeros(len(out), device=out.device), luminance(out), luminance(target), mask
     for _ in range(2):
         low_x, low_y = blur(x, 2.0), blur(y, 2.0)
         local = [blur((a - b).square(), 4.0) for a, b in ((x, low_x), (y, low_y))]
