@@ -1,23 +1,21 @@
-"""The U-Net control of stage 1: decides for each place between draft and placed reference, and adds a change.
+"""Stage 1's network of convolutions: sees draft, placed reference, its view and mask, and says how to retouch it.
 
-Untrained it gives the placed reference back: every gate is shut (the reference's) and the change is zero.
+Draft and placed reference go through the same layers and are compared by a local correlation, as networks for optical
+flow do (FlowNetC, Dosovitskiy et al. 2015). Untrained it says zeros.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (48, 96, 192, 256)
-SHUT = -2.0
-"""Logit of an untrained gate."""
-CELL = 8
-"""Side in px of what is chosen together, but for the line between."""
-CHANGE = 0.25
-"""Scale of the change's head: a picture spans 2."""
+from refbench.omnirefiner.retouch import NUMBERS
+
+WIDTHS = (32, 64, 128, 160, 192)
+"""Channels at strides of 2, 4, 8, 16 and 32 px."""
+RADIUS = 4
+"""Of the correlation, in places of 4 px."""
 
 
 class Block(nn.Module):
@@ -38,40 +36,44 @@ class Block(nn.Module):
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """What the network says of a batch."""
-
-    picture: Tensor
-    """(B, 3, H, W), about [-1, 1]."""
-    logits: Tensor
-    """(B, 1, H, W) of the gate: above 0 the draft stays."""
-    change: Tensor
-    """(B, 3, H, W)."""
-
-
 class Mender(nn.Module):
-    """Draft, placed reference, the reference's view and mask -> picture; sides are multiples of 16."""
+    """Draft, placed reference, its view and mask -> eight numbers a cell; sides are multiples of 32."""
 
-    def __init__(self, widths: tuple[int, int, int, int] = WIDTHS) -> None:
+    def __init__(self, widths: tuple[int, int, int, int, int] = WIDTHS) -> None:
         super().__init__()
-        a, b, c, d = widths
-        self.stem = nn.Conv2d(4 * 10 + 1, a, 3, padding=1)
-        self.down = nn.ModuleList([Block(a), Block(b), Block(c)])
-        self.shrink = nn.ModuleList([nn.Conv2d(m, n, 2, stride=2) for m, n in ((a, b), (b, c), (c, d))])
-        self.middle = nn.Sequential(Block(d), Block(d))
-        self.grow = nn.ModuleList([nn.ConvTranspose2d(n, m, 2, stride=2) for m, n in ((c, d), (b, c), (a, b))])
-        self.up = nn.ModuleList([Block(c), Block(b), nn.Sequential(Block(a), Block(a))])
-        self.head = nn.Conv2d(a, 4 * 4, 3, padding=1)
+        a, b, c, d, e = widths
+        self.seen = nn.Sequential(
+            nn.PixelUnshuffle(2), nn.Conv2d(12, a, 3, padding=1), Block(a), nn.Conv2d(a, b, 2, stride=2), Block(b)
+        )
+        self.compared = nn.Conv2d((2 * RADIUS + 1) ** 2, b, 1)
+        self.stem = nn.Conv2d(4 * b + 2 * 16 + 1, c, 2, stride=2)
+        self.down = nn.ModuleList([nn.Sequential(Block(c), Block(c)), nn.Sequential(Block(d), Block(d))])
+        self.shrink = nn.ModuleList([nn.Conv2d(c, d, 2, stride=2), nn.Conv2d(d, e, 2, stride=2)])
+        self.middle = nn.Sequential(Block(e), Block(e))
+        self.grow = nn.ModuleList([nn.ConvTranspose2d(e, d, 2, stride=2), nn.ConvTranspose2d(d, c, 2, stride=2)])
+        self.up = nn.ModuleList([nn.Sequential(Block(d), Block(d)), nn.Sequential(Block(c), Block(c))])
+        self.head = nn.Conv2d(c, NUMBERS, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, draft: Tensor, placed: Tensor, view: Tensor, mask: Tensor, other: Tensor) -> Mended:
-        """Pictures (B, 3, H, W) in [-1, 1], mask (B, 1, H, W) in {0, 1}, `other` (B,) in {0, 1}."""
-        shown = F.pixel_unshuffle(torch.cat([draft, placed, view, mask * 2 - 1], 1), 2)
-        asked = (other.view(-1, 1, 1, 1) * 2 - 1).expand(-1, 1, *shown.shape[-2:]).to(shown)
-        x = self.stem(torch.cat([shown, asked], 1).contiguous(memory_format=torch.channels_last))
+    def forward(self, draft: Tensor, placed: Tensor, view: Tensor, mask: Tensor, weight: Tensor, other: Tensor) -> Tensor:
+        """(B, 8, H / 8, W / 8).
+
+        Args:
+            draft, placed, view: (B, 3, H, W) in [-1, 1].
+            mask: (B, 1, H, W) in {0, 1}.
+            weight: (B, 1, H, W) in [0, 1], how far the reference is let in.
+            other: (B,) 1 where the draft shows another thing.
+        """
+        count = len(draft)
+        pictures = torch.cat([draft, placed, view]).contiguous(memory_format=torch.channels_last)
+        said = self.seen(pictures)
+        first, second, third = said.split(count)
+        near = self.compared(correlation(first, second))
+        planes = F.pixel_unshuffle(torch.cat([mask, weight], 1) * 2 - 1, 4)
+        asked = (other.view(-1, 1, 1, 1) * 2 - 1).expand(-1, 1, *planes.shape[-2:]).to(planes)
+        x = self.stem(torch.cat([first, second, third, near, planes, asked], 1))
         kept = []
         for block, shrink in zip(self.down, self.shrink, strict=True):
             x = block(x)
@@ -80,23 +82,16 @@ class Mender(nn.Module):
         x = self.middle(x)
         for grow, block in zip(self.grow, self.up, strict=True):
             x = block(grow(x) + kept.pop())
-        found = F.pixel_shuffle(self.head(x).float(), 2)
-        logits, change = _coarse(found[:, :1] * 4 + SHUT), found[:, 1:] * CHANGE
-        gate = decided(logits)
-        return Mended(placed + gate * (draft - placed) + change, logits, change)
+        out: Tensor = self.head(x).float()
+        return out
 
 
-def decided(logits: Tensor) -> Tensor:
-    """Gates (B, 1, H, W): open or shut, with an edge of a pixel; gradients as of the logistic function."""
-    soft = torch.sigmoid(logits)
-    hard = (logits > 0).to(soft)
-    return _softened(soft + (hard - soft).detach())
-
-
-def _coarse(logits: Tensor) -> Tensor:
-    """Logits averaged over :data:`CELL` px: pixels that go either way one by one mix draft and reference by dither."""
-    return F.interpolate(F.avg_pool2d(logits, CELL), logits.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _softened(gate: Tensor) -> Tensor:
-    return F.avg_pool2d(F.pad(gate, (1, 1, 1, 1), mode="replicate"), 3, 1)
+def correlation(a: Tensor, b: Tensor, radius: int = RADIUS) -> Tensor:
+    """Cosines of each place (B, C, h, w) of `a` with the places of `b` within `radius`: (B, (2 radius + 1)^2, h, w)."""
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    height, width = a.shape[-2:]
+    padded = F.pad(b, (radius,) * 4)
+    return torch.cat([
+        (a * padded[..., i : i + height, j : j + width]).sum(1, keepdim=True)
+        for i in range(2 * radius + 1) for j in range(2 * radius + 1)
+    ], 1)  # fmt: skip

@@ -16,21 +16,24 @@ from torch import Tensor, nn
 from refbench.errors import RefbenchError
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner import picture_losses as held
-from refbench.omnirefiner.mender import Mended, Mender, decided
+from refbench.omnirefiner.mender import Mender
 from refbench.omnirefiner.prepared import SHARD, Prepared, Progress, prepare
+from refbench.omnirefiner.retouch import Retouch, finished, read, warp, wide
 from refbench.omnirefiner.tokens import Conditions
 from refbench.omnirefiner.trainer import Average, append_log, copy_into, load_state, save_state
 from refbench.omnirefiner.watching import Quiet, Telling, rounds
+from refbench.tasks.composition import luminance
+from refbench.tasks.degradations import blur
 
 WEIGHTS = {
-    "flow": 1.0, "rmse": 0.5, "structure": 0.5, "energy": 1.0, "features": 1.5, "matched": 2.0, "hinge": 1.0,
-    "remnant": 1.0, "critic": 0.1, "range": 2.0,
+    "flow": 1.0, "energy": 1.0, "tint": 0.5, "features": 1.0, "matched": 2.0, "hinge": 1.0, "motion": 0.5,
+    "critic": 0.1, "range": 2.0,
 }  # fmt: skip
-"""Weights of the losses; each but the last four is divided by the draft's own first."""
-DRAFT = {"rmse": 0.31, "structure": 0.52, "energy": 0.575, "features": 0.76, "matched": 0.294}
+"""Weights of the losses; energy, tint, features and matched are divided by the draft's own first."""
+DRAFT = {"energy": 0.6, "tint": 0.16, "features": 0.76, "matched": 0.294}
 """The draft's own losses on training scenes, to which a loss of 1 corresponds."""
-HINGE = 0.02
-"""A loss of likeness that counts as 1."""
+HINGE, ASTRAY = 0.02, 2.0
+"""A loss of likeness, and a distance in px, that count as 1."""
 LEAST_WRONG, MOST_WORSE, CLIPS = 0.12, 1.35, 1.2
 """Least error of a draft, most of a placed reference in terms of it, and how much more often clips are drawn."""
 SCENES = 20_000
@@ -41,13 +44,15 @@ CRITIC_FROM = 2000
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """A batch: pictures (B, 3, S, S) in [-1, 1], mask (B, 1, S, S) in {0, 1}, other (B,) in {0, 1}."""
+    """A batch: pictures (B, 3, S, S) in [-1, 1], mask (B, 1, S, S) in {0, 1}, weight (B, 1, S, S) in [0, 1], how far the
+    reference is let in, other (B,) in {0, 1}."""
 
     draft: Tensor
     placed: Tensor
     view: Tensor
     target: Tensor
     mask: Tensor
+    weight: Tensor
     other: Tensor
 
     def to(self, device: str) -> Scenes:
@@ -75,25 +80,24 @@ class Drawer:
             self.weights = torch.cat([self.weights, fitness(*rows)])
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """`count` scenes, with replacement; placed references as ``place-blend`` lets them in."""
+        """`count` scenes, with replacement, and after the mask how far ``place-blend`` lets the reference in."""
         rows = self.prepared.rows(torch.multinomial(self.weights, count, replacement=True, generator=generator))
-        draft, placed, *rest = rows
-        chosen = torch.stack([let_in(*row) for row in zip(draft, placed, rest[2], rest[4], strict=True)])
-        return draft, chosen, *rest
+        draft, placed, view, target, mask, other, kind = rows
+        weight = torch.stack([let_in(*row) for row in zip(draft, placed, mask, kind, strict=True)])
+        return draft, placed, view, target, mask, weight, other
 
 
 def let_in(draft: Tensor, placed: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
-    """The placed reference (3, S, S) where it differs from the draft, else the draft
+    """Weights (1, S, S): 1 where the placed reference (3, S, S) differs from the draft, else 0
     (:mod:`refbench.registration.selection`); a clip, whose surroundings are the draft's own, is laid whole."""
     from refbench.images import mask_box
     from refbench.registration.selection import differing
 
     inside = mask[0].numpy() > 0.5
     if kind > 0.5 or not inside.any():
-        return placed
+        return mask
     before, laid = (((p.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy() for p in (draft, placed))
-    weight = torch.from_numpy(differing(before, laid, inside, max(mask_box(inside)[2:])))[None]
-    return draft + weight * (placed - draft)
+    return torch.from_numpy(differing(before, laid, inside, max(mask_box(inside)[2:])) * inside)[None]
 
 
 def fitness(
@@ -117,12 +121,11 @@ def draw(prepared: Drawer, count: int, generator: torch.Generator, size: int) ->
         for k in range(count):
             room = found[0].shape[-1] - size
             top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
-            crop = [part[k, :, top : top + size, left : left + size] for part in found[:5]]
+            crop = [part[k, :, top : top + size, left : left + size] for part in found[:6]]
             if float(crop[4].sum()) >= 0.02 * size * size:
-                rows.append((*crop, found[5][k]))
+                rows.append((*crop, found[6][k]))
     parts = [torch.stack(part) for part in zip(*rows[:count], strict=True)]
-    draft, placed, view, target, mask, other = parts
-    pictures = [(p + 1) / 2 for p in (draft, placed, view, target)]
+    pictures = [(p + 1) / 2 for p in parts[:4]]
     flips = torch.rand(count, 3, generator=generator)
     order = torch.stack([torch.randperm(3, generator=generator) for _ in range(count)])
     order = torch.where(flips[:, :1] < 0.5, order, torch.arange(3).expand(count, 3))
@@ -130,30 +133,56 @@ def draw(prepared: Drawer, count: int, generator: torch.Generator, size: int) ->
     turned = [p.gather(1, order[:, :, None, None].expand_as(p)).clamp(0, 1) ** gamma * 2 - 1 for p in pictures]
     mirror = (flips[:, 1] < 0.5).view(-1, 1, 1, 1)
     upside = (flips[:, 2] < 0.2).view(-1, 1, 1, 1)
-    made = [torch.where(mirror, p.flip(-1), p) for p in (*turned, mask)]
+    made = [torch.where(mirror, p.flip(-1), p) for p in (*turned, *parts[4:6])]
     made = [torch.where(upside, p.flip(-2), p) for p in made]
-    return Scenes(made[0], made[1], made[2], made[3], (made[4] > 0.5).float(), other.round())
+    return Scenes(*made[:4], (made[4] > 0.5).float(), made[5], parts[6].round())
 
 
-def losses(found: Mended, scenes: Scenes, network: Any) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+def known_motion(scenes: Scenes) -> tuple[Tensor, Tensor]:
+    """From where in the placed reference the target's content comes, (B, 2, S, S) in px, by dense inverse search
+    (Kroeger et al. 2016), evened; and where that is believed, (B, 1, S, S): there the moved reference is like the
+    target, and no less than the unmoved one."""
+    import cv2
+    import numpy as np
+
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    levels = [((luminance(p)[:, 0] + 1) * 127.5).clamp(0, 255).to(torch.uint8).numpy() for p in (scenes.target, scenes.placed)]
+    found = np.stack([search.calc(a, b, None) for a, b in zip(*levels, strict=True)])  # type: ignore[call-overload]
+    inside = scenes.mask * (scenes.weight > 0.5)
+    motion = blur(torch.from_numpy(found).permute(0, 3, 1, 2) * inside, 5.0) / blur(inside, 5.0).clamp(min=1e-3)
+    moved = alike(warp(scenes.placed, motion), scenes.target)
+    still = alike(scenes.placed, scenes.target)
+    small = motion.square().sum(1, keepdim=True) < 14.0**2
+    return motion, inside * small * (moved > 0.5) * (moved > still - 0.02)
+
+
+def alike(a: Tensor, b: Tensor) -> Tensor:
+    """Normalised cross-correlation (B, 1, H, W) of luminance in Gaussian windows of 5 px."""
+    x, y = luminance(a), luminance(b)
+    means = blur(torch.cat([x, y, x * x, y * y, x * y], 1), 5.0)
+    x, y, xx, yy, xy = means.split(1, 1)
+    return (xy - x * y) / ((xx - x * x).clamp(min=1e-4) * (yy - y * y).clamp(min=1e-4)).sqrt()
+
+
+def losses(found: Retouch, scenes: Scenes, network: Any) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
     """All losses but the critic's, means over the batch; and the features of picture and target."""
     mask, target = scenes.mask, scenes.target
-    out = mask * found.picture + (1 - mask) * target
+    picture = finished(found, scenes)
+    out = mask * picture + (1 - mask) * target
     with torch.no_grad(), torch.autocast(out.device.type, torch.bfloat16):
         known = held.features(network, target)
         seen = held.features(network, scenes.view)
-        before = held.features(network, scenes.draft)
     with torch.autocast(out.device.type, torch.bfloat16):
         said = held.features(network, out.contiguous(memory_format=torch.channels_last))
     values = {
-        "rmse": held.rmse(out, target, mask), "structure": held.structure(out, target, mask),
-        "energy": held.energy(out, target, mask), "features": held.placed_features(said, known, mask),
-        "matched": held.matched(said, known, mask),
+        "energy": held.energy(out, target, mask), "tint": held.tint(out, target, mask),
+        "features": held.placed_features(said, known, mask), "matched": held.matched(said, known, mask),
     }  # fmt: skip
     means = {name: value.mean() / DRAFT[name] for name, value in values.items()}
     means["hinge"] = held.hinge(said, known, seen, mask).mean() / HINGE
-    means["remnant"] = held.remnant(decided(found.logits), before, known, mask).mean()
-    means["range"] = (found.picture - found.picture.clamp(-1, 1)).abs().mean()
+    motion, trust = known_motion(scenes)
+    means["motion"] = held.astray(wide(found.motion, mask.shape[-2:]), motion, trust).mean() / ASTRAY
+    means["range"] = (picture - picture.clamp(-1, 1)).abs().mean()
     return means, said, known
 
 
@@ -167,8 +196,8 @@ class Learner(Protocol):
     names: dict[str, nn.Parameter]
     """What is trained."""
 
-    def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Mended, dict[str, Tensor]]:
-        """Pictures, with gradients, and losses of its own."""
+    def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
+        """Retouching, with gradients, and losses of its own."""
         ...
 
 
@@ -185,15 +214,19 @@ class UNetLearner:
         self.net = net.to(device, memory_format=torch.channels_last)
         self.names: dict[str, nn.Parameter] = dict(self.net.named_parameters())
 
-    def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Mended, dict[str, Tensor]]:
+    def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
         """One call."""
         del generator
         with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
-            return self.net(scenes.draft, scenes.placed, scenes.view, scenes.mask, scenes.other), {}
+            return self.refine(scenes), {}
+
+    def refine(self, scenes: Scenes) -> Retouch:
+        """One call."""
+        return read(self.net(scenes.draft, scenes.placed, scenes.view, scenes.mask, scenes.weight, scenes.other))
 
 
 class StreamsLearner:
-    """Stage 1: LoRA on a base editor's transformer, three streams, flow matching, and a :class:`ChoiceHead`.
+    """Stage 1: LoRA on a base editor's transformer, three streams, flow matching, and a :class:`RetouchHead`.
 
     Args:
         base: checkpoint folder of the base editor.
@@ -203,7 +236,7 @@ class StreamsLearner:
     name, crop = "streams", 96  # attention takes half the time at 128 px
 
     def __init__(self, base: Path, *, rank: int = 32, seed: int = 0, device: str = "cpu") -> None:
-        from refbench.omnirefiner.choosing import ChoiceHead
+        from refbench.omnirefiner.retouch_head import RetouchHead
         from refbench.omnirefiner.trainer import add_lora, trainable
         from refbench.omnirefiner.weights import load_pipeline
 
@@ -213,23 +246,19 @@ class StreamsLearner:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             add_lora(transformer, rank, 2 * rank, heads=False)
-            head = ChoiceHead(transformer.inner_dim, 4 * self.pipeline.vae.config.latent_channels)
-            transformer.proj_out = head.to(device)
+            transformer.proj_out = RetouchHead(transformer.inner_dim).to(device)
         transformer.train()
         self.names = trainable(transformer)
 
     @torch.no_grad()
-    def refine(self, scenes: Scenes, seed: int = 0) -> Mended:
+    def refine(self, scenes: Scenes, seed: int = 0) -> Retouch:
         """One call at noise level 1, as a picture is refined."""
-        from refbench.omnirefiner.choosing import choose
+        from refbench.omnirefiner.retouch_head import retouching
 
         pipeline, conditions = self.pipeline, self.conditions(scenes)
         noise = pipeline.noise(conditions, torch.Generator().manual_seed(seed))
         sigma = torch.ones(len(noise), device=noise.device)
-        return choose(
-            pipeline.transformer, pipeline.vae, noise, sigma, conditions, scenes.draft, scenes.placed,
-            pipeline.config.mask_mode,
-        ).mended  # fmt: skip
+        return retouching(pipeline.transformer, noise, sigma, conditions, pipeline.config.mask_mode)
 
     @torch.no_grad()
     def conditions(self, scenes: Scenes) -> Conditions:
@@ -241,11 +270,11 @@ class StreamsLearner:
         found: Conditions = self.pipeline.conditions(scenes.draft, scenes.placed, scenes.mask, prompts)
         return found
 
-    def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Mended, dict[str, Tensor]]:
+    def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
         """One call at random noise levels, and the flow-matching loss over that of the draft."""
         from refbench.omnirefiner.autoencoder import encode
-        from refbench.omnirefiner.choosing import choose
         from refbench.omnirefiner.losses import draw_sigma, flow_loss
+        from refbench.omnirefiner.retouch_head import retouching
         from refbench.omnirefiner.tokens import pack
         from refbench.omnirefiner.velocity import add_noise
 
@@ -256,10 +285,9 @@ class StreamsLearner:
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         noisy = add_noise(clean, noise, sigma)
         with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
-            found = choose(
-                pipeline.transformer, pipeline.vae, noisy, sigma, conditions, scenes.draft, scenes.placed,
-                pipeline.config.mask_mode,
-            )  # fmt: skip
+            found = retouching(pipeline.transformer, noisy, sigma, conditions, pipeline.config.mask_mode)
+        picture = finished(found, scenes)
+        predicted = pack(encode(pipeline.vae, picture.to(pipeline.vae.dtype)))
         mask = conditions.mask
         assert mask is not None
 
@@ -267,7 +295,7 @@ class StreamsLearner:
             velocity = (noisy - x0) / sigma.view(-1, 1, 1)
             return flow_loss(velocity, clean, noise, mask, sigma=sigma, cap=8, floor=0.6)
 
-        return found.mended, {"flow": loss(pack(found.clean)).mean() / loss(conditions.draft).mean()}
+        return found, {"flow": loss(predicted.float()).mean() / loss(conditions.draft).mean()}
 
 
 def train_stage1(
@@ -370,8 +398,7 @@ def train_stage1(
             torch.autograd.backward(wrong)
             against.step()
             means["judge"] = wrong
-        means["open"] = held.inside((found.logits > 0).float(), drawn.mask).mean()
-        means["change"] = held.inside(found.change.abs().mean(1, keepdim=True), drawn.mask).mean()
+        means |= {name: getattr(found, name).abs().mean() for name in ("gains", "light")}
         for name, value in means.items():
             latest = float(value.detach())
             running[name] = 0.98 * running.get(name, latest) + 0.02 * latest

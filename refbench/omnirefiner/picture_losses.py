@@ -1,5 +1,5 @@
-"""What a refined picture is held to, beside flow matching: structure, features that tolerate a small shift, local
-energy of detail, and likeness to the reference.
+"""What a refined picture is held to, beside flow matching: features that tolerate a small shift, local energy of
+detail, light, and likeness to the reference. None is taken pixel by pixel: such losses pay for half of either picture.
 
 The features are EfficientNet-Lite0's, which no metric of the score uses. Every loss is a value a sample (B,), taken
 inside the mask of the picture composited over its target.
@@ -44,24 +44,14 @@ def rmse(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return (inside((out - target).square().mean(1, keepdim=True), mask) + 1e-6).sqrt()
 
 
-def structure(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """1 - SSIM (Wang 2004; sigma 1.5 px), on pictures of [-1, 1]."""
-    n = out.shape[1]
-    means = blur(torch.cat([out, target, out * out, target * target, out * target], 1), 1.5)
-    a, b, aa, bb, ab = torch.split(means, n, 1)
-    low, high = (0.01 * 2) ** 2, (0.03 * 2) ** 2
-    map_ = (2 * a * b + low) * (2 * (ab - a * b) + high) / ((a * a + b * b + low) * (aa - a * a + bb - b * b + high))
-    return 1 - inside(map_.mean(1, keepdim=True), mask)
-
-
 def energy(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute difference of the logarithms of local energy of detail, in two bands."""
-    total, x, y, m = torch.zeros(len(out), device=out.device), luminance(out), luminance(target), mask
-    for _ in range(2):
-        low_x, low_y = blur(x, 2.0), blur(y, 2.0)
-        local = [blur((a - b).square(), 4.0) for a, b in ((x, low_x), (y, low_y))]
-        total = total + inside((local[0] + NOISE).log().sub((local[1] + NOISE).log()).abs(), m) / 2
-        x, y, m = F.avg_pool2d(low_x, 2), F.avg_pool2d(low_y, 2), (F.avg_pool2d(m, 2) > 0.5).to(m)
+    """Mean absolute difference of the logarithms of local energy of detail, in three bands (below 1, 2 and 4 px)."""
+    total, bands = torch.zeros(len(out), device=out.device), [luminance(out), luminance(target)]
+    known = blur(mask, 5.0).clamp(min=1e-3)
+    for sigma in (1.0, 2.0, 4.0):
+        lower = [blur(luminance(x), sigma) for x in (out, target)]
+        logs = [(blur((x - y).square() * mask, 5.0) / known + NOISE).log() for x, y in zip(bands, lower, strict=True)]
+        total, bands = total + inside((logs[0] - logs[1]).abs(), mask) / 3, lower
     return total
 
 
@@ -104,12 +94,18 @@ def hinge(out: list[Tensor], target: list[Tensor], view: list[Tensor], mask: Ten
     return F.relu(likeness(target, view, mask) - likeness(out, view, mask))
 
 
-def remnant(gate: Tensor, draft: list[Tensor], target: list[Tensor], mask: Tensor) -> Tensor:
-    """How much of what is wrong in the draft a gate (B, 1, H, W) keeps: the mean over the mask of the gate times the
-    distance, 1 - cosine, of draft and target at the finest tap; in terms of that distance's mean."""
-    apart = 1 - (draft[0] * target[0]).sum(1, keepdim=True)
-    wide = F.interpolate(apart, mask.shape[-2:], mode="bilinear", align_corners=False)
-    return inside(gate * wide, mask) / inside(wide, mask).clamp(min=1e-3)
+def tint(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute difference of the pictures averaged over Gaussian windows of 6 px inside the mask."""
+    known = blur(mask, 6.0).clamp(min=1e-3)
+    low = blur((out - target) * mask, 6.0) / known
+    return inside(low.abs().mean(1, keepdim=True), mask)
+
+
+def astray(motion: Tensor, known: Tensor, trust: Tensor) -> Tensor:
+    """Mean distance in px, of at most 8 counted, of a motion (B, 2, H, W) from a known one where `trust` (B, 1, H, W)
+    says that it is; 0 where it nowhere does."""
+    apart = ((motion - known).square().sum(1, keepdim=True) + 0.01).sqrt().clamp(max=8.0)
+    return (apart * trust).sum((1, 2, 3)) / trust.sum((1, 2, 3)).clamp(min=50)
 
 
 class Critic(nn.Module):
