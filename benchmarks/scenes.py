@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner import picture_losses as held
@@ -44,6 +45,12 @@ def suite_rows(folder: str) -> tuple[list[Row], int]:
     return rows, left
 
 
+def similarity(out: Tensor, target: Tensor) -> Tensor:
+    """SSIM (Wang 2004) of every place, (1, 1, H, W)."""
+    maps: Any = structural_similarity_index_measure(out, target, data_range=2.0, return_full_image=True)
+    return maps[1].mean(1, keepdim=True)
+
+
 @torch.no_grad()
 def facts(rows: list[Row]) -> dict[str, Tensor]:
     """What is compared, a value a window."""
@@ -57,7 +64,8 @@ def facts(rows: list[Row]) -> dict[str, Tensor]:
             out = mask * picture + (1 - mask) * target
             said = held.features(network, out)
             values = {
-                "RMSE, [0, 1]": held.rmse(out, target, mask) / 2, "1 - SSIM": held.structure(out, target, mask),
+                "RMSE, [0, 1]": held.rmse(out, target, mask) / 2,
+                "1 - SSIM": 1 - held.inside(similarity(out, target), mask),
                 "energy of detail": held.energy(out, target, mask),
                 "features, best match": held.matched(said, known, mask),
             }  # fmt: skip
@@ -78,7 +86,7 @@ def main() -> None:
     asked = parser.parse_args()
     rows, left = suite_rows(asked.suite)
     drawer = Drawer(asked.scenes)
-    drawn = drawer.draw(asked.count, torch.Generator().manual_seed(0))
+    drawn = drawer.rows(asked.count, torch.Generator().manual_seed(0))
     scenes = [tuple(part[k] for part in drawn) for k in range(asked.count)]
     used = int((drawer.weights > 0).sum())
     print(

@@ -57,7 +57,9 @@ class Mender(nn.Module):
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, draft: Tensor, placed: Tensor, view: Tensor, mask: Tensor, weight: Tensor, other: Tensor) -> Tensor:
+    def forward(
+        self, draft: Tensor, placed: Tensor, view: Tensor, mask: Tensor, weight: Tensor, other: Tensor
+    ) -> Tensor:
         """(B, 8, H / 8, W / 8).
 
         Args:

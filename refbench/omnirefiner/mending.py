@@ -44,8 +44,8 @@ CRITIC_FROM = 2000
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """A batch: pictures (B, 3, S, S) in [-1, 1], mask (B, 1, S, S) in {0, 1}, weight (B, 1, S, S) in [0, 1], how far the
-    reference is let in, other (B,) in {0, 1}."""
+    """A batch: pictures (B, 3, S, S) in [-1, 1], mask (B, 1, S, S) in {0, 1}, other (B,) in {0, 1}, and by how much the
+    reference is let in, weight (B, 1, S, S) in [0, 1]."""
 
     draft: Tensor
     placed: Tensor
@@ -79,10 +79,13 @@ class Drawer:
             rows = self.prepared.rows(torch.arange(start, start + SHARD))
             self.weights = torch.cat([self.weights, fitness(*rows)])
 
+    def rows(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """`count` scenes as :class:`refbench.omnirefiner.placed.PlacedScenes` made them, with replacement."""
+        return self.prepared.rows(torch.multinomial(self.weights, count, replacement=True, generator=generator))
+
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """`count` scenes, with replacement, and after the mask how far ``place-blend`` lets the reference in."""
-        rows = self.prepared.rows(torch.multinomial(self.weights, count, replacement=True, generator=generator))
-        draft, placed, view, target, mask, other, kind = rows
+        """The same, and how far ``place-blend`` lets the reference in, in the order of :class:`Scenes`."""
+        draft, placed, view, target, mask, other, kind = self.rows(count, generator)
         weight = torch.stack([let_in(*row) for row in zip(draft, placed, mask, kind, strict=True)])
         return draft, placed, view, target, mask, weight, other
 
@@ -146,7 +149,9 @@ def known_motion(scenes: Scenes) -> tuple[Tensor, Tensor]:
     import numpy as np
 
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    levels = [((luminance(p)[:, 0] + 1) * 127.5).clamp(0, 255).to(torch.uint8).numpy() for p in (scenes.target, scenes.placed)]
+    levels = [
+        ((luminance(p)[:, 0] + 1) * 127.5).clamp(0, 255).to(torch.uint8).numpy() for p in (scenes.target, scenes.placed)
+    ]
     found = np.stack([search.calc(a, b, None) for a, b in zip(*levels, strict=True)])  # type: ignore[call-overload]
     inside = scenes.mask * (scenes.weight > 0.5)
     motion = blur(torch.from_numpy(found).permute(0, 3, 1, 2) * inside, 5.0) / blur(inside, 5.0).clamp(min=1e-3)

@@ -74,7 +74,5 @@ def warp(picture: Tensor, motion: Tensor) -> Tensor:
     y, x = torch.meshgrid(
         torch.arange(height, device=picture.device), torch.arange(width, device=picture.device), indexing="ij"
     )
-    grid = torch.stack(
-        [2 * (x + motion[:, 0] + 0.5) / width - 1, 2 * (y + motion[:, 1] + 0.5) / height - 1], -1
-    )
+    grid = torch.stack([2 * (x + motion[:, 0] + 0.5) / width - 1, 2 * (y + motion[:, 1] + 0.5) / height - 1], -1)
     return F.grid_sample(picture, grid, mode="bicubic", padding_mode="border", align_corners=False)

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from skimage.metrics import structural_similarity
 
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner import picture_losses as held
@@ -29,7 +28,7 @@ def test_a_picture_that_is_the_target_loses_nothing() -> None:
     found = held.features(load_efficientnet(), target)
     zero = {
         "rmse": held.rmse(target, target, mask) - 1e-3,  # the floor under the root: sqrt(1e-6)
-        "structure": held.structure(target, target, mask), "energy": held.energy(target, target, mask),
+        "tint": held.tint(target, target, mask), "energy": held.energy(target, target, mask),
         "features": held.placed_features(found, found, mask), "matched": held.matched(found, found, mask),
         "hinge": held.hinge(found, found, found, mask),
     }  # fmt: skip
@@ -46,16 +45,22 @@ def test_rmse_is_of_the_masked_pixels() -> None:
     assert float(held.rmse(out, target, mask)) == pytest.approx(math.sqrt(0.125), abs=1e-5)
 
 
-def test_structure_is_scikit_images_ssim() -> None:
-    a, b = pictures(1, 64, 1), pictures(1, 64, 2)
-    inner = torch.zeros(1, 1, 64, 64)
-    inner[..., 12:52, 12:52] = 1
-    _, full = structural_similarity(
-        a[0].permute(1, 2, 0).double().numpy(), b[0].permute(1, 2, 0).double().numpy(), channel_axis=2, data_range=2,
-        gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True,
-    )  # fmt: skip
-    # its window ends at 3.5 sigma, ours at 2.5
-    assert float(held.structure(a, b, inner)) == pytest.approx(1 - full[12:52, 12:52].mean(), abs=5e-3)
+def test_tint_is_blind_to_detail_and_sees_light() -> None:
+    target, mask = pictures(1, 64, 1), half(1)
+    stripes = torch.ones(1, 3, 64, 64)
+    stripes[..., ::2] = -1  # of a period of 2 px: nothing of it is left in windows of 6 px
+    assert float(held.tint(target + 0.2 * stripes, target, mask)) < 0.01
+    assert float(held.tint(target + 0.2, target, mask)) == pytest.approx(0.2, abs=1e-5)
+
+
+def test_motion_counts_where_it_is_known() -> None:
+    motion, known = torch.zeros(1, 2, 32, 32), torch.zeros(1, 2, 32, 32)
+    known[:, 0, :, :16], known[:, 0, :, 16:] = 3.0, 30.0
+    left = torch.zeros(1, 1, 32, 32)
+    left[..., :16] = 1
+    assert float(held.astray(motion, known, left)) == pytest.approx(3.0, abs=0.01)
+    assert float(held.astray(motion, known, 1 - left)) == 8.0  # no more is counted
+    assert float(held.astray(motion, known, torch.zeros_like(left))) == 0.0
 
 
 def test_energy_of_doubled_detail_is_the_logarithm_of_four() -> None:
@@ -77,21 +82,6 @@ def test_a_match_one_cell_away_counts_and_a_place_does_not() -> None:
     assert held.matched(seen, known, mask) < 0.6 * held.matched(other, known, mask)
     ratio = held.placed_features(seen, known, mask) / held.placed_features(other, known, mask)
     assert ratio > 0.6 * held.matched(seen, known, mask) / held.matched(other, known, mask)
-
-
-def test_remnants_are_counted_where_the_draft_is_wrong() -> None:
-    network = load_efficientnet()
-    target = pictures(1, 128, 6)
-    draft = target.clone()
-    draft[..., 64:] = pictures(1, 128, 7)[..., 64:]
-    mask = torch.ones(1, 1, 128, 128)
-    taps = [held.features(network, p) for p in (draft, target)]
-    right, wrong = torch.zeros(1, 1, 128, 128), torch.zeros(1, 1, 128, 128)
-    right[..., :48], wrong[..., 80:] = 1, 1
-    kept = [float(held.remnant(gate, taps[0], taps[1], mask)) for gate in (right, wrong, mask)]
-    assert kept[0] < 0.05
-    assert kept[1] > 0.6
-    assert kept[2] == pytest.approx(1)
 
 
 def test_the_critic_learns_to_tell_two_kinds_of_picture_apart() -> None:

@@ -1,7 +1,9 @@
-"""Networks of stage 1: what they give back untrained, that a place is the draft's or the reference's."""
+"""Networks of stage 1: what they give back untrained, and what their eight numbers a cell do."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ import torch
 from torch import Tensor
 
 from refbench.omnirefiner import mending, placed, prepared
-from refbench.omnirefiner.mender import Mender, decided
-from refbench.omnirefiner.mending import Learner, Scenes, StreamsLearner, UNetLearner
+from refbench.omnirefiner.mender import Mender, correlation
+from refbench.omnirefiner.mending import Learner, Scenes, StreamsLearner, UNetLearner, known_motion
 from refbench.omnirefiner.plain import checkpoints
+from refbench.omnirefiner.retouch import Retouch, finished, read, warp
+from refbench.tasks.degradations import blur
 
 
 def scenes(count: int = 2, side: int = 32, seed: int = 0) -> Scenes:
@@ -19,7 +23,16 @@ def scenes(count: int = 2, side: int = 32, seed: int = 0) -> Scenes:
     draft, laid, view, target = (torch.rand(count, 3, side, side, generator=generator) * 2 - 1 for _ in range(4))
     mask = torch.zeros(count, 1, side, side)
     mask[..., 4:28, 4:28] = 1
-    return Scenes(draft, laid, view, target, mask, torch.tensor([0.0, 1.0])[:count])
+    return Scenes(draft, laid, view, target, mask, mask.clone(), torch.tensor([0.0, 1.0])[:count])
+
+
+def numbers(side: int = 4, **values: tuple[float, ...]) -> Retouch:
+    """The same numbers in every cell; those not named are 0."""
+
+    def plane(name: str, count: int) -> Tensor:
+        return torch.tensor(values.get(name, (0.0,) * count)).view(1, count, 1, 1).expand(1, count, side, side)
+
+    return Retouch(plane("gains", 3), plane("light", 3), plane("motion", 2))
 
 
 def learner(name: str) -> Learner:
@@ -30,16 +43,17 @@ def learner(name: str) -> Learner:
 def test_an_untrained_network_gives_the_placed_reference_back(name: str) -> None:
     batch = scenes()
     found, _ = learner(name).answer(batch, torch.Generator().manual_seed(0))
-    assert torch.equal(found.picture, batch.placed)
+    # bands are taken apart and put together again, in float32
+    assert torch.allclose(found.apply(batch.placed), batch.placed, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["unet", "streams"])
 def test_every_trained_weight_has_a_gradient_after_a_step(name: str) -> None:
-    batch, one = scenes(), learner(name)
+    batch, one = scenes(side=64), learner(name)
     optimiser = torch.optim.SGD(one.names.values(), 0.1)
     for _ in range(3):  # heads that are zero pass nothing on in the first, nor LoRA's second halves in the next
         found, own = one.answer(batch, torch.Generator().manual_seed(0))
-        loss = (found.picture - batch.target).square().mean() + sum(own.values())
+        loss = (finished(found, batch) - batch.target).square().mean() + sum(own.values())
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
@@ -48,32 +62,59 @@ def test_every_trained_weight_has_a_gradient_after_a_step(name: str) -> None:
     assert not [n for n in still if "context" not in n and "add" not in n]
 
 
-def test_gates_are_open_or_shut_but_for_an_edge() -> None:
-    logits = torch.full((1, 1, 16, 16), -3.0)
-    logits[..., 8:] = 0.2
-    gate = decided(logits)
-    assert gate[..., :7].max() == 0
-    assert gate[..., 9:].min() == 1
+def test_light_is_added_and_motion_takes_from_where_it_says() -> None:
+    picture = blur(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)), 2.0)
+    assert torch.allclose(numbers(light=(0.1, 0.0, -0.1)).apply(picture)[:, 0], picture[:, 0] + 0.1, atol=1e-5)
+    moved = numbers(motion=(3.0, -2.0)).apply(picture)
+    assert torch.allclose(moved[..., 4:28, 4:28], picture[..., 2:26, 7:31], atol=1e-5)
 
 
-def test_a_streams_change_is_added_in_full_and_what_is_chosen_is_exact() -> None:
-    batch, one = scenes(), StreamsLearner(checkpoints(), rank=4)
-    head = one.pipeline.transformer.proj_out
-    with torch.no_grad():
-        head.bias[-4:] = 10.0  # every cell is the draft's
-    assert torch.equal(one.refine(batch).picture, batch.draft)
-    with torch.no_grad():
-        head.bias[0] = 1.0  # the first latent number: the mean colour of a cell's first component
-    moved = one.refine(batch).picture - batch.draft
-    assert moved.abs().max() > 0.01
-    again = one.refine(batch)
-    assert torch.allclose(again.picture - again.change, batch.draft, atol=1e-6)
+def test_gains_raise_their_band_and_leave_the_mean() -> None:
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    raised = numbers(8, gains=(0.7, 0.0, 0.0)).apply(picture)
+    fine, before = (p - blur(p, 1.0) for p in (raised, picture))
+    ratio = float(fine[..., 8:-8, 8:-8].std() / before[..., 8:-8, 8:-8].std())
+    # white noise has a little of the raised band left below the blur
+    assert ratio == pytest.approx(math.exp(0.7), rel=0.05)
+    assert float(raised.mean()) == pytest.approx(float(picture.mean()), abs=1e-3)
 
 
-def test_sides_of_sixteen_are_enough_for_the_unet() -> None:
-    batch = scenes(1, 48)
-    out = Mender()(batch.draft, batch.placed, batch.view, batch.mask, batch.other)
-    assert out.picture.shape == (1, 3, 48, 48)
+def test_numbers_stay_within_their_bounds() -> None:
+    found = read(torch.full((1, 8, 2, 2), 1e6))
+    assert (found.gains.max(), found.light.max(), found.motion.max()) == (pytest.approx(1.1), 0.5, 16.0)
+
+
+def test_the_draft_stays_where_the_reference_is_not_let_in() -> None:
+    batch = scenes(1)
+    half = batch.weight.clone()
+    half[..., :16] = 0
+    batch = dataclasses.replace(batch, weight=half)
+    out = finished(numbers(light=(0.2, 0.2, 0.2)), batch)
+    assert torch.equal(out[..., :16], batch.draft[..., :16])
+    assert torch.allclose(out[..., 4:28, 16:28], batch.placed[..., 4:28, 16:28] + 0.2, atol=1e-5)
+
+
+def test_a_shifted_target_has_the_shift_as_known_motion() -> None:
+    placed = blur(torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(3)), 1.5) * 8 - 4
+    target = warp(placed, torch.tensor([3.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, 96, 96))
+    mask = torch.zeros(1, 1, 96, 96)
+    mask[..., 16:80, 16:80] = 1
+    motion, trust = known_motion(Scenes(placed, placed, placed, target, mask, mask, torch.zeros(1)))
+    assert float((trust * mask).sum() / mask.sum()) > 0.9
+    found = (motion * trust).sum((2, 3)) / trust.sum((2, 3))
+    assert found[0].tolist() == pytest.approx([3.0, -2.0], abs=0.2)
+
+
+def test_correlation_is_one_at_the_shift_between_two_maps() -> None:
+    a = torch.randn(1, 16, 12, 12, generator=torch.Generator().manual_seed(4))
+    found = correlation(a, a.roll((1, -2), (2, 3)), radius=2).view(1, 5, 5, 12, 12)
+    assert torch.allclose(found[0, 3, 0, 4:8, 4:8], torch.ones(4, 4), atol=1e-5)
+
+
+def test_the_unet_says_eight_numbers_for_every_eight_px() -> None:
+    batch = scenes(1, 64)
+    out = Mender()(batch.draft, batch.placed, batch.view, batch.mask, batch.weight, batch.other)
+    assert out.shape == (1, 8, 8, 8)
 
 
 def folder_of(path: Path, rows: int = prepared.SHARD, shards: int = 1) -> Path:
