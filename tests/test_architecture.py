@@ -37,8 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     "omnirefiner": BASE | {"tasks", "metrics"},
     "adapters": BASE | {"omnirefiner"},
     "runs": BASE | {"tasks", "adapters", "metrics", "stats"},
-    "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
-    "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
+    "results": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
+    "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
+    "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
 }
 """Room -> rooms it may import. The command line and the package's own front may import all."""
 

@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from refbench.csvtext import csv_bytes, csv_text
 from refbench.errors import RefbenchError
 from refbench.images import Image, encode_webp, resize, write_atomic
 from refbench.leaderboard.submission import THUMB_PX, THUMBS, thumbnail
-from refbench.runs.folder import RunFolder, first_fault
+from refbench.results.comparable import Facts
+from refbench.results.run import measured, meta_table
+from refbench.runs.aggregate import scoring
+from refbench.runs.folder import first_fault
 from refbench.schema import MetricCard, Record
+from refbench.stats.gains import NO_TARGETS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
 
 FOLDER = "sheet"
-META_COLUMNS = ("sample", "task", "category", "mode", "source_id", "view", "degradation", "strength", "mask_share")
 DIFFICULTIES = ("easy", "medium", "hard")
 
 
@@ -42,6 +45,13 @@ class SheetHead(Record):
     metric_cards: dict[str, str]
     """Metric -> hash of the card that every score of the board carries."""
     cards: dict[str, MetricCard]
+    lacking: dict[str, str] = Field(default_factory=dict)
+    """Scoring metric without scores -> why: the suite has no targets."""
+
+    @property
+    def without(self) -> bool:
+        """Whether the suite has no targets, so that texture and score are not measured."""
+        return NO_TARGETS in self.lacking.values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +64,15 @@ class Sheet:
     """With a column `difficulty`: how far the draft is from the truth, in thirds of the suite."""
     folder: Path
 
+    @property
+    def facts(self) -> Facts:
+        """What decides which results may stand on the board."""
+        return Facts(self.head.suite_hash, tuple(self.metas["sample"]), self.head.metric_cards)
 
-def metas_of(suite: Suite) -> pd.DataFrame:
-    """The samples' metadata as the statistics want it: one row a sample of the suite."""
-    import pandas as pd
-
-    rows = [
-        (m.id, m.task, m.category, m.mode, m.source_id, m.view, m.degradation, m.strength, m.mask_share)
-        for m in suite.metas
-    ]
-    return pd.DataFrame(rows, columns=list(META_COLUMNS))
+    @property
+    def scoring(self) -> set[str]:
+        """The metrics that make the score."""
+        return {name for name, card in self.head.cards.items() if card.scored}
 
 
 def difficulty(answers: pd.DataFrame, samples: list[str]) -> list[str]:
@@ -94,9 +103,8 @@ def write_sheet(board: Path, run: Path, suite: Suite, cards: Mapping[str, Metric
 
     from refbench.metrics.contract import card_hash
 
-    folder = RunFolder.open(run)
-    manifest = folder.read_manifest()
-    if manifest.suite_hash != suite.hash or set(manifest.samples) != set(suite.ids) or not folder.answers.is_file():
+    folder, manifest = measured(run)
+    if manifest.suite_hash != suite.hash or set(manifest.samples) != set(suite.ids):
         raise RefbenchError(
             f"Expected a measured run over the whole suite '{suite.name}' at {run}, but it is of another suite or "
             "unfinished; run 'refbench eval' without --tasks and --limit."
@@ -104,20 +112,24 @@ def write_sheet(board: Path, run: Path, suite: Suite, cards: Mapping[str, Metric
     table = pq.read_table(folder.answers)
     named = set(table.column("metric").to_pylist())
     used = {name: card for name, card in cards.items() if name in named}
+    known, why = scoring(manifest)
+    lacking = {name: known[name] for name in why if why[name] == NO_TARGETS and known[name].scored}
     head = SheetHead(
         suite=suite.name,
         suite_version=str(suite.version),
         suite_hash=suite.hash,
         metric_cards={name: card_hash(card) for name, card in used.items()},
-        cards=used,
+        cards=used | lacking,
+        lacking=dict.fromkeys(lacking, NO_TARGETS),
     )
     to = board / FOLDER
-    text = json.dumps(head.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    content = head.model_dump(mode="json", exclude=None if lacking else {"lacking"})
+    text = json.dumps(content, indent=1, ensure_ascii=False)
     write_atomic(to / "sheet.json", (text + "\n").encode())
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd")
     write_atomic(to / "answers.parquet", buffer.getvalue())
-    write_atomic(to / "samples.csv", csv_bytes(metas_of(suite)))
+    write_atomic(to / "samples.csv", csv_bytes(meta_table(suite.metas)))
     seen: set[str] = set()
     for meta in suite.metas:
         if meta.task not in seen and len(seen) < THUMBS:
@@ -126,7 +138,7 @@ def write_sheet(board: Path, run: Path, suite: Suite, cards: Mapping[str, Metric
             pictures = {
                 "draft": thumbnail(sample.draft, sample.mask),
                 "reference": _small(sample.reference),
-                "target": thumbnail(suite.target(sample), sample.mask),
+                **({"target": thumbnail(suite.target(sample), sample.mask)} if suite.targets else {}),
             }
             for kind, image in pictures.items():
                 write_atomic(to / "thumbs" / f"{meta.id}-{kind}.webp", encode_webp(image, 60))

@@ -211,7 +211,7 @@ def compare(
                 rows[pair] += _set(found[pair[0]], found[pair[1]], labels, inside, metas, seed, resamples)
     families = _decide([row for of_pair in rows.values() for row in of_pair])
     scores = {name: sample_scores(table) for name, table in found.items()}
-    by = next((one for one in ("mean", *AXES) if one not in first.withheld), "mean")
+    by = first.by
     mean = {name: of_model[:, SCORES.index(by)] for name, of_model in scores.items()}
     return Comparison(
         models=tuple(found),

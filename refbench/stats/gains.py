@@ -90,6 +90,11 @@ class Gains:
     withheld: dict[str, str] = field(default_factory=dict)
     """Axis or "mean" -> which of its scoring metrics could not be measured, and why, so that it has no number."""
 
+    @property
+    def by(self) -> str:
+        """What models are ordered by: the score ("mean"), or the first axis that was measured where there is none."""
+        return next((one for one in ("mean", *AXES) if one not in self.withheld), "mean")
+
     def parts(self, names: Sequence[str]) -> tuple[Floats, Floats]:
         """What was won and what could be, (S, P) each, by these measures or metrics."""
         at = [MEASURES.index(n) if n in MEASURES else len(MEASURES) + self.metrics.index(n) for n in names]

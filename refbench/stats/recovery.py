@@ -17,7 +17,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, PIXEL, SCORE_VERSION, MetricCard, Record
 from refbench.stats.bootstrap import MIN_CLUSTERS, RESAMPLES, clusters, estimate, generator, sums_by
-from refbench.stats.gains import MEASURES, Bools, Gains, clipped, gains
+from refbench.stats.gains import MEASURES, NO_TARGETS, Bools, Gains, clipped, gains
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,6 +105,11 @@ class Summary(Record):
     seed: int
     resamples: int
     method: str = METHOD
+
+    def cell(self, measure: str) -> Cell:
+        """The number of an axis, of "mean" or of "pixel_fidelity", on all samples."""
+        beside = {"mean": self.mean, PIXEL: self.pixel_fidelity}
+        return beside[measure] if measure in beside else self.axes[measure]
 
 
 def summarise(
@@ -240,7 +245,11 @@ class _Sets:
         numbers = [said(*row) for row in zip(*(column.tolist() for column in parts), strict=True)]
         of = dict(zip(names, numbers, strict=True))
         nothing: dict[str, Any] = {"value": None, "low": None, "high": None, "reason": NOT_SCORED}
-        cells = {key: Cell(**of.get(key, nothing)) for key in MEASURES}
+        without = {key for key, why in table.withheld.items() if NO_TARGETS in why}
+        cells = {
+            key: Cell(**of.get(key, nothing | {"reason": NO_TARGETS} if key in without else nothing))
+            for key in MEASURES
+        }
         by_metric = {}
         for m, metric in enumerate(table.metrics if name == "all" else ()):
             raw = table.raw[table.defined[:, m], m]

@@ -17,10 +17,11 @@ import pytest
 from refbench.errors import RefbenchError
 from refbench.leaderboard import board as b
 from refbench.leaderboard import columns as c
-from refbench.leaderboard.pool import compare_runs, differences, read_runs
 from refbench.leaderboard.render import html, latex, markdown, number, render
 from refbench.leaderboard.sheet import difficulty
 from refbench.leaderboard.submission import board_copy
+from refbench.leaderboard.table import gather
+from refbench.results.resultset import compare_runs, open_results
 from refbench.schema import AXES, PIXEL, SCORE_VERSION
 from refbench.stats.recovery import Cell
 
@@ -51,7 +52,7 @@ def test_the_board_needs_neither_suite_nor_metrics(board: Path, monkeypatch: pyt
 
 
 def test_rows_stand_best_first_and_every_format_has_every_model(board: Path) -> None:
-    found = b.gather(board)
+    found = gather(board)
     means = [row.summary.mean.value for row in found.rows]
     assert means == sorted(means, reverse=True)
     names = {row.entry.name for row in found.rows}
@@ -93,7 +94,7 @@ def test_claimed_and_verified_values_stand_side_by_side(board: Path) -> None:
     text = (board / "README.md").read_text()
     assert "| model | claimed score | verified score |" in text
     (board / "entries" / "sharpen" / "verdict.json").unlink()
-    row = next(row for row in b.gather(board).rows if row.entry.name == "sharpen")
+    row = next(row for row in gather(board).rows if row.entry.name == "sharpen")
     by_key = {column.key: column for column in c.COLUMNS}
     assert by_key["status"].value(row) == "claimed only"
     assert by_key["verified"].value(row) is None
@@ -102,7 +103,7 @@ def test_claimed_and_verified_values_stand_side_by_side(board: Path) -> None:
 
 def test_a_verdict_on_another_content_does_not_count(board: Path) -> None:
     change_json(board / "entries" / "sharpen", "verdict.json", put("seal", to="0" * 64))
-    row = next(row for row in b.gather(board).rows if row.entry.name == "sharpen")
+    row = next(row for row in gather(board).rows if row.entry.name == "sharpen")
     assert row.verdict is None
 
 
@@ -112,29 +113,16 @@ def test_unequal_entries_are_refused_with_the_list_of_what_differs(board: Path) 
     change_json(two, "manifest.json", lambda m: m.update(samples=m["samples"][1:]))
     reseal(two)
     with pytest.raises(RefbenchError) as told:
-        b.gather(board)
+        gather(board)
     assert "sharpen is on the suite abababababab" in str(told.value)
     assert "identity lacks 1 samples and has 0 others" in str(told.value)
-
-
-def test_differences_lists_samples_metrics_and_cards() -> None:
-    found = differences(
-        {"a": ("h", {"m": "1", "n": "2"}, ("x",)), "b": ("h", {"m": "9", "k": "1"}, ("x", "y"))},
-        ("h", {"m": "1", "n": "2"}, ("x",)),
-    )
-    assert found == [
-        "b lacks 0 samples and has 1 others",
-        "b lacks the metric n",
-        "b has the further metric k",
-        "b measured m by the card 9, not 1",
-    ]
 
 
 def test_an_entry_edited_on_the_board_is_refused(board: Path) -> None:
     path = board / "entries" / "sharpen" / "entry.json"
     path.write_text(path.read_text().replace("The testers", "Someone").replace("tests", "Someone"))
     with pytest.raises(RefbenchError, match="broken-seal"):
-        b.gather(board)
+        gather(board)
 
 
 def test_adding_a_name_twice_needs_replace_and_a_refused_entry_is_not_added(
@@ -166,10 +154,10 @@ def test_a_merged_entry_is_verified_where_it_lies_and_never_deleted(board: Path,
 
 def test_a_board_without_sheet_or_entries_says_what_to_do(board: Path, tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="leaderboard add RUN"):
-        b.gather(tmp_path)
+        gather(tmp_path)
     shutil.rmtree(board / "entries")
     with pytest.raises(RefbenchError, match="none"):
-        b.gather(board)
+        gather(board)
 
 
 # ---- columns
@@ -191,7 +179,7 @@ def test_a_new_column_is_one_function(board: Path) -> None:
         def _letters(row: c.Row) -> c.Value:
             return len(row.entry.card.name)
 
-        text = markdown(b.gather(board, c.COLUMNS))
+        text = markdown(gather(board, c.COLUMNS))
         assert "| letters |" in text
         assert "| 15 |" in text  # reference-paste
     finally:
@@ -199,7 +187,7 @@ def test_a_new_column_is_one_function(board: Path) -> None:
 
 
 def test_a_producer_of_the_wrong_kind_is_told_by_its_column(board: Path) -> None:
-    row = b.gather(board).rows[0]
+    row = gather(board).rows[0]
     for kind, value in (("cell", 3.0), ("number", "3"), ("text", None), ("flag", 1), ("number", float("nan"))):
         wrong = c.Column("wrong", "wrong", "cost", kind, "x", lambda _, value=value: value)  # type: ignore[arg-type,misc]
         with pytest.raises(TypeError, match="wrong"):
@@ -207,7 +195,7 @@ def test_a_producer_of_the_wrong_kind_is_told_by_its_column(board: Path) -> None
 
 
 def test_columns_without_any_value_are_not_shown(board: Path) -> None:
-    shown = {column.key for column in b.gather(board).columns}
+    shown = {column.key for column in gather(board).columns}
     assert "vram" not in shown
     assert "seconds" in shown
     assert "category_face" not in shown  # the tiny suite has no faces
@@ -242,7 +230,7 @@ class Page(HTMLParser):
 
 
 def test_hostile_text_that_reached_the_board_is_inert_in_every_format(board: Path) -> None:
-    plain, found = b.gather(board), nasty(b.gather(board))
+    plain, found = gather(board), nasty(gather(board))
     files = {name: data.decode() for name, data in render(found).items()}
     for text in files.values():
         assert "\x1b" not in text
@@ -277,7 +265,7 @@ def test_the_page_is_self_contained(board: Path) -> None:
 
 
 def test_latex_is_booktabs_with_best_bold_and_ties_underlined(board: Path) -> None:
-    text = latex(b.gather(board))
+    text = latex(gather(board))
     assert text.count("\\toprule") == text.count("\\bottomrule") == text.count("\\begin{tabular}")
     assert "\\textbf{" in text
     assert text.count("{") == text.count("}")
@@ -314,7 +302,7 @@ def test_the_pages_ratings_are_those_of_the_statistics(board: Path, tmp_path: Pa
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
-    found = b.gather(board)
+    found = gather(board)
     text = (board / "index.html").read_text()
     script = text.partition('"use strict";')[2].partition("</script>")[0]
     models = next(line for line in script.splitlines() if line.startswith("const models"))
@@ -351,4 +339,4 @@ def test_runs_of_other_suites_or_cards_are_refused_with_the_list(built: Path, wo
     with pytest.raises(RefbenchError, match="at least two"):
         compare_runs([world.run])
     with pytest.raises(RefbenchError, match="twice"):
-        read_runs([world.run, world.run])
+        open_results([world.run, world.run])

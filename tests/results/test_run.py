@@ -14,7 +14,7 @@ import refbench
 from refbench.cli.main import main
 from refbench.errors import RefbenchError
 from refbench.images import save_png
-from refbench.report.study import open_study
+from refbench.results.resultset import open_results
 from refbench.runs.api import generate_only
 from refbench.runs.diagnostics import DIAGNOSTICS
 from refbench.schema import AXES, SCORE_VERSION
@@ -89,7 +89,7 @@ def test_scores_and_summary_are_the_runs_own(runs: Path) -> None:
     run = refbench.load_run(runs / "draft")
     pd.testing.assert_frame_equal(run.scores, pd.read_parquet(runs / "draft" / "scores.parquet"))
     assert run.summary.numbers["score_version"] == run.manifest.score_version == SCORE_VERSION
-    assert repr(run) == "LoadedRun('draft' on 'tiny', 6 samples)"
+    assert repr(run) == "RunResult('draft' on 'tiny', 6 samples)"
 
 
 def test_what_is_not_measured_says_what_to_do(runs: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_run_of_the_first_score_is_refused_in_a_sentence(
     old: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = f"Expected numbers of score {SCORE_VERSION}, but those of {old} are of score 1; run 'refbench measure {old}'"
-    for look in (refbench.load_run, lambda run: open_study([run])):
+    for look in (refbench.load_run, lambda run: open_results([run])):
         with pytest.raises(RefbenchError) as error:
             look(old)
         assert str(error.value).startswith(told)
