@@ -31,7 +31,7 @@ from refbench.results.resultset import RunSet, open_results
 from refbench.results.run import RunResult
 from refbench.runs.diagnostics import DIAGNOSTICS, diagnostics_of
 from refbench.runs.progress import Progress
-from refbench.schema import ORDER, Sample
+from refbench.schema import ORDER, SCORE_VERSION, Sample
 from refbench.stats.gains import MEASURES
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def build_report(
         "title": harmless(heading),
         "suite": {"name": results.suite.name, "version": str(results.suite.version), "hash": results.suite.hash},
         "targets": results.suite.targets,
-        "score": results.score,
+        "score": SCORE_VERSION if results.suite.targets else results.score,
         "by": results.by,
         "axes": MEASURES,
         "metrics": [_metric(results, name) for name in _metrics(results)],

@@ -19,9 +19,9 @@ from refbench.errors import RefbenchError, UnavailableError
 from refbench.metrics import FeatureStore, Measurer, tiles
 from refbench.metrics.learned import base, embedders, similarity, trunks
 from refbench.metrics.learned.base import random_weights
-from refbench.metrics.learned.plain import PLAIN
 from refbench.metrics.registry import METRICS, default_metrics, expanded, is_learned, make_metrics
 from refbench.weights import CATALOGUE
+from tests.metrics.learned_reference import PLAIN
 from tests.metrics.scenes import halfway, scene
 
 SMALL = ["lpips_alex", "lpips_vgg", "lpips_squeeze", "vgg_distance", "dists", "dreamsim_single", "dinov2_small"]
@@ -180,7 +180,7 @@ def test_lpips_and_vgg_distance_in_tiles_share_their_passes(monkeypatch: pytest.
 @pytest.mark.parametrize("name", ["clip-vit-b32", "dinov2-small", "dreamsim-open-clip-vitb32"])
 def test_the_lean_network_gives_the_librarys_vector(name: str) -> None:
     """Fused attention, merged LoRA and spared tokens change the order of sums alone, for one picture or more."""
-    from refbench.metrics.learned.plain import _library_vector
+    from tests.metrics.learned_reference import _library_vector
 
     embedder = embedders.EMBEDDERS[name]
     images = [scene().target, halfway(scene())]
@@ -219,7 +219,7 @@ def test_the_features_of_fid_are_pytorch_fids_after_clean_fids_resizing(monkeypa
     from pytorch_fid import inception as library
 
     from refbench.metrics.learned import suitewide
-    from refbench.metrics.learned.plain import inception_features
+    from tests.metrics.learned_reference import inception_features
 
     images = [scene().target, halfway(scene())]
     found = suitewide.features(images, "cpu")

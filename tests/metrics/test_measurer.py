@@ -12,6 +12,7 @@ from refbench.errors import RefbenchError, UnavailableError
 from refbench.metrics import FeatureStore, Measurer, measure_one
 from refbench.metrics.alignment import face_id, keypoint_gain
 from refbench.metrics.backbones import load_squeezenet, read_weights
+from refbench.metrics.checks import lettered
 from refbench.metrics.packages import checked_file
 from refbench.metrics.texture import reader
 from refbench.metrics.texture.ocr_cer import edit_distance, error_rate, plain
@@ -19,7 +20,7 @@ from refbench.metrics.view import Known
 from refbench.schema import ORDER
 from refbench.tasks.suite import load_suite
 from refbench.trivial import trivial_answers
-from tests.metrics.scenes import face_truth, halfway, lettered, scene, text_truth
+from tests.metrics.scenes import face_truth, halfway, scene, text_truth
 
 
 def test_one_image_without_a_mask() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from refbench.errors import RefbenchError
 from refbench.stats.compare import Comparison, compare, holm
-from refbench.stats.coverage import MadeUp, made_up_suite
 from refbench.stats.ranking import rank
 from refbench.stats.recovery import summarise
+from stats.made_up import MadeUp, made_up_suite
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refbench.stats.coverage import coverage, made_up_suite
 from refbench.stats.recovery import summarise
+from stats.made_up import coverage, made_up_suite
 
 
 def test_intervals_hold_the_truth_in_about_95_percent_of_skewed_suites_of_20_clusters() -> None:

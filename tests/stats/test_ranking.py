@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from refbench.stats.bootstrap import generator, resample
-from refbench.stats.coverage import MadeUp, made_up_suite
 from refbench.stats.ranking import rank
 from refbench.stats.rating import bradley_terry
+from stats.made_up import MadeUp, made_up_suite
 
 RECOVERIES = (0.5, 0.2, 0.18, -0.2)
 

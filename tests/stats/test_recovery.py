@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, PIXEL, MetricCard
-from refbench.stats.coverage import made_up_cards, made_up_suite
 from refbench.stats.gains import MEASURES, NO_TARGETS, gains, sample_scores, withheld
 from refbench.stats.recovery import Summary, per_sample, summarise
+from stats.made_up import made_up_cards, made_up_suite
 
 
 def card(name: str, **fields: object) -> MetricCard:

@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from refbench.images import Image, Mask, mask_box, resize
+from refbench.metrics.checks import Form, bare, noise
 from refbench.metrics.consistency.sharpness import detail_ratio
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.deep import scaled
@@ -148,10 +149,15 @@ class Copied(Metric):
             mask = scaled(np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * np.uint8(255), LONGEST)[..., 0] > 127
         return copied_share(image, searched(view.known, max(image.shape) / max(view.image.shape)), mask)
 
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("a region and itself as reference", 1.0, self.number(bare(noise(), reference=noise()), noise()), 0.0)
+
 
 class SharpnessChange(Metric):
     """How much detail the region lost (negative) or gained against the target."""
 
+    perfect = 0.0
     smallest = 8
 
     def card(self) -> MetricCard:
@@ -179,3 +185,7 @@ class SharpnessChange(Metric):
         """The number for one output."""
         ratio = detail_ratio(view.luma, view.known.luma, view.mask)
         return 100.0 * (float(np.exp(ratio.mean())) - 1.0)
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("an image and itself", 0.0, self.number(bare(noise()), noise()), 1e-9)
