@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refbench.schema import Axis, Category, MetricCard, Record
+from refbench.schema import CATEGORIES, Axis, Category, MetricCard, Record
 from refbench.stats.gains import ANSWERS
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 HUGE = 10_000
 """Sources of the suite whose axes and score count as the truth; they are right to a tenth of a point or so."""
-CATEGORIES: tuple[Category, ...] = ("text", "logo", "pattern", "face", "object")
 _METRICS: tuple[tuple[str, Axis, bool, str, tuple[Category, ...] | None], ...] = (
     ("t_high", "texture_fidelity", True, "draft", None),
     ("t_low", "texture_fidelity", False, "draft", None),
