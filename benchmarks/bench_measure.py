@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from refbench.baselines import baseline_images
 from refbench.images import Image
 from refbench.metrics import FeatureStore, Measurer
 from refbench.metrics.audit import picture_truths
 from refbench.metrics.checks import by_piq
 from refbench.metrics.registry import make_metrics
 from refbench.schema import Score, Truth
-from refbench.trivial import trivial_answers
 
 SECOND = {name: metric.second.number for name, metric in make_metrics().items() if metric.second is not None}
 """Metric -> the same number by libraries."""
@@ -75,7 +75,7 @@ def measure_answers(truths: list[Truth], store: FeatureStore) -> None:
     measurer = Measurer(features=store)
     for answer in ("draft", "target", "paste", "stretch"):
         names = [n for n, card in measurer.cards.items() if answer in ("draft", "target", card.trivial)]
-        Measurer(names, features=store).measure(truths, [trivial_answers(truth)[answer] for truth in truths])
+        Measurer(names, features=store).measure(truths, [baseline_images(truth)[answer] for truth in truths])
 
 
 def differences(

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
 BASE = {
     "cache", "csvtext", "decoding", "errors", "images", "crops", "devices", "pictures", "plaintext", "registry",
-    "schema", "trivial", "weights", "registration", "spelling",
+    "schema", "baselines", "weights", "registration", "spelling",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "pictures": {"errors", "images"},
     "registry": {"errors"},
     "schema": {"images"},
-    "trivial": {"images", "schema"},
+    "baselines": {"images", "schema"},
     "weights": {"errors", "cache"},
     "registration": {"errors", "images", "schema"},
     "tasks": BASE,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.leaderboard import entry as e
+from refbench.leaderboard.baseline_sheet import FOLDER, read_sheet, write_sheet
 from refbench.leaderboard.render import render
 from refbench.leaderboard.safety import opened
-from refbench.leaderboard.sheet import FOLDER, read_sheet, write_sheet
 from refbench.leaderboard.submission import board_copy, submit
 from refbench.leaderboard.table import gather
 from refbench.leaderboard.verdict import Verdict
@@ -60,7 +60,7 @@ def add(
 ) -> Verdict:
     """Verify an entry, or a run of one's own, and put it on the board with its verdict; does not render.
 
-    The first one must be a run: the board's answer sheet is made from it.
+    The first one must be a run: the board's baseline sheet is made from it.
 
     Args:
         board: the board's folder.

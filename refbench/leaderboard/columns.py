@@ -48,7 +48,7 @@ class Row:
     entry: Entry
     verdict: Verdict | None
     summary: Summary
-    """Recomputed from the entry's scores and the board's answer sheet."""
+    """Recomputed from the entry's scores and the board's baseline sheet."""
     standing: Standing
     leads: Mapping[str, bool] = field(default_factory=dict)
     """Column key -> whether no other model is better there (with 95 % confidence, jointly)."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from refbench.errors import RefbenchError
 from refbench.leaderboard import entry as e
+from refbench.leaderboard.baseline_sheet import BaselineSheet
 from refbench.leaderboard.claims import read_scores
 from refbench.leaderboard.refused import RefusedError
 from refbench.leaderboard.safety import list_folder
-from refbench.leaderboard.sheet import Sheet
 from refbench.leaderboard.textsafe import SLUG, printable
 from refbench.leaderboard.verdict import Verdict
 from refbench.results.comparable import Facts, refuse_incomparable
@@ -79,7 +79,7 @@ def _verdict(path: Path, entry: e.Entry) -> Verdict | None:
     return verdict if verdict.seal == entry.seal else None
 
 
-def read_entries(board: Path, sheet: Sheet) -> list[BoardEntry]:
+def read_entries(board: Path, sheet: BaselineSheet) -> list[BoardEntry]:
     """All entries of a board, in the order of their names, refused together if they cannot share its tables.
 
     Raises:
@@ -89,7 +89,7 @@ def read_entries(board: Path, sheet: Sheet) -> list[BoardEntry]:
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     entries = [read_entry(folder, len(sheet.metas)) for folder in folders]
     found = {one.name: one.facts for one in entries}
-    refuse_incomparable(found, sheet.facts, "the board's answer sheet", sheet.scoring)
+    refuse_incomparable(found, sheet.facts, "the board's baseline sheet", sheet.scoring)
     return entries
 
 

@@ -1,4 +1,4 @@
-"""A board as numbers: entries and answer sheet in, rows best first out. Nothing here measures or runs a model."""
+"""A board as numbers: entries and baseline sheet in, rows best first out. Nothing here measures or runs a model."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from refbench.errors import RefbenchError
 from refbench.leaderboard import entry as e
+from refbench.leaderboard.baseline_sheet import BaselineSheet, read_sheet
 from refbench.leaderboard.columns import COLUMNS, Column, Row
 from refbench.leaderboard.entries import BoardEntry, read_entries
-from refbench.leaderboard.sheet import Sheet, read_sheet
 from refbench.results.resultset import ResultSet
 from refbench.stats.ranking import places
 
@@ -24,7 +24,7 @@ BREAKDOWNS = ("category", "task", "mode", "view", "difficulty")
 class Board:
     """A board ready to be rendered: rows best first, and the columns that have anything to show."""
 
-    sheet: Sheet
+    sheet: BaselineSheet
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     folders: Mapping[str, Path]
@@ -35,14 +35,14 @@ def gather(board: str | os.PathLike[str], columns: Sequence[Column] = COLUMNS) -
     """Read a board's folder and compute everything its tables show.
 
     Raises:
-        RefbenchError: no answer sheet, no entry, a broken entry, or entries that cannot share a table (listed).
+        RefbenchError: no baseline sheet, no entry, a broken entry, or entries that cannot share a table (listed).
     """
     root = Path(board)
     sheet = read_sheet(root)
     entries = read_entries(root, sheet)
     if not entries:
         raise RefbenchError(f"Expected entries under {root / e.ENTRIES}, but there are none; add one first.")
-    results = ResultSet(tuple(entries), sheet.answers, sheet.metas, sheet.head.cards, sheet.head.lacking)
+    results = ResultSet(tuple(entries), sheet.baselines, sheet.metas, sheet.head.cards, sheet.head.lacking)
     standing = {one.model: one for one in results.rank().standings}
     leads = _leads(results, columns)
     by_name: dict[str, BoardEntry] = {one.name: one for one in entries}

@@ -239,10 +239,10 @@ def _recompute(
                 to.parent.mkdir(parents=True, exist_ok=True)
                 to.write_bytes(package.files[f"outputs/{record.task}/{sample}.png"].read_bytes())
         measure(run, suite, spec, cards, device=device, workers=workers, cache=cache_folder(), progress=progress)
-        scores, answers = (pq.read_table(path).to_pandas() for path in (run.scores, run.answers))
+        scores, baselines = (pq.read_table(path).to_pandas() for path in (run.scores, run.answers))
     metas, known = meta_table(suite.metas), cards_of(lacking) | dict(cards)
-    summary = summarise(scores, answers, metas, known, unavailable=lacking)
-    table = gains(scores, answers, list(metas["sample"]), known, lacking)
+    summary = summarise(scores, baselines, metas, known, unavailable=lacking)
+    table = gains(scores, baselines, list(metas["sample"]), known, lacking)
     worst = 0.0
     for name in (name for name in table.metrics if name not in summary.unscored):
         m = table.metrics.index(name)

@@ -16,9 +16,9 @@ from refbench.report.style import style_named
 from refbench.results.resultset import RunSet, open_results
 
 KINDS: Mapping[str, str] = {
-    "qualitative": "draft, reference, contestants, target, with insets; best, median and worst sample",
+    "qualitative": "draft, reference, models, target, with insets; best, median and worst sample",
     "qualitative_categories": "the same with the median sample of each category",
-    "qualitative_all": "every contestant on a page turned by 90 degrees; each category's median by all models' score",
+    "qualitative_all": "every model on a page turned by 90 degrees; each category's median by all models' score",
     "axes": "the three axes and the score with intervals",
     "categories": "the same by category",
     "wins": "win matrix",
@@ -51,7 +51,7 @@ def make_figures(
     only: Sequence[str] | None = None,
     focus: str | None = None,
     samples: Sequence[str] | None = None,
-    contestants: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
     stages: Mapping[str, str] | None = None,
     logs: Mapping[str, str | os.PathLike[str]] | None = None,
     curves: Sequence[str] | None = None,
@@ -67,7 +67,7 @@ def make_figures(
         only: kinds (keys of ``KINDS``); None is all that these runs allow.
         focus: model that the choice of samples looks at; None is the first run.
         samples: ids to show in `qualitative` and `qualitative_all` instead of those of their rules.
-        contestants: columns of the grids; None is all, or the six best where an upright page has no room for more.
+        models: columns of the grids; None is all, or the six best where an upright page has no room for more.
         stages: label -> run name, in the order of training, for the ablation.
         logs: label -> training log (JSON lines).
         curves: names of logged values to draw.
@@ -85,11 +85,11 @@ def make_figures(
         raise unknown_name("figure", unknown[0], KINDS)
     results = runs if isinstance(runs, RunSet) else open_results(runs, suite=suite)
     # Wrong input is told before the first figure is drawn, not after a minute of drawing.
-    for name in [*([focus] if focus else []), *(contestants or ()), *(stages or {}).values()]:
+    for name in [*([focus] if focus else []), *(models or ()), *(stages or {}).values()]:
         results.run(name)
     _refuse_unscored(results)
     folder = Path(out)
-    makers = _makers(results, style, focus, samples, contestants, stages, logs, curves, audit)
+    makers = _makers(results, style, focus, samples, models, stages, logs, curves, audit)
     files: list[Path] = []
     skipped: dict[str, str] = {}
     lacking: set[str] = set()
@@ -132,7 +132,7 @@ def _makers(
     style: str,
     focus: str | None,
     samples: Sequence[str] | None,
-    contestants: Sequence[str] | None,
+    models: Sequence[str] | None,
     stages: Mapping[str, str] | None,
     logs: Mapping[str, str | os.PathLike[str]] | None,
     curves: Sequence[str] | None,
@@ -141,7 +141,7 @@ def _makers(
     from refbench.report import ablation, charts, grid, metrics_chart
 
     look = style_named(style)
-    shown = partial(grid.grid, results, look, focus=focus, contestants=contestants)
+    shown = partial(grid.grid, results, look, focus=focus, models=models)
 
     def need(met: bool, why: str, draw: Callable[[], Drawn]) -> Drawn:
         if not met:

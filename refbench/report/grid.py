@@ -1,4 +1,4 @@
-"""(a) The qualitative grid: draft, reference, contestants, target, with insets of the region joined by lines.
+"""(a) The qualitative grid: draft, reference, models, target, with insets of the region joined by lines.
 
 Rows are samples chosen by a stated rule, never by taste: best, median and worst of one model, the median of each
 category, or a list that the caption calls a list.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MARK = "#E4003A"
 MOST = 6
-"""Contestants that fit beside draft, reference and target on an upright page with cells of at least 0.55 in."""
+"""Models that fit beside draft, reference and target on an upright page with cells of at least 0.55 in."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def grid(
     *,
     rule: str | Sequence[str] = "spread",
     focus: str | None = None,
-    contestants: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
     name: str = "qualitative",
     everyone: bool = False,
 ) -> Drawn:
@@ -148,8 +148,8 @@ def grid(
     Args:
         rule: see :func:`choose`.
         focus: the model the rule looks at; None is the first run.
-        contestants: names of runs in the order of the columns; None is all, or the best ``MOST`` by score.
-        everyone: show every run (best first, where `contestants` names none), on a page turned by 90 degrees.
+        models: names of runs in the order of the columns; None is all, or the best ``MOST`` by score.
+        everyone: show every run (best first, where `models` names none), on a page turned by 90 degrees.
 
     Raises:
         RefbenchError: unknown run, sample or rule, or an output that is missing or broken.
@@ -159,9 +159,7 @@ def grid(
 
     focus = focus or results.names[0]
     choices, words = choose(results, rule, focus)
-    shown = (
-        [results.run(n) for n in contestants] if contestants else list(results.ranked if everyone else results.models)
-    )
+    shown = [results.run(n) for n in models] if models else list(results.ranked if everyone else results.models)
     if not everyone and len(shown) > MOST:
         best = {r.name for r in results.ranked[:MOST]} | {focus}
         shown = [r for r in shown if r.name in best]
@@ -203,7 +201,7 @@ def grid(
         f"{what}{words} "
         f"Numbers are the sample's {results.by_name} (score {results.score}: 0 trivial, 100 truth, in [-100, 100])."
         + (f" Shown are {len(shown)} of {len(results.models)} models" if len(shown) < len(results.models) else "")
-        + ((", the best." if not contestants else ".") if len(shown) < len(results.models) else "")
+        + ((", the best." if not models else ".") if len(shown) < len(results.models) else "")
     )
     return Drawn(name, figure, pd.DataFrame(rows), caption, wide=True, sideways=everyone)
 

@@ -52,8 +52,8 @@ class ResultSet(Generic[R]):
 
     models: tuple[R, ...]
     """What each model came to, in the order given, each of a name of its own."""
-    answers: pd.DataFrame
-    """Scores of the trivial answers and the truth."""
+    baselines: pd.DataFrame
+    """Scores of the baselines and the truth."""
     samples: pd.DataFrame
     """A row a planned sample: sample, task, category, mode, source_id, and more to break numbers down by."""
     cards: Mapping[str, MetricCard]
@@ -75,7 +75,7 @@ class ResultSet(Generic[R]):
     @cached_property
     def gains(self) -> dict[str, Gains]:
         """Name -> what each sample won and could win, by the shared metrics."""
-        return tables(self._scores, self.answers, self.samples, self.shared, self.lacking)
+        return tables(self._scores, self.baselines, self.samples, self.shared, self.lacking)
 
     @property
     def _scores(self) -> dict[str, pd.DataFrame]:
@@ -86,17 +86,17 @@ class ResultSet(Generic[R]):
     ) -> Comparison:
         """Every pair of results, see :func:`refbench.stats.compare.compare`."""
         return compare(
-            self._scores, self.answers, self.samples, self.shared, seed=seed, resamples=resamples, most=most,
+            self._scores, self.baselines, self.samples, self.shared, seed=seed, resamples=resamples, most=most,
             views=views, unavailable=self.lacking,
         )  # fmt: skip
 
     def rank(self) -> Ranking:
         """Places and ratings, see :func:`refbench.stats.ranking.rank`."""
-        return rank(self._scores, self.answers, self.samples, self.shared, unavailable=self.lacking)
+        return rank(self._scores, self.baselines, self.samples, self.shared, unavailable=self.lacking)
 
     def summary(self, result: R, views: Sequence[str]) -> Summary:
         """The numbers of one result, broken down by columns of `samples`."""
-        return summarise(result.scores, self.answers, self.samples, self.cards, views=views, unavailable=self.lacking)
+        return summarise(result.scores, self.baselines, self.samples, self.cards, views=views, unavailable=self.lacking)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def open_results(
     )
     lacking = {name: why for name, why in found[0][1].items() if all(name in its for _, its in found)}
     metas = runs[0].metas
-    return RunSet(runs, _answers(runs), meta_table(metas.values()), known, lacking, whole, metas)
+    return RunSet(runs, _baselines(runs), meta_table(metas.values()), known, lacking, whole, metas)
 
 
 def compare_runs(
@@ -230,11 +230,11 @@ def _names(cards: Sequence[str], paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _answers(runs: Sequence[RunResult]) -> pd.DataFrame:
-    """The answers of all runs, each metric's once: runs may have been measured with different metrics."""
+def _baselines(runs: Sequence[RunResult]) -> pd.DataFrame:
+    """The baselines of all runs, each metric's once: runs may have been measured with different metrics."""
     import pandas as pd
 
-    found = pd.concat([run.answers for run in runs], ignore_index=True)
+    found = pd.concat([run.baselines for run in runs], ignore_index=True)
     return found.drop_duplicates(["sample", "metric", "answer"], ignore_index=True)
 
 

@@ -83,8 +83,8 @@ class RunResult:
         return _table(self.folder.scores)
 
     @cached_property
-    def answers(self) -> pd.DataFrame:
-        """The same of the trivial answers and the truth, with a column `answer`."""
+    def baselines(self) -> pd.DataFrame:
+        """The same of the baselines and the truth, with a column `answer`."""
         return _table(self.folder.answers)
 
     @cached_property
@@ -95,7 +95,7 @@ class RunResult:
     @cached_property
     def gains(self) -> Gains:
         """What each sample won and could win."""
-        return gains(self.scores, self.answers, self.manifest.samples, self.cards, self.lacking)
+        return gains(self.scores, self.baselines, self.manifest.samples, self.cards, self.lacking)
 
     @property
     def withheld(self) -> Mapping[str, str]:
@@ -121,7 +121,7 @@ class RunResult:
             return Summary.model_validate(stored.numbers)
         metas = meta_table(self.metas.values())
         return summarise(
-            self.scores, self.answers, metas, self.cards, resamples=self.resamples, unavailable=self.lacking
+            self.scores, self.baselines, metas, self.cards, resamples=self.resamples, unavailable=self.lacking
         )
 
     @cached_property

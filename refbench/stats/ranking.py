@@ -78,7 +78,7 @@ class Ranking(Record):
 
 def rank(
     runs: Mapping[str, pd.DataFrame],
-    answers: pd.DataFrame,
+    baselines: pd.DataFrame,
     metas: pd.DataFrame,
     cards: Mapping[str, MetricCard],
     *,
@@ -98,7 +98,7 @@ def rank(
     """
     if not runs:
         raise RefbenchError("Expected at least one run to rank, but none came; name a run folder.")
-    found = tables(runs, answers, metas, cards, unavailable)
+    found = tables(runs, baselines, metas, cards, unavailable)
     names = list(found)
     everything = np.ones(len(metas), dtype=bool)
     by = found[names[0]].by

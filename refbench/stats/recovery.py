@@ -114,7 +114,7 @@ class Summary(Record):
 
 def summarise(
     scores: pd.DataFrame,
-    answers: pd.DataFrame,
+    baselines: pd.DataFrame,
     metas: pd.DataFrame,
     cards: Mapping[str, MetricCard],
     *,
@@ -127,7 +127,7 @@ def summarise(
 
     Args:
         scores: rows (sample, metric, region, axis, value, higher_is_better, card); failed samples have none.
-        answers: the same with `answer` in draft, paste, stretch, target: the trivial answers and the truth.
+        baselines: the same with `answer` in draft, paste, stretch, target: the baselines and the truth.
         metas: rows (sample, task, category, mode, source_id) of the planned samples.
         cards: metric name -> card.
         seed: of the bootstrap; equal seeds give equal intervals.
@@ -143,7 +143,7 @@ def summarise(
         raise RefbenchError(
             "Expected at least one planned sample to summarise, but there is none; choose a larger --limit."
         )
-    table = gains(scores, answers, list(metas["sample"]), cards, unavailable)
+    table = gains(scores, baselines, list(metas["sample"]), cards, unavailable)
     sources, categories = (metas[name].astype(str).to_numpy(object) for name in ("source_id", "category"))
     one = _Sets(table, cards, sources, categories, seed, resamples)
     everything = np.ones(len(table.samples), dtype=bool)
@@ -263,7 +263,7 @@ class _Sets:
         return cells, by_metric
 
 
-def per_sample(scores: pd.DataFrame, answers: pd.DataFrame, cards: Mapping[str, MetricCard]) -> pd.DataFrame:
+def per_sample(scores: pd.DataFrame, baselines: pd.DataFrame, cards: Mapping[str, MetricCard]) -> pd.DataFrame:
     """Recovery of each measured sample by each metric, in [-100, 100] (:func:`refbench.stats.gains.clipped`).
 
     Samples where a metric has nothing to recover have no row, nor have failed samples.
@@ -273,7 +273,7 @@ def per_sample(scores: pd.DataFrame, answers: pd.DataFrame, cards: Mapping[str, 
     """
     import pandas as pd
 
-    table = gains(scores, answers, list(dict.fromkeys(scores["sample"])), cards)
+    table = gains(scores, baselines, list(dict.fromkeys(scores["sample"])), cards)
     single = clipped(table, cards)
     rows = [
         (table.samples[s], table.metrics[m], cards[table.metrics[m]].axis, float(single[s, m]))

@@ -17,8 +17,8 @@ import pytest
 from refbench.errors import RefbenchError
 from refbench.leaderboard import board as b
 from refbench.leaderboard import columns as c
+from refbench.leaderboard.baseline_sheet import difficulty
 from refbench.leaderboard.render import html, latex, markdown, number, render
-from refbench.leaderboard.sheet import difficulty
 from refbench.leaderboard.submission import board_copy
 from refbench.leaderboard.table import gather
 from refbench.results.resultset import compare_runs, open_results

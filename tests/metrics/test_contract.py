@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from refbench.baselines import baseline_images
 from refbench.metrics import METRICS, Measurer, card_hash, contract, list_cards
 from refbench.metrics.checks import lettered
 from refbench.metrics.contract import Metric
 from refbench.metrics.registry import default_metrics, make_metrics, score_metrics
 from refbench.metrics.view import View
 from refbench.schema import MetricCard, Score, Truth
-from refbench.trivial import trivial_answers
 from tests.metrics.scenes import face_truth, halfway, scene, text_truth
 
 NAMES = default_metrics()
@@ -120,7 +120,7 @@ def test_target_is_perfect_and_draft_is_worse(name: str, metrics: dict[str, Metr
     if card.categories == ("text",):
         worse = lettered("BXNCQMARK")
     elif card.trivial in ("stretch", "blend"):
-        worse = trivial_answers(truth)[card.trivial]
+        worse = baseline_images(truth)[card.trivial]
     else:
         assert truth.draft is not None
         worse = truth.draft

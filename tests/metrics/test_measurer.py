@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refbench.baselines import baseline_images
 from refbench.errors import RefbenchError, UnavailableError
 from refbench.metrics import FeatureStore, Measurer, measure_one
 from refbench.metrics.alignment import face_id, keypoint_gain
@@ -19,7 +20,6 @@ from refbench.metrics.texture.ocr_cer import edit_distance, error_rate, plain
 from refbench.metrics.view import Known
 from refbench.schema import ORDER
 from refbench.tasks.suite import load_suite
-from refbench.trivial import trivial_answers
 from tests.metrics.scenes import face_truth, halfway, scene, text_truth
 
 
@@ -286,7 +286,7 @@ def test_paste_fails_the_third_axis_and_the_draft_passes_it() -> None:
     truth = replace(truth, reference=other, reference_box=(60, 70, 150, 150))
     names = ["seam", "illumination"]
     draft, paste = (
-        {s.metric: s.value for s in Measurer(names).measure([truth], [trivial_answers(truth)[answer]])[0]}
+        {s.metric: s.value for s in Measurer(names).measure([truth], [baseline_images(truth)[answer]])[0]}
         for answer in ("draft", "paste")
     )
     assert draft["seam"] < 0.5 * paste["seam"]

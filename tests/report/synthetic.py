@@ -229,7 +229,7 @@ def make_runs(
         folder = RunFolder(root / model)
         name = (names or {}).get(model, model)
         adapter = AdapterCard(
-            name=name, summary=f"A synthetic contestant called {name}.", parameters=parameters,
+            name=name, summary=f"A synthetic model called {name}.", parameters=parameters,
             price_per_image_usd=0.04 if model == "kontext-pro" else None, needs_network=model == "kontext-pro",
         )  # fmt: skip
         folder.write_manifest(

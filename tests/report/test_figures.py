@@ -158,7 +158,7 @@ def test_the_grid_of_everyone_shows_every_run(results: RunSet) -> None:
     assert {r.name for r in results.models} <= {t.get_text() for t in found.figure.texts}
 
 
-CONTESTANTS = (
+COLUMNS = (
     "warp-blend", "reference-paste", "omnirefiner-sft", "omnirefiner", "waifu2x", "identity", "omnirefiner-base",
     "sharpen", "texture-transfer", "realesrgan-x4", "kontext-dev-lora",
 )  # fmt: skip
@@ -170,12 +170,12 @@ CONTESTANTS = (
 @pytest.mark.parametrize("count", [1, 4, 6, 11])
 def test_grids_fit_the_page_and_cut_no_name(name: str, turned: bool, rows: int, count: int) -> None:
     style = sideways(STYLES[name]) if turned else STYLES[name]
-    heads = ["Draft", "Reference", *CONTESTANTS[:count], "Target"]
+    heads = ["Draft", "Reference", *COLUMNS[:count], "Target"]
     sides = [("pattern", f"pattern-replace-{i:03d}") for i in range(rows)]
     laid = layout.plan(style, heads, sides)
     assert laid.width <= style.text + 1e-6
     assert laid.height <= style.height + 1e-6
-    if count < 11 or turned:  # eleven do not stand legibly on an upright page; --contestants chooses, the rest lies
+    if count < 11 or turned:  # eleven do not stand legibly on an upright page; --models chooses, the rest lies
         assert ["".join(lines).replace(" ", "") for lines in laid.heads] == heads
         assert laid.head_size >= 0.7 * style.small
         assert laid.tall >= 0.025 * style.font
@@ -196,7 +196,7 @@ def test_a_list_is_called_chosen_by_hand(results: RunSet) -> None:
 
 
 def test_grid_says_which_models_are_shown_and_draws_a_failure(results: RunSet) -> None:
-    found = grid.grid(results, NEURIPS, rule=["logo-refine-001"], contestants=["warp-blend", "omnirefiner"])
+    found = grid.grid(results, NEURIPS, rule=["logo-refine-001"], models=["warp-blend", "omnirefiner"])
     shown = found.data.set_index("model")
     assert not shown.loc["identity", "shown"]
     assert shown.loc["warp-blend", "failed"] == "The child died (signal 9)."

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from refbench.baselines import baseline_images
 from refbench.metrics import Measurer
 from refbench.metrics.registry import cards_of, score_metrics
 from refbench.schema import AXES, PIXEL, SCORE_VERSION
 from refbench.stats.gains import MEASURES, Gains, gains, sample_scores
 from refbench.stats.recovery import Summary, summarise
 from refbench.tasks.suite import load_suite
-from refbench.trivial import trivial_answers
 from tests.stats.test_recovery import answers, card, frame, metas
 
 TEXTURE, ALIGNMENT, CONSISTENCY = AXES
@@ -63,7 +63,7 @@ def test_real_draft_is_0_and_real_target_100() -> None:
     found: dict[str, dict[tuple[str, str], float]] = {}
     for sample in suite.ids:
         truth = suite.truth(sample)
-        images = trivial_answers(truth)
+        images = baseline_images(truth)
         scores = measurer.measure([truth] * len(images), list(images.values()))
         for kind, one in zip(images, scores, strict=True):
             found.setdefault(kind, {}).update({(sample, score.metric): score.value for score in one})

@@ -68,7 +68,7 @@ def test_a_new_degradation_leaves_old_batches_alone(assets: Path, monkeypatch: p
     after = _sampler(assets, 8).batch(24, details=True)
     assert all(torch.equal(before[name], after[name]) for name in before)
     monkeypatch.setitem(degradations.FROZEN, 2, ("blank",))
-    assert bool((_sampler(assets, 8, degradations=2).batch(24)["draft"] == 0).any())
+    assert float(_sampler(assets, 8, degradations=2).batch(24)["draft"].min()) < 0.01
     with pytest.raises(RefbenchError, match="version"):
         _sampler(assets, 8, degradations=3)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from refbench.baselines import reference_content
 from refbench.images import Image, Mask, mask_box, resize
 from refbench.metrics.checks import Form, bare, noise
 from refbench.metrics.consistency.sharpness import detail_ratio
@@ -17,7 +18,6 @@ from refbench.metrics.deep import scaled
 from refbench.metrics.filters import Singles
 from refbench.metrics.view import Known, View
 from refbench.schema import MetricCard
-from refbench.trivial import reference_content
 
 BLOCK = 16
 ALIKE = 0.94
@@ -87,7 +87,7 @@ def copied_share(output: Image, references: Iterable[Image], mask: Mask) -> floa
 def searched(known: Known, scale: float) -> Iterator[Image]:
     """The reference at the scales at which a copy would lie in the region, likeliest first.
 
-    As :func:`refbench.trivial.paste_reference` lays it, at its place; where its box is known also that much smaller and
+    As :func:`refbench.baselines.paste_reference` lays it; where its box is known also that much smaller and
     larger (:data:`AROUND`) and without change of proportions, else unscaled (up to :data:`UNSCALED`).
 
     Args:

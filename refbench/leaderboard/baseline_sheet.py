@@ -1,4 +1,4 @@
-"""The board's answer sheet: what the trivial answers and the truth score, the samples' metadata, the metric cards.
+"""The board's baseline sheet: what the baselines and the truth score, the samples' metadata, the metric cards.
 
 It stands beside the entries so that the board can be rendered anywhere from the committed files alone,
 without the suite's pictures, the metric libraries or their weights.
@@ -55,11 +55,11 @@ class SheetHead(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """The answer sheet in memory."""
+class BaselineSheet:
+    """The baseline sheet in memory."""
 
     head: SheetHead
-    answers: pd.DataFrame
+    baselines: pd.DataFrame
     metas: pd.DataFrame
     """With a column `difficulty`: how far the draft is from the truth, in thirds of the suite."""
     folder: Path
@@ -75,13 +75,13 @@ class Sheet:
         return {name for name, card in self.head.cards.items() if card.scored}
 
 
-def difficulty(answers: pd.DataFrame, samples: list[str]) -> list[str]:
+def difficulty(baselines: pd.DataFrame, samples: list[str]) -> list[str]:
     """Thirds of the suite by the draft's PSNR inside the mask; "unknown" where that was not measured.
 
     Returns:
         One of easy (draft near the truth), medium, hard for each sample.
     """
-    rows = answers[(answers["answer"] == "draft") & (answers["metric"] == "psnr")]
+    rows = baselines[(baselines["answer"] == "draft") & (baselines["metric"] == "psnr")]
     values = dict(zip(rows["sample"], rows["value"], strict=True))
     known = np.array([values[s] for s in samples if s in values], dtype=np.float64)
     if not len(known):
@@ -152,7 +152,7 @@ def _small(image: Image) -> Image:
     return resize(image[top : top + side, left : left + side], (THUMB_PX, THUMB_PX))
 
 
-def read_sheet(board: Path) -> Sheet:
+def read_sheet(board: Path) -> BaselineSheet:
     """Read the sheet of a board.
 
     Raises:
@@ -164,19 +164,19 @@ def read_sheet(board: Path) -> Sheet:
     folder = board / FOLDER
     try:
         head = SheetHead.model_validate_json((folder / "sheet.json").read_bytes())
-        answers = pq.read_table(folder / "answers.parquet").to_pandas()
+        baselines = pq.read_table(folder / "answers.parquet").to_pandas()
         metas = pd.read_csv(folder / "samples.csv", keep_default_na=False)
         metas = metas.map(lambda value: csv_text(value) if isinstance(value, str) else value)
     except FileNotFoundError as error:
         raise RefbenchError(
-            f"Expected an answer sheet at {folder}, but {Path(str(error.filename)).name} is not there; "
+            f"Expected an baseline sheet at {folder}, but {Path(str(error.filename)).name} is not there; "
             "start the board with 'refbench leaderboard add RUN'."
         ) from None
     except ValidationError as error:
         raise RefbenchError(
-            f"Expected an answer sheet at {folder}, but {first_fault(error)}; write it again."
+            f"Expected an baseline sheet at {folder}, but {first_fault(error)}; write it again."
         ) from None
     except (OSError, ValueError) as error:
-        raise RefbenchError(f"Expected a readable answer sheet at {folder}, but {error}; write it again.") from None
-    metas["difficulty"] = difficulty(answers, list(metas["sample"]))
-    return Sheet(head, answers, metas, folder)
+        raise RefbenchError(f"Expected a readable baseline sheet at {folder}, but {error}; write it again.") from None
+    metas["difficulty"] = difficulty(baselines, list(metas["sample"]))
+    return BaselineSheet(head, baselines, metas, folder)
