@@ -50,7 +50,7 @@ def made(
     return out, dict(written.skipped)
 
 
-def test_all_that_the_runs_allow_is_made_and_the_rest_is_told(made: tuple[Path, dict[str, str]]) -> None:
+def test_all_possible_figures_are_made(made: tuple[Path, dict[str, str]]) -> None:
     out, skipped = made
     assert set(skipped) == {"audit"}
     assert "--audit" in skipped["audit"]
@@ -69,7 +69,7 @@ def test_figures_fit_the_text_block(made: tuple[Path, dict[str, str]]) -> None:
         assert height <= style.height + 0.01, path.name
 
 
-def test_pdf_is_vector_with_truetype_fonts_and_no_date(made: tuple[Path, dict[str, str]]) -> None:
+def test_pdf_is_vector_without_date(made: tuple[Path, dict[str, str]]) -> None:
     data = (made[0] / "axes.pdf").read_bytes()
     assert b"/Subtype /Type3" not in data
     assert b"/CreationDate" not in data
@@ -100,7 +100,7 @@ def test_wide_figures_span_both_columns_in_latex(made: tuple[Path, dict[str, str
     assert r"\usepackage{rotating}" in turned
 
 
-def test_a_figure_narrower_than_its_column_is_not_blown_up_in_latex(made: tuple[Path, dict[str, str]]) -> None:
+def test_narrow_figure_is_not_blown_up(made: tuple[Path, dict[str, str]]) -> None:
     found = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", (made[0] / "wins.pdf").read_bytes())
     assert found is not None
     width = float(found.group(1)) / 72
@@ -109,7 +109,7 @@ def test_a_figure_narrower_than_its_column_is_not_blown_up_in_latex(made: tuple[
     assert r"width=\textwidth" in (made[0] / "axes.tex").read_text()
 
 
-def test_asking_by_name_for_what_cannot_be_drawn_is_an_error(results: RunSet, tmp_path: Path) -> None:
+def test_impossible_figure_by_name_is_an_error(results: RunSet, tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="--stage"):
         make_figures(results, tmp_path, only=["ablation"])
     with pytest.raises(RefbenchError, match="Unknown figure 'axis'"):
@@ -119,7 +119,7 @@ def test_asking_by_name_for_what_cannot_be_drawn_is_an_error(results: RunSet, tm
 # ---- which samples are shown
 
 
-def test_spread_is_best_median_and_worst_of_the_focus_without_its_failures(results: RunSet) -> None:
+def test_spread_is_best_median_and_worst(results: RunSet) -> None:
     choices, words = grid.choose(results, "spread", "warp-blend")
     run = results.run("warp-blend")
     worked = run.points["mean"].drop("logo-refine-001").sort_values()
@@ -168,7 +168,7 @@ COLUMNS = (
 @pytest.mark.parametrize("name", list(STYLES))
 @pytest.mark.parametrize("rows", [1, 3, 5])
 @pytest.mark.parametrize("count", [1, 4, 6, 11])
-def test_grids_fit_the_page_and_cut_no_name(name: str, turned: bool, rows: int, count: int) -> None:
+def test_grids_fit_the_page(name: str, turned: bool, rows: int, count: int) -> None:
     style = sideways(STYLES[name]) if turned else STYLES[name]
     heads = ["Draft", "Reference", *COLUMNS[:count], "Target"]
     sides = [("pattern", f"pattern-replace-{i:03d}") for i in range(rows)]
@@ -195,7 +195,7 @@ def test_a_list_is_called_chosen_by_hand(results: RunSet) -> None:
         grid.choose(results, ["nonsense"], "identity")
 
 
-def test_grid_says_which_models_are_shown_and_draws_a_failure(results: RunSet) -> None:
+def test_grid_says_models_and_draws_failures(results: RunSet) -> None:
     found = grid.grid(results, NEURIPS, rule=["logo-refine-001"], models=["warp-blend", "omnirefiner"])
     shown = found.data.set_index("model")
     assert not shown.loc["identity", "shown"]
@@ -206,7 +206,7 @@ def test_grid_says_which_models_are_shown_and_draws_a_failure(results: RunSet) -
 @given(
     st.integers(30, 400), st.integers(30, 400), st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.05, 1), st.booleans()
 )
-def test_windows_stay_inside_and_show_the_region_where_they_can(
+def test_windows_stay_inside_around_the_region(
     height: int, width: int, x: float, y: float, size: float, tight: bool
 ) -> None:
     box = (int(x * width), int(y * height), max(int(size * (1 - x) * width), 1), max(int(size * (1 - y) * height), 1))
@@ -234,7 +234,7 @@ def test_wins_ties_and_losses_mirror_each_other(results: RunSet) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0, 100)), min_size=1, max_size=8))
-def test_no_point_beats_one_on_the_front_and_every_other_is_beaten(points: list[tuple[float, float]]) -> None:
+def test_front_is_beaten_by_no_point(points: list[tuple[float, float]]) -> None:
     front = charts.pareto_front(points)
 
     def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
@@ -248,7 +248,7 @@ def test_no_point_beats_one_on_the_front_and_every_other_is_beaten(points: list[
             assert beaten or point in [points[k] for k in front]
 
 
-def test_very_bad_values_are_told_at_the_edge(results: RunSet) -> None:
+def test_bad_values_are_told_at_the_edge(results: RunSet) -> None:
     from refbench.stats.recovery import Cell
 
     low, high = charts.limits([Cell(value=-900.0, low=-1000.0, high=-800.0), Cell(value=50.0, low=40.0, high=60.0)])
@@ -256,7 +256,7 @@ def test_very_bad_values_are_told_at_the_edge(results: RunSet) -> None:
     assert high > 60
 
 
-def test_cost_leaves_out_models_that_tell_none_and_says_so(results: RunSet) -> None:
+def test_cost_leaves_out_silent_models(results: RunSet) -> None:
     found = charts.pareto_chart(results, NEURIPS)
     assert set(found.data["cost"]) == {"seconds"}  # one model tells parameters, one a price: too few to compare
     assert set(found.data.loc[found.data["on_front"], "model"]) >= {"identity", "omnirefiner"}
@@ -281,7 +281,7 @@ def audit_table() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(metrics_chart.AUDIT_COLUMNS))
 
 
-def test_audit_shows_verdicts_and_brackets_what_does_not_score(tmp_path: Path) -> None:
+def test_audit_shows_verdicts_and_brackets(tmp_path: Path) -> None:
     path = tmp_path / "audit.csv"
     audit_table().to_csv(path, index=False)
     found = metrics_chart.audit_chart(metrics_chart.read_audit(path), NEURIPS)
@@ -310,7 +310,7 @@ def test_what_is_no_audit_table_is_told(tmp_path: Path, content: str, told: str)
 # ---- training logs
 
 
-def test_log_lines_of_one_step_are_merged_and_a_cut_line_is_dropped(tmp_path: Path) -> None:
+def test_log_lines_of_a_step_are_merged(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(
         '{"step": 1, "loss": 2.0}\n{"step": 1, "val/right": 20.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
@@ -351,7 +351,7 @@ def test_names_cannot_break_latex() -> None:
     assert re.search(r"(?<!\\)[&%#_$]", text) is None
 
 
-def test_table_marks_the_best_and_those_not_told_from_it(results: RunSet) -> None:
+def test_table_marks_best_and_alike(results: RunSet) -> None:
     from refbench.report.latex import main_table
 
     compared = results.compare(views=("overall",), resamples=200)

@@ -59,7 +59,7 @@ def test_labels_cover_no_whisker_point_or_label(count: int, seed: int) -> None:
 @pytest.mark.parametrize(
     ("box", "full"), [((0, 0, 200, 150), True), ((10, 8, 180, 130), True), ((60, 40, 80, 60), False)]
 )
-def test_a_region_that_fills_the_picture_is_not_repeated(box: tuple[int, int, int, int], full: bool) -> None:
+def test_filling_region_is_not_repeated(box: tuple[int, int, int, int], full: bool) -> None:
     assert fills((150, 200), box) is full
 
 
@@ -110,7 +110,7 @@ def test_another_font_is_used_before_words() -> None:
     assert text_width("a😀", 8, NEURIPS) > text_width("a", 8, NEURIPS)
 
 
-def test_figures_have_no_box_in_place_of_a_name(tmp_path: Path, small: SyntheticSuite) -> None:
+def test_no_box_stands_for_a_name(tmp_path: Path, small: SyntheticSuite) -> None:
     names = {"warp-blend": "図像-モデル", "sharpen": "$x^2$ 😀 \U000e0041\U0001faf6"}
     folders = make_runs(tmp_path, small, ["identity", "warp-blend", "sharpen"], names=names)
     results = open_results(folders, suite=small, cards=CARDS, resamples=50)

@@ -45,7 +45,7 @@ def page(results: RunSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- what is in the page
 
 
-def test_every_sample_and_run_is_there_with_scores_and_pictures(page: Path, results: RunSet) -> None:
+def test_every_sample_and_run_is_there(page: Path, results: RunSet) -> None:
     data = data_of(page)
     assert [s["id"] for s in data["samples"]] == list(results.metas)
     assert [r["name"] for r in data["runs"]] == list(results.names)
@@ -57,7 +57,7 @@ def test_every_sample_and_run_is_there_with_scores_and_pictures(page: Path, resu
             assert address is None or (page.parent / address).is_file()
 
 
-def test_diagnostics_and_pixel_fidelity_are_in_the_page(page: Path, results: RunSet) -> None:
+def test_diagnostics_and_pixel_fidelity_are_shown(page: Path, results: RunSet) -> None:
     data = data_of(page)
     assert data["axes"] == [*AXES, "mean", "pixel_fidelity"]
     assert data["score"] == SCORE_VERSION
@@ -72,7 +72,7 @@ def test_diagnostics_and_pixel_fidelity_are_in_the_page(page: Path, results: Run
     assert next(s for s in data["samples"] if any(s["failed"]))["diagnostics"][2] == [None, None]
 
 
-def test_an_output_over_the_target_is_transparent_where_equal(page: Path, results: RunSet) -> None:
+def test_output_is_transparent_where_equal_to_target(page: Path, results: RunSet) -> None:
     number = 3
     sample = data_of(page)["samples"][number]
     held, target = results.suite.sample(sample["id"]), results.suite.target(sample["id"])
@@ -84,7 +84,7 @@ def test_an_output_over_the_target_is_transparent_where_equal(page: Path, result
     assert error < 4  # WebP at quality 90 on blurred content; levels of 255
 
 
-def test_a_run_that_changes_nothing_from_the_target_needs_no_picture(tmp_path: Path, small: SyntheticSuite) -> None:
+def test_unchanged_output_needs_no_picture(tmp_path: Path, small: SyntheticSuite) -> None:
     from refbench.images import save_png
     from refbench.runs.folder import RunFolder
 
@@ -103,7 +103,7 @@ def test_failures_carry_their_reason(page: Path) -> None:
     assert failed["outputs"][2] is None
 
 
-def test_a_missing_output_is_told_as_a_failure(tmp_path: Path, small: SyntheticSuite) -> None:
+def test_missing_output_is_a_failure(tmp_path: Path, small: SyntheticSuite) -> None:
     folders = make_runs(tmp_path, small, ["sharpen"])
     next((folders[0] / "outputs").rglob("*.png")).unlink()
     made = build_report(open_results(folders, suite=small, cards=CARDS, resamples=50), tmp_path / "page")
@@ -120,7 +120,7 @@ def test_single_file_holds_its_pictures(results: RunSet, tmp_path: Path) -> None
     assert Pillow.open(io.BytesIO(base64.b64decode(content))).size == (224, 168)
 
 
-def test_a_file_in_place_of_the_folder_is_told(results: RunSet, tmp_path: Path) -> None:
+def test_file_in_place_of_folder_is_told(results: RunSet, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(RefbenchError, match="--out"):
         build_report(results, tmp_path / "out")
@@ -151,7 +151,7 @@ def test_names_have_no_control_or_direction_characters(text: str) -> None:
     assert not harmed & {category(c) for c in harmless(text).replace("\n", "")}
 
 
-def test_only_the_pages_own_script_may_run_and_nothing_may_be_loaded(page: Path) -> None:
+def test_only_own_script_may_run(page: Path) -> None:
     text = page.read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
     assert policy is not None
@@ -237,7 +237,7 @@ pytest_browser = pytest.mark.browser
 
 
 @pytest_browser
-def test_nothing_is_asked_for_outside_the_folder_and_the_console_is_silent(reader: Reader) -> None:
+def test_page_asks_for_nothing_outside(reader: Reader) -> None:
     reader.open("s=text-refine-000&view=difference")
     reader.pictures_ready()
     for key in ("v", "v", "m", "t", "t", "t", "r", "0", "x", "2", "?"):
@@ -263,7 +263,7 @@ def test_rows_start_with_the_worst_paired_difference(reader: Reader, results: Ru
 
 
 @pytest_browser
-def test_filters_by_task_category_mode_source_failure_and_words(reader: Reader, results: RunSet) -> None:
+def test_filters_by_facts_failure_and_words(reader: Reader, results: RunSet) -> None:
     reader.open()
     reader.choose("#f-category", "logo")
     assert {results.metas[s].category for s in reader.rows()} == {"logo"}
@@ -333,7 +333,7 @@ def test_back_closes_the_sample(reader: Reader) -> None:
 
 
 @pytest_browser
-def test_the_slider_shows_left_of_its_handle_the_left_picture(reader: Reader) -> None:
+def test_slider_shows_left_picture_left(reader: Reader) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
     reader.open("s=text-refine-000&left=draft&right=target&outline=0")
@@ -470,7 +470,7 @@ def test_results_sort_by_click_and_by_key(reader: Reader, results: RunSet) -> No
 
 
 @pytest_browser
-def test_the_difference_is_black_outside_the_mask_and_bright_inside(reader: Reader, results: RunSet) -> None:
+def test_difference_is_black_outside_the_mask(reader: Reader, results: RunSet) -> None:
     reader.open("s=text-refine-000&view=difference&outline=0")
     reader.pictures_ready()
     heat = reader.shot(".panel .frame")  # the draft's
@@ -504,7 +504,7 @@ def test_metrics_have_value_interval_and_rank(reader: Reader, results: RunSet) -
 
 
 @pytest_browser
-def test_keys_walk_the_filtered_list_and_choose_runs(reader: Reader) -> None:
+def test_keys_walk_the_list_and_choose_runs(reader: Reader) -> None:
     reader.open("category=logo")
     rows = reader.rows()
     reader.one(".row .name").click()
@@ -521,7 +521,7 @@ def test_keys_walk_the_filtered_list_and_choose_runs(reader: Reader) -> None:
 
 
 @pytest_browser
-def test_every_picture_has_words_and_every_control_a_name(reader: Reader) -> None:
+def test_everything_has_words_or_a_name(reader: Reader) -> None:
     reader.open("s=logo-refine-001&view=all")
     assert reader.js("[...document.images].filter(i => !i.hasAttribute('alt')).length") == 0
     assert reader.js("[...document.querySelectorAll('.row img')].filter(i => !i.alt).length") == 0
@@ -574,7 +574,7 @@ return [...document.querySelectorAll('table')].filter(t => t.offsetParent).filte
 
 
 @pytest_browser
-def test_on_a_phone_nothing_is_wider_than_the_screen(driver: Any, page: Path) -> None:
+def test_phone_shows_nothing_too_wide(driver: Any, page: Path) -> None:
     phone = browser.start(390, 844, phone=True)
     try:
         for fragment in ("", "s=text-refine-000", "s=text-refine-000&view=all"):
@@ -589,7 +589,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(driver: Any, page: Path) ->
 
 
 @pytest_browser
-def test_names_from_cards_are_text_and_nothing_else(driver: Any, tmp_path: Path, small: SyntheticSuite) -> None:
+def test_names_from_cards_are_only_text(driver: Any, tmp_path: Path, small: SyntheticSuite) -> None:
     folders = make_runs(tmp_path, small, ["identity", "sharpen"], names={"sharpen": NASTY})
     results = open_results(folders, suite=small, cards=CARDS, resamples=50)
     made = build_report(results, tmp_path / "page", title=f"Title {NASTY}")
@@ -628,7 +628,7 @@ def test_without_targets_the_page_says_not_measured(driver: Any, tmp_path: Path)
 
 
 @pytest_browser
-def test_160_samples_of_5_runs_open_within_two_seconds(driver: Any, page: Path, tmp_path: Path) -> None:
+def test_large_page_opens_within_two_seconds(driver: Any, page: Path, tmp_path: Path) -> None:
     data = data_of(page)
     metrics = [{**m, "name": f"{m['name']}{k}"} for k in range(4) for m in data["metrics"]]  # 28, as the real suite has
     samples = []

@@ -22,7 +22,7 @@ def copy(folder: Path, to: Path) -> RunFolder:
     return RunFolder(to)
 
 
-def test_runs_keep_the_order_they_were_named_in_and_rank_by_mean(results: RunSet) -> None:
+def test_runs_keep_order_and_rank(results: RunSet) -> None:
     assert results.names == ("identity", "sharpen", "warp-blend", "omnirefiner", "kontext-pro")
     means = [run.numbers.mean.value for run in results.ranked]
     assert means == sorted(means, reverse=True)  # type: ignore[type-var]
@@ -47,7 +47,7 @@ def test_sample_scores_weigh_the_lower_axis(results: RunSet) -> None:
     assert list(table.columns) == [*AXES, "mean", "pixel_fidelity"]
 
 
-def test_price_is_what_the_card_says_where_no_sample_told_one(results: RunSet) -> None:
+def test_price_falls_back_to_the_card(results: RunSet) -> None:
     assert results.run("kontext-pro").price == 0.04
     assert results.run("identity").price is None
 
@@ -78,9 +78,7 @@ def test_differences_lists_samples_metrics_and_cards() -> None:
     ]
 
 
-def test_a_metric_beside_the_score_may_be_in_one_run_alone(
-    tmp_path: Path, folders: list[Path], suite: SyntheticSuite
-) -> None:
+def test_side_metric_may_be_in_one_run(tmp_path: Path, folders: list[Path], suite: SyntheticSuite) -> None:
     """It is shown where it is, and the comparison is over those that all have."""
     run = copy(folders[1], tmp_path / "more")
     manifest = run.read_manifest()
@@ -118,7 +116,7 @@ def test_no_folder_and_no_run_are_told(tmp_path: Path, suite: SyntheticSuite) ->
         open_results([tmp_path / "nothing"], suite=suite)
 
 
-def test_two_runs_of_one_name_are_told_apart(tmp_path: Path, folders: list[Path], suite: SyntheticSuite) -> None:
+def test_runs_of_one_name_are_told_apart(tmp_path: Path, folders: list[Path], suite: SyntheticSuite) -> None:
     run, same = (copy(folders[0], tmp_path / name) for name in ("again", "deep/again"))
     names = open_results([folders[0], run.path], suite=suite, cards=CARDS, resamples=50).names
     assert names == ("identity (identity)", "identity (again)")

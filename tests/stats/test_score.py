@@ -56,7 +56,7 @@ def given_samples(given: dict[str, dict[tuple[str, str], float]]) -> list[str]:
     return list(dict.fromkeys(sample for sample, _ in given["target"]))
 
 
-def test_real_draft_is_0_and_real_target_100() -> None:
+def test_real_draft_is_0_real_target_100() -> None:
     """Measured on the embedded suite by the metrics that make the score."""
     suite = load_suite("mini").select(limit=3)
     measurer = Measurer(score_metrics(), threads=1)
@@ -90,7 +90,7 @@ def test_a_tiny_gap_moves_little() -> None:
         assert found.axes[TEXTURE].value == pytest.approx(expected)
 
 
-def test_an_axis_with_little_to_win_says_little() -> None:
+def test_axis_with_little_to_win_says_little() -> None:
     """A gap of 0.1 is 0.2 units, below the least of a half: its truth has 40 points, and half of the way 20."""
     small = {"s": {"t": 0.1}}
     assert points({"t": 0.1}, truth=small)[TEXTURE] == pytest.approx(40.0)
@@ -134,7 +134,7 @@ def test_beyond_the_truth_is_the_truth() -> None:
     assert points({"t": 7.0, "a": 7.0, "c": -7.0}) == dict.fromkeys((*AXES, "mean"), 100.0)
 
 
-def test_the_score_takes_the_axis_that_a_sample_has() -> None:
+def test_score_takes_the_axis_a_sample_has() -> None:
     """The truth of `s` wins no alignment, so that texture alone is weighed; without either there is no score."""
     none = {"s": {"a": -0.5}}
     found = points({"t": 0.5, "a": 0.0}, truth=none)

@@ -16,7 +16,7 @@ def _sampler(assets: Path, seed: int = 0, **options: float) -> QuadrupletSampler
     return QuadrupletSampler(assets, 64, "cpu", torch.Generator().manual_seed(seed), **options)  # type: ignore[arg-type]
 
 
-def test_a_batch_has_the_promised_shapes_and_ranges(assets: Path) -> None:
+def test_batch_has_promised_shapes_and_ranges(assets: Path) -> None:
     batch = _sampler(assets).batch(12, 1.0)
     assert set(batch) == {"draft", "reference", "target", "mask"}
     for name, picture in batch.items():
@@ -30,7 +30,7 @@ def test_a_batch_has_the_promised_shapes_and_ranges(assets: Path) -> None:
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
-def test_draft_is_target_outside_the_mask_and_wrong_inside(assets: Path, level: float) -> None:
+def test_draft_is_target_outside_the_mask(assets: Path, level: float) -> None:
     batch = _sampler(assets, 1).batch(32, level)
     gap = (batch["draft"] - batch["target"]).abs()
     assert float((gap * (1 - batch["mask"])).max()) == 0
@@ -38,7 +38,7 @@ def test_draft_is_target_outside_the_mask_and_wrong_inside(assets: Path, level: 
     assert float((inside > 0.005).float().mean()) > 0.9
 
 
-def test_the_reference_is_the_target_at_zero_and_departs_with_misalignment(assets: Path) -> None:
+def test_reference_departs_with_misalignment(assets: Path) -> None:
     errors = []
     for level in (0.0, 0.3, 1.0):
         batch = _sampler(assets, 2).batch(48, level)
@@ -129,7 +129,7 @@ def test_garbling_changes_letters_and_keeps_the_layout() -> None:
     assert torch.equal(same_case, torch.div(texts.characters[there].clamp(max=51), 26, rounding_mode="floor"))
 
 
-def test_typesetting_draws_each_letter_where_its_advance_puts_it() -> None:
+def test_letters_stand_where_advances_put_them() -> None:
     """Two full tiles of advance 20 in one line: ink from the left pad to the right pad and nothing beyond."""
     atlas = torch.ones(1, len(lettering.CHARACTERS), 32, 32)
     advances = torch.full((1, len(lettering.CHARACTERS)), 20.0)
