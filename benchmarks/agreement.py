@@ -46,7 +46,7 @@ SHEET = 8
 """Pairs on the sheet of the worst disagreements."""
 TILE, CAPTION, QUALITY = 168, 40, 80
 """Side of a picture of the sheet and height of the text above a row in px; quality of the WebP file."""
-ANSWERS = ("draft", "paste", "stretch", "blend", "target")
+BASELINES = ("draft", "paste", "stretch", "blend", "target")
 RESAMPLES = 5000
 Scores = Mapping[tuple[str, str], Mapping[str, float]]
 """(sample, model) -> measure or metric -> points."""
@@ -68,8 +68,8 @@ def fingerprint(picture: Image) -> str:
 def measured(folder: Path, wanted: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """Values of every default metric of the judged pictures in a folder, and of the answers of their samples."""
     import refbench
+    from refbench.baselines import baseline_image
     from refbench.metrics.measurer import Measurer
-    from refbench.trivial import answer_image
 
     suite, measurer, rows = refbench.load_suite("core"), Measurer(threads=1, batch_size=1), []
     windows = {tuple(path.name.rsplit(".", 4)[:2]): path for path in folder.glob("*.webp")}
@@ -79,7 +79,7 @@ def measured(folder: Path, wanted: Iterable[tuple[str, str]]) -> pd.DataFrame:
             models.setdefault(sample, set()).add(model)
     for sample in sorted(models):
         truth = suite.truth(sample)
-        pictures = {answer: answer_image(truth, answer) for answer in ANSWERS}
+        pictures = {answer: baseline_image(truth, answer) for answer in BASELINES}
         for model in sorted(models[sample]):
             pictures[model] = laid(pictures["draft"], windows[sample, model])
         found = measurer.measure([truth] * len(pictures), list(pictures.values()))
@@ -92,9 +92,9 @@ def measured(folder: Path, wanted: Iterable[tuple[str, str]]) -> pd.DataFrame:
 def scored(values: pd.DataFrame) -> Scores:
     """Points of each judged picture by measure and by metric."""
     cards = {name: metric.card_once for name, metric in make_metrics(default_metrics()).items()}
-    answers = values[values["model"].isin(ANSWERS)].rename(columns={"model": "answer"})
+    answers = values[values["model"].isin(BASELINES)].rename(columns={"model": "answer"})
     found: dict[tuple[str, str], dict[str, float]] = {}
-    for model in ["identity", *sorted(set(values["model"]) - set(ANSWERS))]:
+    for model in ["identity", *sorted(set(values["model"]) - set(BASELINES))]:
         mine = values[values["model"] == ("draft" if model == "identity" else model)]
         samples = sorted(set(mine["sample"]))
         table = gains(mine, answers[answers["sample"].isin(samples)], samples, cards)

@@ -38,11 +38,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from refbench.images import Image
 from refbench.metrics import FeatureStore, Measurer
 from refbench.metrics.learned.base import forget_networks, random_weights
-from refbench.metrics.learned.plain import PLAIN
 from refbench.metrics.learned.similarity import Similarity
 from refbench.metrics.registry import make_metrics
 from refbench.metrics.view import Known, View
 from refbench.schema import Truth
+from tests.metrics.learned_reference import PLAIN
 
 LEAST = 3.0
 """Asked of a run of :data:`MODELS`: the plain loop's time over ours. Every model but the first is spared the truth's

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_measure.py [--suite core] [--limit N]
 
-The plain loop (refbench/metrics/plain.py) calls the libraries image by image and shares nothing, on the threads that
+The plain loop calls each metric's second library image by image and shares nothing, on the threads that
 the libraries take by default. The first model starts with an empty feature store. What depends on the truth alone is
 then known to the second: the features of target, reference and draft, and the scores of the trivial answers and of the
 target, which a recovery needs and which are measured once for a suite. Half of the outputs also change the background,
@@ -22,13 +22,18 @@ from typing import Any
 
 import numpy as np
 
+from refbench.baselines import baseline_images
 from refbench.images import Image
 from refbench.metrics import FeatureStore, Measurer
 from refbench.metrics.audit import picture_truths
-from refbench.metrics.plain import PLAIN, PRECISE
+from refbench.metrics.checks import by_piq
+from refbench.metrics.registry import make_metrics
 from refbench.schema import Score, Truth
-from refbench.trivial import trivial_answers
 
+SECOND = {name: metric.second.number for name, metric in make_metrics().items() if metric.second is not None}
+"""Metric -> the same number by libraries."""
+USUAL = SECOND | {name: by_piq(function).number for name, function in (("vifp", "vif_p"), ("fsimc", "fsim"))}
+"""The same as one would call it, piq in single precision; compared is the double one, which is off by less."""
 LEAST_FIRST, LEAST_SECOND, MOST_DIFFERENCE = 4.0, 2.0, 1e-5
 TURN = 4
 
@@ -59,7 +64,9 @@ def plain_loop(truths: list[Truth], outputs: list[Image], measurer: Measurer) ->
     found = []
     for truth, output in zip(truths, outputs, strict=True):
         lacking = measurer.lacking(truth)
-        found.append({name: PLAIN[name](truth, output) for name in measurer.cards if name not in lacking})
+        found.append(
+            {name: USUAL[name](truth, output) for name in measurer.cards if name in USUAL and name not in lacking}
+        )
     return found
 
 
@@ -68,7 +75,7 @@ def measure_answers(truths: list[Truth], store: FeatureStore) -> None:
     measurer = Measurer(features=store)
     for answer in ("draft", "target", "paste", "stretch"):
         names = [n for n, card in measurer.cards.items() if answer in ("draft", "target", card.trivial)]
-        Measurer(names, features=store).measure(truths, [trivial_answers(truth)[answer] for truth in truths])
+        Measurer(names, features=store).measure(truths, [baseline_images(truth)[answer] for truth in truths])
 
 
 def differences(
@@ -79,8 +86,8 @@ def differences(
     for truth, output, values, scores in zip(truths, outputs, plain, ours, strict=True):
         by_name = {score.metric: score.value for score in scores}
         for name, value in values.items():
-            if PRECISE[name] is not PLAIN[name]:
-                value = PRECISE[name](truth, output)
+            if SECOND[name] is not USUAL[name]:
+                value = SECOND[name](truth, output)
             if value is None or name not in by_name:
                 worst[name] = max(worst.get(name, 0.0), 0.0 if value is None and name not in by_name else np.inf)
             elif value != by_name[name]:

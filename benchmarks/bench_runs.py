@@ -166,7 +166,7 @@ def main() -> int:
         folder = Path(name)
         os.environ["REFBENCH_CACHE"] = f"{name}/cache"
         fewer_metrics()
-        from bench_cli import line, timed
+        from timing import line, timed
 
         own, whole = overhead(folder, 384)
         print(f"a sample of 384 px takes {whole[0]:.1f} ms ({whole[1]:.1f} ms of processor), by {len(METRICS)} metrics")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refbench.adapters.load import load_adapter
+    from refbench.results.run import load_run
     from refbench.runs.api import evaluate, measure
-    from refbench.runs.loaded import load_run
     from refbench.tasks.suite import load_suite
 
 __version__ = "0.1.0"
@@ -26,7 +26,7 @@ _WHERE = {
     "evaluate": "refbench.runs.api",
     "measure": "refbench.runs.api",
     "load_adapter": "refbench.adapters.load",
-    "load_run": "refbench.runs.loaded",
+    "load_run": "refbench.results.run",
 }
 
 __all__ = ["__version__", "evaluate", "load_adapter", "load_run", "load_suite", "measure"]

@@ -1,8 +1,8 @@
 """One lazy registry: a name maps to "module:attribute", imported only when asked for.
 
-Three kinds of thing are found by name: models (adapters), metrics and suites. Built-in names
-are declared in the room that owns them; other packages add theirs with an entry point in the
-group ``refbench.<kind>s`` whose value is the same "module:attribute".
+Two kinds of thing are found by name: models (adapters) and metrics. Built-in names are declared in the room that
+owns them; other packages add theirs with an entry point in the group ``refbench.<kind>s`` whose value is the same
+"module:attribute".
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -18,6 +18,9 @@ from refbench.images import Image, Mask
 Box: TypeAlias = tuple[int, int, int, int]
 Category: TypeAlias = Literal["text", "logo", "pattern", "face", "object"]
 Mode: TypeAlias = Literal["refine", "replace"]
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+MODES: tuple[Mode, ...] = get_args(Mode)
+"""In the order of tables."""
 Axis: TypeAlias = Literal[
     "texture_fidelity", "reference_alignment", "local_consistency", "pixel_fidelity", "diagnostics"
 ]

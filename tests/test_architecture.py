@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
 BASE = {
     "cache", "csvtext", "decoding", "errors", "images", "crops", "devices", "pictures", "plaintext", "registry",
-    "schema", "trivial", "weights", "registration", "spelling",
+    "schema", "baselines", "weights", "registration", "spelling",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "pictures": {"errors", "images"},
     "registry": {"errors"},
     "schema": {"images"},
-    "trivial": {"images", "schema"},
+    "baselines": {"images", "schema"},
     "weights": {"errors", "cache"},
     "registration": {"errors", "images", "schema"},
     "tasks": BASE,
@@ -37,8 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     "omnirefiner": BASE | {"tasks", "metrics"},
     "adapters": BASE | {"omnirefiner"},
     "runs": BASE | {"tasks", "adapters", "metrics", "stats"},
-    "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
-    "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
+    "results": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
+    "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
+    "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
 }
 """Room -> rooms it may import. The command line and the package's own front may import all."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from refbench.baselines import paste_reference
 from refbench.images import Image
 from refbench.schema import AdapterCard, Inputs
-from refbench.trivial import paste_reference
 
 
 class ReferencePaste:
@@ -20,5 +20,5 @@ class ReferencePaste:
         self.device = device
 
     def refine(self, inputs: Inputs, /) -> Image:
-        """The draft with the reference pasted into the mask; see :func:`refbench.trivial.paste_reference`."""
+        """The draft with the reference pasted into the mask; see :func:`refbench.baselines.paste_reference`."""
         return paste_reference(inputs.draft, inputs.reference, inputs.mask, inputs.reference_box)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench.baselines import reference_content
 from refbench.images import Image, Mask, mask_box, resize
 from refbench.registration.light import masked_blur, shrink_mask, to_lab, to_rgb
 from refbench.registration.opencv import cv2
 from refbench.schema import AdapterCard, Box, Inputs
-from refbench.trivial import reference_content
 
 Float = NDArray[np.float32]
 

@@ -58,7 +58,7 @@ def compare(
     "better" is what they say; beside them stands p corrected for the number of comparisons (Holm). --json has all.
     """
     from refbench.cli import show
-    from refbench.leaderboard.pool import compare_runs
+    from refbench.results.resultset import compare_runs
 
     found = compare_runs(runs, suite=suite, seed=seed, most=most)
     if as_json:

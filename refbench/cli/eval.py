@@ -44,11 +44,11 @@ def evaluate(
     (`withheld` says what lacks a metric that scores).
     """
     from refbench.cli import show
-    from refbench.cli.beside import Beside
+    from refbench.cli.side_metrics import SideMetrics
     from refbench.runs.api import evaluate_all
 
     device = o.device(device)
-    beside = Beside(protocol, judge, judge_model, judge_votes, suite, device)
+    beside = SideMetrics(protocol, judge, judge_model, judge_votes, suite, device)
     found = evaluate_all(
         o.names(model) or [],
         suite,

@@ -43,7 +43,7 @@ def figures(
         str | None, typer.Option("--focus", help="Model whose best, median and worst are shown; else the first run.")
     ] = None,
     samples: Annotated[str | None, typer.Option("--samples", help="Show these samples instead, with commas.")] = None,
-    contestants: Annotated[str | None, typer.Option("--contestants", help="Columns of the grid, with commas.")] = None,
+    models: Annotated[str | None, typer.Option("--models", help="Columns of the grid, with commas.")] = None,
     stage: Annotated[
         list[str] | None,
         typer.Option("--stage", metavar="LABEL=MODEL", help="Stage of the ablation; repeat in order."),
@@ -72,7 +72,7 @@ def figures(
         only=o.names(only),
         focus=focus,
         samples=o.names(samples),
-        contestants=o.names(contestants),
+        models=o.names(models),
         stages=_pairs(stage, "--stage"),
         logs=_pairs(log, "--log"),
         curves=o.names(curves),

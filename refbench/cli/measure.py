@@ -9,7 +9,7 @@ import typer
 
 from refbench.cli import completion
 from refbench.cli import options as o
-from refbench.cli.beside import Beside
+from refbench.cli.side_metrics import SideMetrics
 from refbench.errors import RefbenchError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -53,7 +53,7 @@ def measure(
             raise RefbenchError(
                 f"Expected --target, the true image to compare {what} with, but it is not given; add --target FILE."
             )
-        beside = Beside(protocol, judge, judge_model, judge_votes, suite, device)
+        beside = SideMetrics(protocol, judge, judge_model, judge_votes, suite, device)
         _run(what, metrics, suite, device, workers, as_json, beside)
     else:
         of_runs = {"--suite": suite, "--protocol": protocol, "--judge": judge}
@@ -69,7 +69,7 @@ def _run(
     device: str | None,
     workers: int,
     as_json: bool,
-    beside: Beside,
+    beside: SideMetrics,
 ) -> None:
     from refbench.cli import show
     from refbench.runs.api import score

@@ -43,7 +43,7 @@ def score(
     sample is listed, and a sample without a picture counts as the draft. With --out a stopped run is gone on with.
     """
     from refbench.cli import show
-    from refbench.leaderboard.pool import compare_runs
+    from refbench.results.resultset import compare_runs
     from refbench.runs.scoring import score_folders
 
     device = o.device(device)

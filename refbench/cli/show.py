@@ -237,12 +237,13 @@ def interval(cell: Mapping[str, float | None]) -> str:
 
 def reasons(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Under a table of cells, row -> column -> cell: why numbers are left out, each reason once with its rows."""
+    from refbench.stats.gains import NO_TARGETS
     from refbench.stats.recovery import NOT_SCORED
 
     why: dict[str, dict[str, None]] = {}
     for name, cells in rows.items():
         for cell in cells.values():
-            if cell.get("reason") and cell["reason"] != NOT_SCORED:
+            if cell.get("reason") and cell["reason"] not in (NOT_SCORED, NO_TARGETS):  # told below the table
                 why.setdefault(cell["reason"], {})[name] = None
     for reason, names in why.items():
         console(NARROW).print(f"{', '.join(names)}: {reason}", markup=False)

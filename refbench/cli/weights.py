@@ -1,4 +1,4 @@
-"""``refbench weights``: the files that learned metrics and contestants need."""
+"""``refbench weights``: the files that learned metrics and models need."""
 
 from __future__ import annotations
 

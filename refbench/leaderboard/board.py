@@ -1,101 +1,35 @@
-"""The board: entries and answer sheet in, rendered tables out. Nothing here measures or runs a model."""
+"""A board on disk: an entry or run is verified and put on it, and its files are rendered."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.leaderboard import entry as e
-from refbench.leaderboard.columns import COLUMNS, Column, Row
-from refbench.leaderboard.pool import BoardEntry, differences, read_entries, refuse
+from refbench.leaderboard.baseline_sheet import FOLDER, read_sheet, write_sheet
+from refbench.leaderboard.render import render
 from refbench.leaderboard.safety import opened
-from refbench.leaderboard.sheet import FOLDER, Sheet, read_sheet, write_sheet
 from refbench.leaderboard.submission import board_copy, submit
+from refbench.leaderboard.table import gather
 from refbench.leaderboard.verdict import Verdict
 from refbench.leaderboard.verify import verify, write_verdict
+from refbench.results.comparable import Facts, refuse_incomparable
 from refbench.runs.folder import MANIFEST, RECORDS, RunFolder
 from refbench.runs.suites import suite_of
-from refbench.schema import MetricCard
-from refbench.stats.compare import tables
-from refbench.stats.gains import Gains
-from refbench.stats.ranking import places, rank
-from refbench.stats.recovery import summarise
 
 if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
 
-BREAKDOWNS = ("category", "task", "mode", "view", "difficulty")
-
-
-@dataclass(frozen=True, slots=True)
-class Board:
-    """A board ready to be rendered: rows best first, and the columns that have anything to show."""
-
-    sheet: Sheet
-    rows: tuple[Row, ...]
-    columns: tuple[Column, ...]
-    folders: Mapping[str, Path]
-    """Entry name -> its folder, for thumbnails."""
-
-
-def gather(board: str | os.PathLike[str], columns: Sequence[Column] = COLUMNS) -> Board:
-    """Read a board's folder and compute everything its tables show.
-
-    Raises:
-        RefbenchError: no answer sheet, no entry, a broken entry, or entries that cannot share a table (listed).
-    """
-    root = Path(board)
-    sheet = read_sheet(root)
-    entries = read_entries(root, sheet)
-    if not entries:
-        raise RefbenchError(f"Expected entries under {root / e.ENTRIES}, but there are none; add one first.")
-    cards = sheet.head.cards
-    runs = {one.entry.name: one.scores for one in entries}
-    ranking = rank(runs, sheet.answers, sheet.metas, cards)
-    standing = {one.model: one for one in ranking.standings}
-    leads = _leads(tables(runs, sheet.answers, sheet.metas, cards), sheet, cards, columns)
-    by_name: dict[str, BoardEntry] = {one.entry.name: one for one in entries}
-    rows = []
-    for name in standing:
-        one = by_name[name]
-        summary = summarise(one.scores, sheet.answers, sheet.metas, cards, views=BREAKDOWNS)
-        rows.append(Row(one.entry, one.verdict, summary, standing[name], {k: v[name] for k, v in leads.items()}))
-    shown = tuple(c for c in columns if any(c.value(row) is not None for row in rows))
-    return Board(sheet, tuple(rows), shown, {name: by_name[name].folder for name in standing})
-
-
-def _leads(
-    found: Mapping[str, Gains], sheet: Sheet, cards: Mapping[str, MetricCard], columns: Sequence[Column]
-) -> dict[str, dict[str, bool]]:
-    """For each recovery column, which models none is better than."""
-    out = {}
-    for one in columns:
-        if one.scope is None:
-            continue
-        kind, name, measure = one.scope
-        inside = np.ones(len(sheet.metas), dtype=bool)
-        if kind:
-            inside = np.asarray(sheet.metas[kind].astype(str).to_numpy(object) == name)
-        place = places(found, sheet.metas, inside, measure) if inside.any() else None
-        if place is not None:
-            out[one.key] = dict(zip(found, place.leaders.tolist(), strict=True))
-    return out
-
 
 def build(board: str | os.PathLike[str]) -> list[Path]:
     """Render a board's README.md, index.html, board.csv, board.tex and board.json; returns what was written."""
-    from refbench.leaderboard.render import render
-
     root = Path(board)
     written = []
     for name, data in render(gather(root)).items():
@@ -106,8 +40,6 @@ def build(board: str | os.PathLike[str]) -> list[Path]:
 
 def stale(board: str | os.PathLike[str]) -> list[str]:
     """Names of the rendered files that are not what the entries give; empty for an up-to-date board."""
-    from refbench.leaderboard.render import render
-
     root = Path(board)
     fresh = render(gather(root))
     return [name for name, data in fresh.items() if not (root / name).is_file() or (root / name).read_bytes() != data]
@@ -128,7 +60,7 @@ def add(
 ) -> Verdict:
     """Verify an entry, or a run of one's own, and put it on the board with its verdict; does not render.
 
-    The first one must be a run: the board's answer sheet is made from it.
+    The first one must be a run: the board's baseline sheet is made from it.
 
     Args:
         board: the board's folder.
@@ -165,9 +97,8 @@ def add(
         sheet = read_sheet(root)
         with _folder_of(packed) as folder:
             entry = e.parse_entry((folder / e.ENTRY).read_bytes(), e.ENTRY)
-            facts = (entry.suite_hash, entry.metric_cards, tuple(sheet.metas["sample"]))
-            head = (sheet.head.suite_hash, sheet.head.metric_cards, tuple(sheet.metas["sample"]))
-            refuse(differences({entry.name: facts}, head), "the board")
+            facts = Facts(entry.suite_hash, sheet.facts.samples, entry.metric_cards)
+            refuse_incomparable({entry.name: facts}, sheet.facts, "the board", sheet.scoring)
             target = root / e.ENTRIES / entry.name
             if target.exists() and not in_place:
                 if not replace:
@@ -183,7 +114,6 @@ def add(
 
 def _start(root: Path, run: Path, is_run: bool, suite: str | Suite | None) -> None:
     from refbench.runs.api import metric_state
-    from refbench.runs.folder import RunFolder
 
     if not is_run:
         raise RefbenchError(

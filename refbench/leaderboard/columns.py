@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from refbench.leaderboard.entry import Entry
 from refbench.leaderboard.verdict import Verdict
-from refbench.schema import AXES, PIXEL
+from refbench.schema import AXES, CATEGORIES, MODES, PIXEL
 from refbench.stats.ranking import Standing
 from refbench.stats.recovery import Cell, Summary
 
@@ -48,7 +48,7 @@ class Row:
     entry: Entry
     verdict: Verdict | None
     summary: Summary
-    """Recomputed from the entry's scores and the board's answer sheet."""
+    """Recomputed from the entry's scores and the board's baseline sheet."""
     standing: Standing
     leads: Mapping[str, bool] = field(default_factory=dict)
     """Column key -> whether no other model is better there (with 95 % confidence, jointly)."""
@@ -213,8 +213,8 @@ def _inside(kind: str, name: str) -> Callable[[Row], Value]:
 
 
 for _view, _kind, _names in (
-    ("categories", "category", ("text", "logo", "pattern", "face", "object")),
-    ("modes", "mode", ("refine", "replace")),
+    ("categories", "category", CATEGORIES),
+    ("modes", "mode", MODES),
     ("modes", "view", ("true", "composed")),
     ("difficulty", "difficulty", ("easy", "medium", "hard")),
 ):

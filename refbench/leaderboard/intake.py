@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from refbench.errors import RefbenchError
 from refbench.images import Image, decode_image, resize
 from refbench.leaderboard import entry as e
+from refbench.leaderboard.leaks import leak_check
 from refbench.leaderboard.png import check_png, decode_plain_webp
 from refbench.leaderboard.refused import RefusedError
 from refbench.leaderboard.submission import thumbnail
-from refbench.leaderboard.suspicion import look
 from refbench.leaderboard.textsafe import printable
 from refbench.leaderboard.verdict import Finding
 from refbench.runs.folder import first_fault
@@ -256,7 +256,7 @@ def look_at_outputs(package: Package, suite: Suite) -> list[str]:
         image, truth = image_of(package, suite, sample), suite.truth(sample)
         assert truth.draft is not None
         assert truth.mask is not None
-        seen = look(image, truth.target, truth.draft, truth.mask)
+        seen = leak_check(image, truth.target, truth.draft, truth.mask)
         count += 1
         unchanged += int(seen.unchanged)
         copies += [sample] if seen.copy else []

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from refbench.leaderboard import textsafe as safe
-from refbench.leaderboard.board import Board
 from refbench.leaderboard.columns import VIEWS, Column, Place, Row, Value, columns_of
+from refbench.leaderboard.table import Board
+from refbench.stats.gains import NO_TARGETS
 from refbench.stats.recovery import Cell
 
 DASH = "–"
 PICTURES = ("draft", "reference", "target")
-"""What the sheet has small pictures of, in the order of the rows."""
+"""What the sheet has small pictures of, in the order of the rows; of a suite without targets not the last."""
 
 
 def render(board: Board) -> dict[str, bytes]:
@@ -58,7 +59,7 @@ def plain(column: Column, value: Value) -> str:
 def cell_text(cell: Cell, digits: int) -> str:
     """ "41.2 ±3.4"; the intervals are symmetric by construction."""
     if cell.value is None:
-        return DASH
+        return "not measured" if cell.reason == NO_TARGETS else DASH
     value = f"{cell.value:.{digits}f}"
     value = value.removeprefix("-") if float(value) == 0 else value
     if cell.low is None or cell.high is None:
@@ -81,8 +82,9 @@ def _table_columns(board: Board, view: Any) -> list[Column]:
 
 
 def _title(board: Board) -> str:
-    head, version = board.sheet.head, board.rows[0].summary.score_version
+    head = board.sheet.head
     suite = f"{head.suite} {head.suite_version} ({head.suite_hash[:12]})"
+    version = f"{board.rows[0].summary.score_version}{' without targets' if head.without else ''}"
     return f"{suite}, score {version}, {len(board.sheet.metas)} samples"
 
 
@@ -138,12 +140,16 @@ def _pictures(board: Board) -> list[str]:
     return [path.name.removesuffix("-draft.webp") for path in found]
 
 
+def _kinds(board: Board) -> tuple[str, ...]:
+    return PICTURES[:2] if board.sheet.head.without else PICTURES
+
+
 def _markdown_pictures(board: Board) -> list[str]:
     samples = _pictures(board)
     if not samples:
         return []
     lines = ["## What the answers look like", "", "| | " + " | ".join(samples) + " |", "|---|" + "---|" * len(samples)]
-    for kind in PICTURES:
+    for kind in _kinds(board):
         images = [f'<img src="sheet/thumbs/{s}-{kind}.webp" width="96" alt="{kind} of {s}">' for s in samples]
         lines.append(f"| {kind} | " + " | ".join(images) + " |")
     for row in board.rows:
@@ -213,6 +219,7 @@ def as_json(board: Board) -> str:
         "suite_version": head.suite_version,
         "suite_hash": head.suite_hash,
         "score_version": first.score_version,
+        **({"targets": False} if head.without else {}),
         "samples": len(board.sheet.metas),
         "clusters": first.clusters,
         "method": first.method,
@@ -293,7 +300,7 @@ def html(board: Board) -> str:
     head = board.sheet.head
     samples = _pictures(board)
     sheet = {
-        kind: [_data_uri(board.sheet.folder / "thumbs" / f"{s}-{kind}.webp") for s in samples] for kind in PICTURES
+        kind: [_data_uri(board.sheet.folder / "thumbs" / f"{s}-{kind}.webp") for s in samples] for kind in _kinds(board)
     }
     pictures = [
         [_data_uri(board.folders[row.entry.name] / "thumbs" / f"{s}.webp") for s in samples] for row in board.rows

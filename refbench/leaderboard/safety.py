@@ -28,9 +28,11 @@ MAX_RATIO = 100.0
 MAX_DIRECTORY = 8 * 1024 * 1024
 ENCRYPTED = 0x1 | 0x40 | 0x2000
 """A member's flags: encrypted, strongly, or its directory entry masked."""
+SAMPLE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+"""Names of tasks and samples as an entry's files may bear them."""
 _ALLOWED = re.compile(
     r"entry\.json|manifest\.json|scores\.parquet|records\.jsonl"
-    r"|outputs/[a-z0-9][a-z0-9-]{0,63}/[a-z0-9][a-z0-9-]{0,63}\.png|thumbs/[a-z0-9][a-z0-9-]{0,63}\.webp"
+    rf"|outputs/{SAMPLE.pattern}/{SAMPLE.pattern}\.png|thumbs/{SAMPLE.pattern}\.webp"
 )
 _CODE = {
     ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".py", ".pyc", ".pyd", ".so", ".dll",

@@ -15,13 +15,15 @@ from pydantic import ValidationError
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, encode_png, encode_webp, load_image, mask_box, resize, write_atomic
 from refbench.leaderboard import entry as e
+from refbench.leaderboard.safety import SAMPLE
 from refbench.leaderboard.textsafe import SLUG, check_tree
-from refbench.plaintext import one_line
+from refbench.plaintext import one_line, printable
 from refbench.runs.aggregate import read_summary
 from refbench.runs.folder import RunFolder
 from refbench.runs.generate import pixels_sha256
 from refbench.runs.suites import suite_of
 from refbench.schema import RunManifest, SampleRecord
+from refbench.stats.gains import NO_TARGETS
 from refbench.stats.recovery import Summary
 
 if TYPE_CHECKING:
@@ -70,6 +72,12 @@ def submit(
         raise RefbenchError(
             f"Expected a run over all {len(whole.ids)} samples of '{whole.name}', but {run} plans "
             f"{len(manifest.samples)}; evaluate without --tasks and --limit."
+        )
+    strange = next((sample for sample in whole.ids if not SAMPLE.fullmatch(sample)), None)
+    if strange is not None:
+        raise RefbenchError(
+            f"Expected ids of small letters, digits and - in '{whole.name}', as an entry's files bear them, but "
+            f"'{printable(strange)}' is one; import the pictures under other names."
         )
     passes = manifest.arguments.get("passes", 1)
     if passes != 1:
@@ -174,12 +182,7 @@ def _finished(folder: RunFolder, manifest: RunManifest) -> tuple[dict[str, Sampl
             f"Expected a summary of this version at {folder.summary}, but its fields differ; "
             "run 'refbench measure' again."
         ) from None
-    if not summary.targets:
-        raise RefbenchError(
-            f"Expected a run on a suite with targets at {folder.path}, but '{summary.suite}' has none, so texture and "
-            "score are not measured; the board takes runs of core."
-        )
-    if summary.withheld:
+    if any(why != NO_TARGETS for why in summary.withheld.values()):
         raise RefbenchError(
             f"Expected a scored run at {folder.path}, but it has no score, since {summary.withheld['mean']}; then run "
             "'refbench measure' on it."

@@ -33,9 +33,9 @@ from refbench.leaderboard.intake import (
 from refbench.leaderboard.refused import RefusedError
 from refbench.leaderboard.regenerate import regenerate
 from refbench.leaderboard.safety import opened
-from refbench.leaderboard.sheet import metas_of
 from refbench.leaderboard.textsafe import printable
 from refbench.leaderboard.verdict import LISTED, ClaimDifference, Finding, Verdict
+from refbench.results.run import meta_table
 from refbench.runs.folder import RunFolder
 from refbench.runs.progress import Progress, Silent
 from refbench.schema import MetricCard
@@ -101,13 +101,13 @@ def verify(
                 files = {**files, **only_outputs(stack.enter_context(opened(Path(outputs))), files)}
             whole = suite_of(suite, content)
             package = package_of(content, files, whole)
-            cards = _cards(content, metrics)
+            cards, lacking = _cards(package, metrics, whole.targets)
             rows = c.read_rows(files[e.SCORES], len(whole.ids), content.metric_cards)
             c.check_labels(rows, cards, {meta.id: meta.task for meta in whole.metas})
             claimed = {key: float(row["value"]) for key, row in rows.items()}
             notes = look_at_outputs(package, whole)
             spec = suite if isinstance(suite, str) else content.suite
-            found = _recompute(package, whole, spec, cards, device, workers, progress or Silent())
+            found = _recompute(package, whole, spec, cards, lacking, device, workers, progress or Silent())
             differences = c.compare_scores(claimed, found.scores, cards)
             compared, more = c.compare_claims(content.claims, found.summary, found.allowed)
             findings = _findings(package, claimed, found, differences, more, notes)
@@ -168,14 +168,24 @@ def _refusal(error: Exception) -> Finding:
     )
 
 
-def _cards(entry: e.Entry, metrics: Sequence[str] | None) -> dict[str, MetricCard]:
-    """The cards to recompute by: what an entry must have, compared with what it names."""
-    from refbench.metrics.contract import card_hash
-    from refbench.metrics.registry import score_metrics
-    from refbench.runs.api import metric_state
+def _cards(
+    package: Package, metrics: Sequence[str] | None, targets: bool
+) -> tuple[dict[str, MetricCard], dict[str, str]]:
+    """The cards to recompute by: what an entry must have, compared with what it names; and what cannot be measured.
 
-    here, unavailable = metric_state(metrics)
+    Args:
+        targets: whether the suite has targets.
+    """
+    from refbench.metrics.contract import card_hash
+    from refbench.metrics.registry import METRICS, default_metrics, score_metrics
+    from refbench.runs.api import metric_state
+    from refbench.stats.gains import NO_TARGETS
+
+    entry = package.entry
+    said = [name for name in package.manifest.unavailable if name in METRICS]
+    here, unavailable = metric_state([*(default_metrics() if metrics is None else metrics), *said], targets)
     needed = score_metrics() if metrics is None else [name for name, card in here.items() if card.scored]
+    needed = [name for name in needed if unavailable.get(name) != NO_TARGETS]
     for name in entry.metric_cards:
         if name in unavailable or (name not in here and metrics is None):
             raise RefusedError(
@@ -197,7 +207,7 @@ def _cards(entry: e.Entry, metrics: Sequence[str] | None) -> dict[str, MetricCar
                 f"the entry was measured by {printable(claimed, 20)}; install constraints.txt "
                 "and measure the run again.",
             )
-    return {name: here[name] for name in entry.metric_cards}
+    return {name: here[name] for name in entry.metric_cards}, unavailable
 
 
 def _recompute(
@@ -205,6 +215,7 @@ def _recompute(
     suite: Suite,
     spec: str,
     cards: Mapping[str, MetricCard],
+    lacking: Mapping[str, str],
     device: str,
     workers: int,
     progress: Progress,
@@ -212,6 +223,7 @@ def _recompute(
     """Measure the outputs as a run of our own, in a temporary run folder."""
     import pyarrow.parquet as pq
 
+    from refbench.metrics.registry import cards_of
     from refbench.runs.measure import measure
     from refbench.stats.gains import gains
 
@@ -227,10 +239,10 @@ def _recompute(
                 to.parent.mkdir(parents=True, exist_ok=True)
                 to.write_bytes(package.files[f"outputs/{record.task}/{sample}.png"].read_bytes())
         measure(run, suite, spec, cards, device=device, workers=workers, cache=cache_folder(), progress=progress)
-        scores, answers = (pq.read_table(path).to_pandas() for path in (run.scores, run.answers))
-    metas = metas_of(suite)
-    summary = summarise(scores, answers, metas, cards)
-    table = gains(scores, answers, list(metas["sample"]), cards)
+        scores, baselines = (pq.read_table(path).to_pandas() for path in (run.scores, run.answers))
+    metas, known = meta_table(suite.metas), cards_of(lacking) | dict(cards)
+    summary = summarise(scores, baselines, metas, known, unavailable=lacking)
+    table = gains(scores, baselines, list(metas["sample"]), known, lacking)
     worst = 0.0
     for name in (name for name in table.metrics if name not in summary.unscored):
         m = table.metrics.index(name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from refbench.baselines import baseline_images
 from refbench.csvtext import csv_bytes
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, resize, write_atomic
@@ -20,7 +21,6 @@ from refbench.metrics.failures import FAILURES, SMALL
 from refbench.metrics.filters import Floats
 from refbench.metrics.measurer import Measurer
 from refbench.schema import MetricCard, Truth
-from refbench.trivial import trivial_answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +97,7 @@ def measure_failures(
         return [{score.metric: score.value for score in scores} for scores in found]
 
     def answered(truth: Truth) -> dict[str, dict[str, float]]:
-        answers = trivial_answers(truth)
+        answers = baseline_images(truth)
         return dict(zip(answers, measured(truth, list(answers.values())), strict=True))
 
     rows = []

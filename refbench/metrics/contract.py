@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import ClassVar, Literal, TypeAlias
 
+from refbench.images import Image
+from refbench.metrics.checks import Form, Second
 from refbench.metrics.view import View
 from refbench.schema import MetricCard, Truth
 
@@ -62,6 +65,12 @@ class Metric(ABC):
     """True where the metric never looks at the target inside the mask, so that it has a value without a target."""
     smallest: ClassVar[int] = 11
     """Shortest side in px of an image on which the metric is defined."""
+    perfect: ClassVar[float | None] = None
+    """What an output that equals the target scores by definition; None where the definition gives no such number."""
+    symmetric: ClassVar[bool] = False
+    """True where the definition does not tell output and target apart."""
+    second: ClassVar[Second | None] = None
+    """The same number by a second library; None where there is none, or where the metric runs a published network."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
@@ -97,6 +106,15 @@ class Metric(ABC):
     def card_once(self) -> MetricCard:
         """The card, made once."""
         return self.card()
+
+    def closed_forms(self) -> Iterator[Form]:
+        """Values that can be worked out on paper, or were published, and what the metric gives for them."""
+        return iter(())
+
+    def number(self, truth: Truth, output: Image) -> float:
+        """The number for one output, NaN where it is undefined."""
+        value = self.values([View(truth, output)])[0]
+        return math.nan if value is None else value
 
     def value(self, view: View) -> float | None:
         """The number for one output, or None where it is undefined for this sample (the card says when)."""

@@ -6,15 +6,15 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refbench.cache import keep
 
-if TYPE_CHECKING:
-    from refbench.metrics.view import Arrays
+Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
+"""The arrays of one feature by name."""
 
 
 class FeatureStore:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refbench.images import Image, Mask
 from refbench.metrics import filters
+from refbench.metrics.features import Arrays, FeatureStore
 from refbench.metrics.filters import Floats, Singles
 from refbench.metrics.regions import composite, cut, region_box
 from refbench.schema import Box, Region, Truth
-
-if TYPE_CHECKING:
-    from refbench.metrics.features import FeatureStore
 
 T = TypeVar("T")
 LARGE = 1_500_000
 """Regions of more px hold no array that a metric can make again, so that memory is that of one metric at a time."""
 LAB = "d65-near6-f4"
 """Stands where a card's hash stands in the names of features that belong to no metric: what :attr:`Known.lab` keeps."""
-Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
 
 
 class shared_array(Generic[T]):

@@ -42,7 +42,8 @@ CODE = (
     "registration.light", "registration.looks", "registration.opencv", "registration.outline", "registration.pose",
     "registration.selection", "registration.xfeat",
     "tasks.composition", "tasks.degradations", "tasks.drawing", "tasks.lettering", "tasks.masks", "tasks.prints",
-    "tasks.recipes", "tasks.sampler",
+    "tasks.recipes", "tasks.sampler", "tasks.sampling.clips", "tasks.sampling.draws", "tasks.sampling.masks",
+    "tasks.sampling.prints",
 )  # fmt: skip
 """Modules of refbench whose code decides what is drawn."""
 

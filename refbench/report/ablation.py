@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.report.charts import COLUMNS, cell, interval, limits, row
+from refbench.report.charts import COLUMNS, interval, limits, row
 from refbench.report.drawn import Drawn
-from refbench.report.study import Run, Study
 from refbench.report.style import INK, MUTED, RULE, Style, colours, markers, rc, text_width
+from refbench.results.resultset import RunSet
+from refbench.results.run import RunResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +97,11 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 
 def ablation_chart(
-    study: Study, style: Style, stages: Mapping[str, str], logs: Mapping[str, Path], curves: Sequence[str] | None = None
+    results: RunSet,
+    style: Style,
+    stages: Mapping[str, str],
+    logs: Mapping[str, Path],
+    curves: Sequence[str] | None = None,
 ) -> Drawn:
     """Draw the stages side by side, and beside them their training curves.
 
@@ -111,7 +116,7 @@ def ablation_chart(
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    runs = {label: study.run(name) for label, name in stages.items()}
+    runs = {label: results.run(name) for label, name in stages.items()}
     strange = [label for label in logs if label not in stages]
     if strange:
         raise RefbenchError(
@@ -127,7 +132,7 @@ def ablation_chart(
                 "some with --curves."
             )
         drawn += [(label, name, log[["step", name]].dropna()) for name in names]
-    tint = colours(study.names)
+    tint = colours(results.names)
     with rc(style):
         lines = max(1, -(-len(drawn) // 2))
         width = style.text if drawn else style.column
@@ -136,7 +141,7 @@ def ablation_chart(
         halves: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1.35)) if drawn else (figure, None)
         left, right = halves
         figure.set_layout_engine("constrained", h_pad=0.05, w_pad=0.05)
-        _stages(left.subplots(), runs, study, style)
+        _stages(left.subplots(), runs, results, style)
         if right is not None:
             # An odd number of curves leaves no hole: the first is as wide as two.
             cells = right.add_gridspec(lines, 2)
@@ -154,7 +159,11 @@ def ablation_chart(
                 _short_steps(ax, values["step"].max())
                 if number >= len(drawn) - 2:
                     ax.set_xlabel("Step", fontsize=style.small)
-    rows = [{"part": "recovery", "stage": s, "name": a, **row(r, cell(r, a))} for s, r in runs.items() for a in COLUMNS]
+    rows = [
+        {"part": "recovery", "stage": s, "name": a, **row(r, r.numbers.cell(a))}
+        for s, r in runs.items()
+        for a in COLUMNS
+    ]
     rows += [
         {"part": "training", "stage": s, "name": n, "model": runs[s].name, "step": int(x), "value": float(y)}
         for s, n, values in drawn for x, y in values.itertuples(index=False)
@@ -172,14 +181,14 @@ def _short_steps(ax: Any, largest: float) -> None:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / 1000:g}k" if v else "0"))
 
 
-def _stages(ax: Any, runs: Mapping[str, Run], study: Study, style: Style) -> None:
-    tint, shape = colours(study.names), markers(study.names)
+def _stages(ax: Any, runs: Mapping[str, RunResult], results: RunSet, style: Style) -> None:
+    tint, shape = colours(results.names), markers(results.names)
     step = 0.6 / max(len(runs), 1)
-    span = limits([cell(r, a) for r in runs.values() for a in COLUMNS])
+    span = limits([r.numbers.cell(a) for r in runs.values() for a in COLUMNS])
     ax.axhline(0, color=RULE, linewidth=0.8, zorder=0)
     for place, axis in enumerate(COLUMNS):
         xs = [place + (k - (len(runs) - 1) / 2) * step for k in range(len(runs))]
-        ys = [cell(r, axis).value for r in runs.values()]
+        ys = [r.numbers.cell(axis).value for r in runs.values()]
         ax.plot(
             xs,
             [np.nan if y is None else max(y, span[0]) for y in ys],
@@ -188,7 +197,10 @@ def _stages(ax: Any, runs: Mapping[str, Run], study: Study, style: Style) -> Non
             zorder=1,
         )
         for x, run in zip(xs, runs.values(), strict=True):
-            interval(ax, x, cell(run, axis), tint[run.name], shape[run.name], across=False, style=style)
+            interval(ax, x, run.numbers.cell(axis), tint[run.name], shape[run.name], across=False, style=style)
+    for place, axis in enumerate(COLUMNS):
+        if axis in results.withheld:
+            ax.text(place, 0, "not measured", rotation=90, ha="center", va="center", color=MUTED, fontsize=style.small)
     for label, run in runs.items():
         ax.plot([], [], color=tint[run.name], marker=shape[run.name], linewidth=0, label=label)
     room = 0.36 * style.text / len(COLUMNS)

@@ -1,6 +1,6 @@
 """The charts of a paper: axes with intervals, categories, win matrix, quality against cost.
 
-Each function takes a :class:`~refbench.report.study.Study` and a style and gives a
+Each function takes a :class:`~refbench.results.resultset.RunSet` and a style and gives a
 :class:`~refbench.report.drawn.Drawn`; nothing is written. Recovery is in points, 0 for the trivial answer
 and 100 for the ground truth; intervals are the 95 % intervals of the runs' summaries.
 """
@@ -15,9 +15,10 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.report.drawn import Drawn
 from refbench.report.labels import place_labels
-from refbench.report.study import Run, Study
 from refbench.report.style import AXIS_TITLES, INK, MUTED, RULE, Style, colours, markers, rc, readable, text_width
-from refbench.schema import AXES, PIXEL, SCORE_VERSION
+from refbench.results.resultset import RunSet
+from refbench.results.run import RunResult
+from refbench.schema import AXES
 from refbench.stats.compare import TIE, Duel
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ CEILING = 125.0
 COLUMNS = (*AXES, "mean")
 
 
-def cell(run: Run, axis: str) -> Cell:
-    """A run's cell for one of the axes, "mean" or "pixel_fidelity"."""
-    beside = {"mean": run.summary.mean, PIXEL: run.summary.pixel_fidelity}
-    return beside[axis] if axis in beside else run.summary.axes[axis]
+def not_measured(ax: Axes, style: Style) -> None:
+    """Say in a panel that its axis has no number, where the suite allows none."""
+    look: dict[str, Any] = {"ha": "center", "va": "center", "color": MUTED, "fontsize": style.small}
+    ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, **look)
 
 
 def interval(
@@ -103,28 +104,31 @@ def limits(cells: Sequence[Cell]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def row(run: Run, found: Cell, **more: Any) -> dict[str, Any]:
+def row(run: RunResult, found: Cell, **more: Any) -> dict[str, Any]:
     """One line of the CSV behind a chart."""
     return {"model": run.name, **more, "value": found.value, "low": found.low, "high": found.high}
 
 
-def axes_chart(study: Study, style: Style) -> Drawn:
+def axes_chart(results: RunSet, style: Style) -> Drawn:
     """(b) The three axes and the score, one row a model, best first, with 95 % intervals."""
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    runs = study.ranked[::-1]
-    tint, shape = colours(study.names), markers(study.names)
+    runs = results.ranked[::-1]
+    tint, shape = colours(results.names), markers(results.names)
     with rc(style):
         height = (0.165 * len(runs) + 0.62) * style.font / 8
         figure, panels = plt.subplots(
             1, 4, figsize=(style.text, min(height, style.height)), sharey=True, layout="constrained"
         )
         for ax, axis in zip(panels, COLUMNS, strict=True):
-            span = limits([cell(r, axis) for r in runs])
-            _reference_lines(ax, span, across=True)
+            span = limits([r.numbers.cell(axis) for r in runs])
+            if axis in results.withheld:
+                not_measured(ax, style)
+            else:
+                _reference_lines(ax, span, across=True)
             for place, run in enumerate(runs):
-                interval(ax, place, cell(run, axis), tint[run.name], shape[run.name], across=True, style=style,
+                interval(ax, place, run.numbers.cell(axis), tint[run.name], shape[run.name], across=True, style=style,
                          size=0.8 * style.marker)  # fmt: skip
             _title(ax, axis, style, style.text / 5.2)
             ax.set_xlim(*span)
@@ -132,15 +136,16 @@ def axes_chart(study: Study, style: Style) -> Drawn:
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
             step = 50 if span[1] - span[0] > 80 else 20 if span[1] - span[0] > 35 else 10
-            ax.set_xticks([v for v in range(-100, 121, step) if span[0] <= v <= span[1]])
+            ticks = [v for v in range(-100, 121, step) if span[0] <= v <= span[1]]
+            ax.set_xticks([] if axis in results.withheld else ticks)
         figure.set_layout_engine("constrained", w_pad=0.055, h_pad=0.04)
         panels[0].set_yticks(range(len(runs)), [r.name for r in runs])
         figure.supxlabel("Recovery (0 = trivial answer, 100 = ground truth)", fontsize=style.small, color=MUTED)
-    data = pd.DataFrame([row(r, cell(r, a), axis=a) for r in study.ranked for a in COLUMNS])
+    data = pd.DataFrame([row(r, r.numbers.cell(a), axis=a) for r in results.ranked for a in COLUMNS])
     caption = (
-        f"Recovery on the three axes and score {SCORE_VERSION} on suite {study.suite.name} {study.suite.version} "
-        f"({len(study.metas)} samples), best first; each panel has a range of its own. Bars are 95 % "
-        f"intervals (narrower than the marker where none is seen): {study.runs[0].summary.method}."
+        f"Recovery on the three axes and score {results.score} on suite {results.suite.name} {results.suite.version} "
+        f"({len(results.metas)} samples), best first; each panel has a range of its own. Bars are 95 % "
+        f"intervals (narrower than the marker where none is seen): {results.models[0].numbers.method}."
     )
     return Drawn("axes", figure, data, caption, wide=True)
 
@@ -159,14 +164,14 @@ def _reference_lines(ax: Axes, span: tuple[float, float], *, across: bool) -> No
             draw(value, color=RULE, linewidth=0.8, zorder=0, linestyle="-" if value == 0 else (0, (3, 2)))
 
 
-def categories_chart(study: Study, style: Style) -> Drawn:
+def categories_chart(results: RunSet, style: Style) -> Drawn:
     """(c) Recovery by category: one panel an axis and one for the score, models side by side in each category."""
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    names = list(dict.fromkeys(c for run in study.runs for c in run.summary.categories))
-    tint, shape = colours(study.names), markers(study.names)
-    step = 0.86 / max(len(study.runs), 1)
+    names = list(dict.fromkeys(c for run in results.models for c in run.numbers.categories))
+    tint, shape = colours(results.names), markers(results.names)
+    step = 0.86 / max(len(results.models), 1)
     # Two panels beside each other while their markers have room, else one below the other on a high page.
     pitch = 72 * step * (0.45 * style.text - 0.05 * style.font) / max(len(names), 1)
     low = 8.5 * style.font / 72
@@ -183,19 +188,23 @@ def categories_chart(study: Study, style: Style) -> Drawn:
             squeeze=False,
             layout="constrained",
         )
-        span = limits([r.summary.categories[c][a] for r in study.runs for c in r.summary.categories for a in COLUMNS])
+        span = limits(
+            [r.numbers.categories[c][a] for r in results.models for c in r.numbers.categories for a in COLUMNS]
+        )
         for ax, axis in zip(panels.flat, COLUMNS, strict=True):
             _reference_lines(ax, span, across=False)
             for place in range(1, len(names)):
                 ax.axvline(place - 0.5, color=RULE, linewidth=0.4, zorder=0)
-            for number, run in enumerate(study.ranked):
+            for number, run in enumerate(results.ranked):
                 for place, name in enumerate(names):
-                    found = run.summary.categories.get(name, {}).get(axis)
+                    found = run.numbers.categories.get(name, {}).get(axis)
                     if found is not None:
-                        at = place + (number - (len(study.runs) - 1) / 2) * step
+                        at = place + (number - (len(results.models) - 1) / 2) * step
                         interval(ax, at, found, tint[run.name], shape[run.name], across=False, style=style, size=size,
-                                 number_left=number > 0.6 * len(study.runs))  # fmt: skip
+                                 number_left=number > 0.6 * len(results.models))  # fmt: skip
             _title(ax, axis, style, style.text)
+            if axis in results.withheld:
+                not_measured(ax, style)
             ax.set_xticks(range(len(names)), [n.capitalize() for n in names])
             ax.tick_params(axis="x", length=0)
             ax.set_xlim(-0.5, len(names) - 0.5)
@@ -203,51 +212,51 @@ def categories_chart(study: Study, style: Style) -> Drawn:
             ax.set_yticks([v for v in (-50, 0, 50, 100) if span[0] <= v <= span[1]])
         for ax in panels[:, 0]:
             ax.set_ylabel("Recovery")
-        _legend(figure, study, style)
+        _legend(figure, results, style)
     data = pd.DataFrame(
         [
             row(r, c, category=n, axis=a)
-            for r in study.ranked
-            for n, by in r.summary.categories.items()
+            for r in results.ranked
+            for n, by in r.numbers.categories.items()
             for a, c in by.items()
         ]
     )
     return Drawn("categories", figure, data, "Recovery by category, with 95 % intervals.", wide=True)
 
 
-def _legend(figure: Any, study: Study, style: Style) -> None:
+def _legend(figure: Any, results: RunSet, style: Style) -> None:
     from matplotlib.lines import Line2D
 
-    tint, shape = colours(study.names), markers(study.names)
+    tint, shape = colours(results.names), markers(results.names)
     handles = [
         Line2D([], [], color=tint[r.name], marker=shape[r.name], linewidth=0, markersize=style.marker, label=r.name)
-        for r in study.ranked
+        for r in results.ranked
     ]
-    widest = max(text_width(r.name, style.small, style) for r in study.ranked) + 3.0 * style.small / 72
+    widest = max(text_width(r.name, style.small, style) for r in results.ranked) + 3.0 * style.small / 72
     per_row = max(1, min(len(handles), int(style.text / widest)))
     per_row = -(-len(handles) // -(-len(handles) // per_row))  # lines of about one length
     figure.legend(handles=handles, loc="outside upper center", ncols=per_row, handletextpad=0.3)
 
 
-def wins(study: Study, axis: str = "mean") -> dict[tuple[str, str], tuple[int, int, int]]:
+def wins(results: RunSet) -> dict[tuple[str, str], tuple[int, int, int]]:
     """(row model, column model) -> samples won, tied, lost by the row model, as `refbench compare` counts them."""
-    scores = study.sample_scores(axis)
+    scores = results.sample_scores()
     found = {}
-    for a in study.names:
-        for b in study.names:
+    for a in results.names:
+        for b in results.names:
             if a != b:
                 duel = Duel.count((scores[a] - scores[b]).to_numpy())
                 found[a, b] = (duel.wins, duel.ties, duel.losses)
     return found
 
 
-def win_matrix(study: Study, style: Style, axis: str = "mean") -> Drawn:
+def win_matrix(results: RunSet, style: Style) -> Drawn:
     """(d) How often the row model beats the column model, sample by sample."""
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    names = [r.name for r in study.ranked]
-    found = wins(study, axis)
+    names = [r.name for r in results.ranked]
+    found = wins(results)
     share = np.full((len(names), len(names)), np.nan)
     for i, a in enumerate(names):
         for j, b in enumerate(names):
@@ -289,13 +298,13 @@ def win_matrix(study: Study, style: Style, axis: str = "mean") -> Drawn:
     )
     caption = (
         f"Win matrix: share of samples (%) on which the row model scores above the column model "
-        f"({AXIS_TITLES[axis].lower()}{'' if axis == 'mean' else ', score'} {SCORE_VERSION}); "
+        f"({results.measured}); "
         f"differences of less than {TIE:g} point are ties, counted half in the colour and not in the number."
     )
     return Drawn("wins", figure, data, caption)
 
 
-COSTS: Mapping[str, tuple[str, Callable[[Run], float | None]]] = {
+COSTS: Mapping[str, tuple[str, Callable[[RunResult], float | None]]] = {
     "seconds": ("Seconds per image", lambda run: run.seconds),
     "parameters": ("Parameters", lambda run: run.manifest.card.parameters),
     "usd": ("Price per image (USD)", lambda run: run.price),
@@ -321,7 +330,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def pareto_chart(study: Study, style: Style) -> Drawn:
+def pareto_chart(results: RunSet, style: Style) -> Drawn:
     """(e) Mean recovery against seconds, size and price, each where at least two models tell it, with the Pareto front.
 
     Raises:
@@ -330,12 +339,12 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    told: dict[str, list[tuple[Run, float]]] = {}
+    told: dict[str, list[tuple[RunResult, float]]] = {}
     for kind, (_, ask) in COSTS.items():
         known = [
             (run, float(c))
-            for run in study.ranked
-            if (c := ask(run)) is not None and c > 0 and run.summary.mean.value is not None
+            for run in results.ranked
+            if (c := ask(run)) is not None and c > 0 and run.numbers.cell(results.by).value is not None
         ]
         if len(known) >= 2:
             told[kind] = known
@@ -345,7 +354,7 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
         )
     from matplotlib.ticker import FuncFormatter
 
-    tint, shape = colours(study.names), markers(study.names)
+    tint, shape = colours(results.names), markers(results.names)
     rows = []
     unnamed: set[str] = set()
     drawn = []
@@ -356,9 +365,9 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
         figure, panels = plt.subplots(
             1, len(told), figsize=(width, min(height, style.height)), sharey=True, squeeze=False, layout="constrained"
         )
-        span = limits([run.summary.mean for known in told.values() for run, _ in known])
+        span = limits([run.numbers.cell(results.by) for known in told.values() for run, _ in known])
         for ax, (kind, known) in zip(panels[0], told.items(), strict=True):
-            points = [(cost, float(run.summary.mean.value or 0.0)) for run, cost in known]
+            points = [(cost, float(run.numbers.cell(results.by).value or 0.0)) for run, cost in known]
             front = pareto_front(points)
             costs = [p[0] for p in points]
             ax.set_xscale("log")
@@ -369,8 +378,9 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
             ys = [points[i][1] for i in front] + [points[front[-1]][1]]
             ax.step(xs, ys, where="post", color=MUTED, linewidth=0.8 * style.line, linestyle=(0, (4, 2)), zorder=1)
             for (run, cost), point in zip(known, points, strict=True):
-                interval(ax, cost, run.summary.mean, tint[run.name], shape[run.name], across=False, style=style)
-                rows.append({"cost": kind, "model": run.name, "x": cost, **row(run, run.summary.mean),
+                found = run.numbers.cell(results.by)
+                interval(ax, cost, found, tint[run.name], shape[run.name], across=False, style=style)
+                rows.append({"cost": kind, "model": run.name, "x": cost, **row(run, found),
                              "on_front": points.index(point) in front})  # fmt: skip
             ax.set_xlabel(COSTS[kind][0])
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
@@ -379,20 +389,20 @@ def pareto_chart(study: Study, style: Style) -> Drawn:
             bars = [
                 ((c, max(y if low is None else low, FLOOR)), (c, min(y if high is None else high, CEILING)))
                 for (r, c), (_, y) in zip(known, shown, strict=True)
-                for low, high in [(r.summary.mean.low, r.summary.mean.high)]
+                for low, high in [(r.numbers.cell(results.by).low, r.numbers.cell(results.by).high)]
             ]
             steps = [((xs[k], ys[k]), (xs[k + 1], ys[k])) for k in range(len(xs) - 1)]
             steps += [((xs[k + 1], ys[k]), (xs[k + 1], ys[k + 1])) for k in range(len(xs) - 1)]
             drawn.append((ax, shown, [run.name for run, _ in known], bars, steps))
-        panels[0][0].set_ylabel("Mean recovery")
+        panels[0][0].set_ylabel("Mean recovery" if results.by == "mean" else AXIS_TITLES[results.by])
         figure.canvas.draw()
         figure.set_layout_engine("none")
         for ax, shown, names, bars, steps in drawn:
             tints = [readable(tint[name]) for name in names]
             unnamed |= set(place_labels(ax, shown, names, tints, style, bars, steps))
-    silent = sorted({r.name for r in study.runs} - {r["model"] for r in rows})
+    silent = sorted({r.name for r in results.models} - {r["model"] for r in rows})
     caption = (
-        f"Quality (score {SCORE_VERSION}) against cost, with 95 % intervals; the dashed line is the Pareto front (no "
+        f"Quality ({results.measured}) against cost, with 95 % intervals; the dashed line is the Pareto front (no "
         "other model is both cheaper and better). "
         "Seconds are the median over samples on the machine of the run"
         + (f"; not shown, because they tell no cost: {', '.join(silent)}." if silent else ".")

@@ -12,13 +12,13 @@ from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.report.drawn import Drawn, save
 from refbench.report.glyphs import settle
-from refbench.report.study import Study, open_study
 from refbench.report.style import style_named
+from refbench.results.resultset import RunSet, open_results
 
 KINDS: Mapping[str, str] = {
-    "qualitative": "draft, reference, contestants, target, with insets; best, median and worst sample",
+    "qualitative": "draft, reference, models, target, with insets; best, median and worst sample",
     "qualitative_categories": "the same with the median sample of each category",
-    "qualitative_all": "every contestant on a page turned by 90 degrees; each category's median by all models' score",
+    "qualitative_all": "every model on a page turned by 90 degrees; each category's median by all models' score",
     "axes": "the three axes and the score with intervals",
     "categories": "the same by category",
     "wins": "win matrix",
@@ -44,14 +44,14 @@ class Written:
 
 
 def make_figures(
-    runs: Sequence[str | os.PathLike[str]] | Study,
+    runs: Sequence[str | os.PathLike[str]] | RunSet,
     out: str | os.PathLike[str],
     style: str = "neurips",
     *,
     only: Sequence[str] | None = None,
     focus: str | None = None,
     samples: Sequence[str] | None = None,
-    contestants: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
     stages: Mapping[str, str] | None = None,
     logs: Mapping[str, str | os.PathLike[str]] | None = None,
     curves: Sequence[str] | None = None,
@@ -61,13 +61,13 @@ def make_figures(
     """Draw the figures and write PDF, PNG, CSV and LaTeX of each.
 
     Args:
-        runs: run folders, or a study that is open already.
+        runs: run folders, or a set of results that is open already.
         out: folder; made if missing, files of the same names are replaced.
         style: neurips, cvpr or slides.
         only: kinds (keys of ``KINDS``); None is all that these runs allow.
         focus: model that the choice of samples looks at; None is the first run.
         samples: ids to show in `qualitative` and `qualitative_all` instead of those of their rules.
-        contestants: columns of the grids; None is all, or the six best where an upright page has no room for more.
+        models: columns of the grids; None is all, or the six best where an upright page has no room for more.
         stages: label -> run name, in the order of training, for the ablation.
         logs: label -> training log (JSON lines).
         curves: names of logged values to draw.
@@ -83,13 +83,13 @@ def make_figures(
         from refbench.errors import unknown_name
 
         raise unknown_name("figure", unknown[0], KINDS)
-    study = runs if isinstance(runs, Study) else open_study(runs, suite=suite)
+    results = runs if isinstance(runs, RunSet) else open_results(runs, suite=suite)
     # Wrong input is told before the first figure is drawn, not after a minute of drawing.
-    for name in [*([focus] if focus else []), *(contestants or ()), *(stages or {}).values()]:
-        study.run(name)
-    _refuse_unscored(study)
+    for name in [*([focus] if focus else []), *(models or ()), *(stages or {}).values()]:
+        results.run(name)
+    _refuse_unscored(results)
     folder = Path(out)
-    makers = _makers(study, style, focus, samples, contestants, stages, logs, curves, audit)
+    makers = _makers(results, style, focus, samples, models, stages, logs, curves, audit)
     files: list[Path] = []
     skipped: dict[str, str] = {}
     lacking: set[str] = set()
@@ -100,7 +100,7 @@ def make_figures(
             if kind == "tables":
                 from refbench.report.latex import tables
 
-                for name, text in tables(study).items():
+                for name, text in tables(results).items():
                     write_atomic(folder / name, text.encode())
                     files.append(folder / name)
             else:
@@ -114,13 +114,8 @@ def make_figures(
     return Written(folder, tuple(files), skipped, "".join(sorted(lacking)))
 
 
-def _refuse_unscored(study: Study) -> None:
-    if not study.suite.targets:
-        raise RefbenchError(
-            f"Expected runs on a suite with targets to draw, but '{study.suite.name}' has none, so texture and score "
-            "are not measured; 'refbench report' and 'refbench compare' show what is."
-        )
-    for run in study.runs:
+def _refuse_unscored(results: RunSet) -> None:
+    for run in results.models if results.suite.targets else ():
         if run.withheld:
             raise RefbenchError(
                 f"Expected scored runs to draw, but {run.name} has no score, since {run.withheld['mean']}; "
@@ -133,11 +128,11 @@ class Skip(RefbenchError):
 
 
 def _makers(
-    study: Study,
+    results: RunSet,
     style: str,
     focus: str | None,
     samples: Sequence[str] | None,
-    contestants: Sequence[str] | None,
+    models: Sequence[str] | None,
     stages: Mapping[str, str] | None,
     logs: Mapping[str, str | os.PathLike[str]] | None,
     curves: Sequence[str] | None,
@@ -146,7 +141,7 @@ def _makers(
     from refbench.report import ablation, charts, grid, metrics_chart
 
     look = style_named(style)
-    shown = partial(grid.grid, study, look, focus=focus, contestants=contestants)
+    shown = partial(grid.grid, results, look, focus=focus, models=models)
 
     def need(met: bool, why: str, draw: Callable[[], Drawn]) -> Drawn:
         if not met:
@@ -154,31 +149,32 @@ def _makers(
         return draw()
 
     table = metrics_chart.read_audit(Path(audit)) if audit is not None else None
-    several = len(study.runs) > 1
-    told = sum(len([r for r in study.runs if ask(r)]) >= 2 for _, ask in charts.COSTS.values())
-    many = len(study.metas) * len(study.runs) >= metrics_chart.LEAST
+    several = len(results.models) > 1
+    told = sum(len([r for r in results.models if ask(r)]) >= 2 for _, ask in charts.COSTS.values())
+    many = len(results.metas) * len(results.models) >= metrics_chart.LEAST
     return {
         "qualitative": partial(shown, rule=samples or "spread", name="qualitative"),
         "qualitative_categories": partial(shown, rule="categories", name="qualitative_categories"),
         "qualitative_all": partial(shown, rule=samples or "typical", name="qualitative_all", everyone=True),
-        "axes": partial(charts.axes_chart, study, look),
-        "categories": partial(charts.categories_chart, study, look),
+        "axes": partial(charts.axes_chart, results, look),
+        "categories": partial(charts.categories_chart, results, look),
         "wins": lambda: need(
-            several, "The win matrix needs two runs or more; name another run.", partial(charts.win_matrix, study, look)
+            several, "The win matrix needs two runs or more; name another run.",
+            partial(charts.win_matrix, results, look),
         ),
         "cost": lambda: need(
             told > 0, "The cost figure needs two runs or more that tell seconds, size or price.",
-            partial(charts.pareto_chart, study, look),
+            partial(charts.pareto_chart, results, look),
         ),
         "ablation": lambda: need(
             bool(stages), "The ablation needs the stages of training; name each with --stage LABEL=RUN.",
             lambda: ablation.ablation_chart(
-                study, look, stages or {}, {k: Path(v) for k, v in (logs or {}).items()}, curves
+                results, look, stages or {}, {k: Path(v) for k, v in (logs or {}).items()}, curves
             ),
         ),
         "correlation": lambda: need(
             many, f"The correlation needs {metrics_chart.LEAST} answers or more; measure more samples.",
-            partial(metrics_chart.correlation_chart, study, look),
+            partial(metrics_chart.correlation_chart, results, look),
         ),
         "audit": lambda: need(
             table is not None, "The audit figure needs audit.csv of 'refbench audit --out'; name it with --audit.",

@@ -1,4 +1,4 @@
-"""(a) The qualitative grid: draft, reference, contestants, target, with insets of the region joined by lines.
+"""(a) The qualitative grid: draft, reference, models, target, with insets of the region joined by lines.
 
 Rows are samples chosen by a stated rule, never by taste: best, median and worst of one model, the median of each
 category, or a list that the caption calls a list.
@@ -16,16 +16,17 @@ from refbench.errors import RefbenchError
 from refbench.images import Image, load_image, mask_box, resize
 from refbench.report.drawn import Drawn
 from refbench.report.layout import ANGLE, NARROW, Layout, flat_lines, plan
-from refbench.report.study import Run, Study
 from refbench.report.style import INK, MUTED, Style, rc, sideways, text_width
-from refbench.schema import SCORE_VERSION, Box
+from refbench.results.resultset import RunSet
+from refbench.results.run import RunResult
+from refbench.schema import Box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARK = "#E4003A"
 MOST = 6
-"""Contestants that fit beside draft, reference and target on an upright page with cells of at least 0.55 in."""
+"""Models that fit beside draft, reference and target on an upright page with cells of at least 0.55 in."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Choice:
     sample: str
 
 
-def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[Choice, ...], str]:
+def choose(results: RunSet, rule: str | Sequence[str], focus: str) -> tuple[tuple[Choice, ...], str]:
     """Samples to show, and the rule in words for the caption.
 
     Args:
@@ -48,12 +49,12 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
     Raises:
         RefbenchError: unknown rule or sample, or nothing to choose from.
     """
-    run = study.run(focus)
-    scores = run.samples["mean"].dropna()
+    run = results.run(focus)
+    scores = run.points[results.by].dropna()
     scores = scores[[s for s in scores.index if run.failed(s) is None]]
     order = sorted(scores.index, key=lambda s: (scores[s], s))
     if not isinstance(rule, str):
-        unknown = [s for s in rule if s not in study.metas]
+        unknown = [s for s in rule if s not in results.metas]
         if unknown or not rule:
             raise RefbenchError(
                 f"Expected ids of planned samples to show, but '{unknown[0] if unknown else ''}' came; see the "
@@ -61,11 +62,12 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
             )
         return tuple(Choice("chosen", s) for s in rule), "Samples were chosen by hand."
     if rule == "typical":
-        means = study.sample_scores().mean(axis=1).dropna()
+        means = results.sample_scores().mean(axis=1).dropna()
         ranks = sorted(means.index, key=lambda s: (means[s], s))
         return (
-            _medians(study, ranks),
-            f"Samples are the median of each category by the mean score of all {len(study.runs)} models.",
+            _medians(results, ranks),
+            f"Samples are the median of each category by the mean {results.by_name} of all {len(results.models)} "
+            "models.",
         )
     if not order:
         raise RefbenchError(f"Expected refined and scored samples of {focus} to show, but it has none; run it again.")
@@ -75,21 +77,23 @@ def choose(study: Study, rule: str | Sequence[str], focus: str) -> tuple[tuple[C
         found = tuple(Choice(k, s) for k, s in picks.items() if list(picks.values()).index(s) == list(picks).index(k))
         return (
             found,
-            f"Samples are the best, the median and the worst of {focus} by its score of {len(order)} refined samples.",
+            f"Samples are the best, the median and the worst of {focus} by its {results.by_name} of {len(order)} "
+            "refined samples.",
         )
     if rule == "categories":
-        return _medians(study, order), f"Samples are the median of {focus} in each category by its score."
+        words = f"Samples are the median of {focus} in each category by its {results.by_name}."
+        return _medians(results, order), words
     raise RefbenchError(
         f"Expected the rule 'spread', 'categories' or 'typical' or ids of samples, but '{rule}' came; name one of "
         "these."
     )
 
 
-def _medians(study: Study, order: Sequence[str]) -> tuple[Choice, ...]:
+def _medians(results: RunSet, order: Sequence[str]) -> tuple[Choice, ...]:
     """The middle one of each category of samples that are in rising order."""
     found = []
-    for category in dict.fromkeys(m.category for m in study.metas.values()):
-        inside = [s for s in order if study.metas[s].category == category]
+    for category in dict.fromkeys(m.category for m in results.metas.values()):
+        inside = [s for s in order if results.metas[s].category == category]
         if inside:
             found.append(Choice(category, inside[(len(inside) - 1) // 2]))
     return tuple(found)
@@ -130,12 +134,12 @@ def _cut(image: Image, box: Box) -> Image:
 
 
 def grid(
-    study: Study,
+    results: RunSet,
     style: Style,
     *,
     rule: str | Sequence[str] = "spread",
     focus: str | None = None,
-    contestants: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
     name: str = "qualitative",
     everyone: bool = False,
 ) -> Drawn:
@@ -144,8 +148,8 @@ def grid(
     Args:
         rule: see :func:`choose`.
         focus: the model the rule looks at; None is the first run.
-        contestants: names of runs in the order of the columns; None is all, or the best ``MOST`` by score.
-        everyone: show every run (best first, where `contestants` names none), on a page turned by 90 degrees.
+        models: names of runs in the order of the columns; None is all, or the best ``MOST`` by score.
+        everyone: show every run (best first, where `models` names none), on a page turned by 90 degrees.
 
     Raises:
         RefbenchError: unknown run, sample or rule, or an output that is missing or broken.
@@ -153,15 +157,15 @@ def grid(
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    focus = focus or study.names[0]
-    choices, words = choose(study, rule, focus)
-    shown = [study.run(n) for n in contestants] if contestants else list(study.ranked if everyone else study.runs)
+    focus = focus or results.names[0]
+    choices, words = choose(results, rule, focus)
+    shown = [results.run(n) for n in models] if models else list(results.ranked if everyone else results.models)
     if not everyone and len(shown) > MOST:
-        best = {r.name for r in study.ranked[:MOST]} | {focus}
+        best = {r.name for r in results.ranked[:MOST]} | {focus}
         shown = [r for r in shown if r.name in best]
     if everyone:
         style = sideways(style)
-    heads = ["Draft", "Reference", *(r.name for r in shown), "Target"]
+    heads = ["Draft", "Reference", *(r.name for r in shown), *(["Target"] if results.suite.targets else [])]
     laid = plan(style, heads, [(c.label, c.sample) for c in choices])
     rows = []
     with rc(style):
@@ -171,50 +175,52 @@ def grid(
             place.head(c, lines, bold=heads[c] == focus)
         for r, choice in enumerate(choices):
             place.side(r, choice.label, choice.sample)
-            for c, (image, box, note) in enumerate(_cells(study, choice.sample, shown)):
+            for c, (image, box, note) in enumerate(_cells(results, choice.sample, shown)):
                 place.cell(image, box, note, laid.left(c), laid.top(r))
-            for run in study.runs:
+            for run in results.models:
                 rows.append(
                     {
                         "rule": choice.label,
                         "sample": choice.sample,
                         "model": run.name,
                         "shown": run in shown,
-                        "recovery": run.samples["mean"].get(choice.sample),
+                        "recovery": run.points[results.by].get(choice.sample),
                         "failed": run.failed(choice.sample),
                     }
                 )
-    what = "Draft, reference, refinements and target, " if laid.context else "The masked region of draft, reference, "
-    what += "with the masked region enlarged" if laid.context else "refinements and target"
+    targets = results.suite.targets
+    pictures = "draft, reference, refinements and target" if targets else "draft, reference and refinements"
+    what = f"{pictures.capitalize()}, with the masked region enlarged"
+    what = what if laid.context else f"The masked region of {pictures}"
     everywhere = laid.context and any(
         fills(held.mask.shape, mask_box(held.mask), laid.cell / laid.tall)
-        for held in (study.suite.sample(choice.sample) for choice in choices)
+        for held in (results.suite.sample(choice.sample) for choice in choices)
     )
     what += " where it does not fill the picture. " if everywhere else ". "
     caption = (
         f"{what}{words} "
-        f"Numbers are the sample's score (score {SCORE_VERSION}: 0 trivial, 100 truth, in [-100, 100])."
-        + (f" Shown are {len(shown)} of {len(study.runs)} models" if len(shown) < len(study.runs) else "")
-        + ((", the best." if not contestants else ".") if len(shown) < len(study.runs) else "")
+        f"Numbers are the sample's {results.by_name} (score {results.score}: 0 trivial, 100 truth, in [-100, 100])."
+        + (f" Shown are {len(shown)} of {len(results.models)} models" if len(shown) < len(results.models) else "")
+        + ((", the best." if not models else ".") if len(shown) < len(results.models) else "")
     )
     return Drawn(name, figure, pd.DataFrame(rows), caption, wide=True, sideways=everyone)
 
 
-def _cells(study: Study, sample: str, shown: Sequence[Run]) -> list[tuple[Image | None, Box | None, str]]:
+def _cells(results: RunSet, sample: str, shown: Sequence[RunResult]) -> list[tuple[Image | None, Box | None, str]]:
     """Picture, region and note of each column of one row."""
-    held = study.suite.sample(sample)
+    held = results.suite.sample(sample)
     box = mask_box(held.mask)
     cells: list[tuple[Image | None, Box | None, str]] = [
         (held.draft, box, ""), (held.reference, held.reference_box, ""),
     ]  # fmt: skip
     for run in shown:
-        value = run.samples["mean"].get(sample, np.nan)
+        value = run.points[results.by].get(sample, np.nan)
         if run.failed(sample) is not None:
             cells.append((None, None, "failed"))
         else:
             note = whole(value) if np.isfinite(value) else "not scored"
             cells.append((load_image(run.output(held.meta)), box, note))
-    return [*cells, (study.suite.target(sample), box, "")]
+    return [*cells, *([(results.suite.target(sample), box, "")] if results.suite.targets else [])]
 
 
 def whole(value: float) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from refbench.report.charts import COLUMNS, cell
-from refbench.report.study import Run, Study, meta_table
-from refbench.schema import AXES, PIXEL, SCORE_VERSION
+from refbench.report.charts import COLUMNS
+from refbench.results.resultset import RunSet
+from refbench.schema import AXES, PIXEL
 from refbench.spelling import latex_text
-from refbench.stats.compare import Comparison, View, compare
+from refbench.stats.compare import Comparison, View
 
 if TYPE_CHECKING:
+    from refbench.results.run import RunResult
     from refbench.stats.recovery import Cell
 
 HEADS = {
@@ -28,20 +29,8 @@ MAIN = (*COLUMNS, PIXEL)
 """Columns of the main table; pixel fidelity stands beside the score."""
 
 
-def compare_runs(
-    study: Study, views: tuple[View, ...] = ("overall", "category"), resamples: int = 2000
-) -> Comparison | None:
-    """The paired comparison behind bold and underline; None for a single run."""
-    if len(study.runs) < 2:
-        return None
-    return compare(
-        {run.name: run.scores for run in study.runs}, study.answers, meta_table(study.metas.values()), study.cards,
-        views=views, resamples=resamples,
-    )  # fmt: skip
-
-
 def leaders(
-    study: Study, compared: Comparison | None, cells: dict[str, Cell | None], view: View, name: str, measure: str
+    compared: Comparison | None, cells: dict[str, Cell | None], view: View, name: str, measure: str
 ) -> tuple[str | None, set[str]]:
     """The best model of a column, and those that the paired test does not tell from it."""
     known = {n: c.value for n, c in cells.items() if c is not None and c.value is not None}
@@ -60,7 +49,9 @@ def leaders(
     return best, alike
 
 
-def _number(found: Cell | None, *, best: bool, alike: bool, interval: bool) -> str:
+def _number(found: Cell | None, *, best: bool, alike: bool, interval: bool, withheld: bool = False) -> str:
+    if withheld:
+        return r"\textit{not measured}"
     if found is None or found.value is None:
         return "--"
     text = f"{found.value:.1f}"
@@ -73,42 +64,49 @@ def _number(found: Cell | None, *, best: bool, alike: bool, interval: bool) -> s
     return f"${text}{ends}$"
 
 
-def main_table(study: Study, compared: Comparison | None) -> str:
+def main_table(results: RunSet, compared: Comparison | None) -> str:
     """Models by axes, score and pixel fidelity with 95 % intervals, failed samples and seconds; best first."""
     marks = {
-        a: leaders(study, compared, {r.name: cell(r, a) for r in study.runs}, "overall", "all", a) for a in COLUMNS
+        a: leaders(compared, {r.name: r.numbers.cell(a) for r in results.models}, "overall", "all", a) for a in COLUMNS
     }
     marks[PIXEL] = (None, set())
-    some_failed = any(r.summary.failed for r in study.runs)
+    some_failed = any(r.numbers.failed for r in results.models)
     lines = []
-    for run in study.ranked:
+    for run in results.ranked:
         numbers = [
-            _number(cell(run, a), best=run.name == marks[a][0], alike=run.name in marks[a][1], interval=True)
+            _number(
+                run.numbers.cell(a),
+                best=run.name == marks[a][0],
+                alike=run.name in marks[a][1],
+                interval=True,
+                withheld=a in results.withheld,
+            )
             for a in MAIN
         ]
         seconds = f"{run.seconds:.2g}" if run.seconds is not None else "--"
         lines.append(
-            " & ".join([latex_text(run.name), *numbers, *([str(run.summary.failed)] if some_failed else []), seconds])
+            " & ".join([latex_text(run.name), *numbers, *([str(run.numbers.failed)] if some_failed else []), seconds])
             + r" \\"
         )
     heads = ["Model", *(HEADS[a] for a in MAIN), *(["Failed"] if some_failed else []), "s/image"]
     caption = (
-        f"Recovery on {study.suite.name} {study.suite.version} (score {SCORE_VERSION}, {len(study.metas)} samples; 0 "
-        "is the trivial answer, 100 the ground truth) with 95 % intervals. Best in bold; underlined where it "
+        f"Recovery on {results.suite.name} {results.suite.version} (score {results.score}, {len(results.metas)} "
+        "samples; "
+        "0 is the trivial answer, 100 the ground truth) with 95 % intervals. Best in bold; underlined where it "
         "cannot be told from the best (paired, Holm-corrected, 5 %). Pixel: every pixel at its place; not in the "
         "score, and not compared."
     )
     return _table(heads, lines, caption, "tab:main", "l" + "c" * (len(heads) - 1))
 
 
-def category_table(study: Study, compared: Comparison | None, axis: str = "mean") -> str:
+def category_table(results: RunSet, compared: Comparison | None, axis: str = "mean") -> str:
     """Models by category on one axis or the score."""
-    names = list(dict.fromkeys(c for run in study.runs for c in run.summary.categories))
+    names = list(dict.fromkeys(c for run in results.models for c in run.numbers.categories))
 
-    def found(run: Run, name: str) -> Cell | None:
-        return run.summary.categories.get(name, {}).get(axis)
+    def found(run: RunResult, name: str) -> Cell | None:
+        return run.numbers.categories.get(name, {}).get(axis)
 
-    marks = {n: leaders(study, compared, {r.name: found(r, n) for r in study.runs}, "category", n, axis) for n in names}
+    marks = {n: leaders(compared, {r.name: found(r, n) for r in results.models}, "category", n, axis) for n in names}
     lines = [
         " & ".join(
             [
@@ -117,13 +115,13 @@ def category_table(study: Study, compared: Comparison | None, axis: str = "mean"
                     _number(found(run, n), best=run.name == marks[n][0], alike=run.name in marks[n][1], interval=False)
                     for n in names
                 ),
-                _number(cell(run, axis), best=False, alike=False, interval=False),
+                _number(run.numbers.cell(axis), best=False, alike=False, interval=False),
             ]
         )
         + r" \\"
-        for run in study.ranked
+        for run in results.ranked
     ]
-    what = f"score {SCORE_VERSION}" if axis == "mean" else f"{axis.replace('_', ' ')}, score {SCORE_VERSION}"
+    what = f"score {results.score}" if axis == "mean" else f"{axis.replace('_', ' ')}, score {results.score}"
     caption = f"Recovery by category ({what}). Best in bold; underlined where it cannot be told from the best."
     return _table(
         ["Model", *(latex_text(n.capitalize()) for n in names), "All"],
@@ -144,10 +142,11 @@ def _table(heads: list[str], lines: list[str], caption: str, label: str, columns
     )
 
 
-def tables(study: Study, resamples: int = 2000) -> dict[str, str]:
-    """File name -> LaTeX of every table."""
-    compared = compare_runs(study, resamples=resamples)
-    return {"table.tex": main_table(study, compared)} | {
-        f"table_categories{'' if axis == 'mean' else '_' + axis}.tex": category_table(study, compared, axis)
+def tables(results: RunSet) -> dict[str, str]:
+    """File name -> LaTeX of every table; none by category of what is not measured."""
+    compared = results.compare(views=("overall", "category")) if len(results.models) > 1 else None
+    return {"table.tex": main_table(results, compared)} | {
+        f"table_categories{'' if axis == 'mean' else '_' + axis}.tex": category_table(results, compared, axis)
         for axis in ("mean", *AXES)
+        if axis not in results.withheld
     }

@@ -10,8 +10,8 @@ import numpy as np
 from refbench.csvtext import csv_text
 from refbench.errors import RefbenchError
 from refbench.report.drawn import Drawn
-from refbench.report.study import Study
 from refbench.report.style import INK, MUTED, Style, rc, text_width
+from refbench.results.resultset import RunSet
 from refbench.schema import AXES, PIXEL
 
 if TYPE_CHECKING:
@@ -28,20 +28,20 @@ LEAST = 8
 """Answers that two metrics must both have scored for a correlation to be told."""
 
 
-def correlation(study: Study) -> pd.DataFrame:
+def correlation(results: RunSet) -> pd.DataFrame:
     """Spearman's rank correlation of every pair of metrics over all runs' answers; metric x metric, NaN where too few.
 
     Values are the samples' clipped recoveries, so that a higher value is better for every metric.
     """
     import pandas as pd
 
-    stacked = pd.concat([run.recoveries for run in study.runs], ignore_index=True)
-    order = [name for axis in (*AXES, PIXEL) for name in stacked.columns if study.cards[name].axis == axis]
+    stacked = pd.concat([run.recoveries for run in results.models], ignore_index=True)
+    order = [name for axis in (*AXES, PIXEL) for name in stacked.columns if results.cards[name].axis == axis]
     stacked = stacked[[n for n in order if stacked[n].notna().sum() >= LEAST and stacked[n].nunique() > 1]]
     return stacked.corr(method="spearman", min_periods=LEAST)
 
 
-def correlation_chart(study: Study, style: Style) -> Drawn:
+def correlation_chart(results: RunSet, style: Style) -> Drawn:
     """Draw the lower triangle of :func:`correlation`, metrics grouped by axis.
 
     Raises:
@@ -50,7 +50,7 @@ def correlation_chart(study: Study, style: Style) -> Drawn:
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    table = correlation(study)
+    table = correlation(results)
     names = [str(n) for n in table.columns]
     if len(names) < 2:
         raise RefbenchError(f"Expected at least two metrics with {LEAST} answers to correlate; measure more samples.")
@@ -79,14 +79,14 @@ def correlation_chart(study: Study, style: Style) -> Drawn:
                     text = f"{round(100 * value) + 0:d}".replace("-", "\u2212")
                     ink = "white" if abs(value) > 0.9 else INK
                     ax.text(j, i, text, ha="center", va="center", fontsize=written, color=ink)
-        _ticks(ax, names[:-1], names[1:], [study.cards[n].axis for n in names], size)
+        _ticks(ax, names[:-1], names[1:], [results.cards[n].axis for n in names], size)
         bar = figure.colorbar(
             shown, ax=ax, shrink=0.55, aspect=18, pad=0.02, ticks=[-1, 0, 1], boundaries=np.linspace(-1, 1, 101)
         )
         bar.outline.set_visible(False)
         bar.set_label("Spearman's \u03c1", fontsize=style.small)
         for place, axis in enumerate((*AXES, PIXEL)):
-            if any(study.cards[n].axis == axis for n in names):
+            if any(results.cards[n].axis == axis for n in names):
                 ax.text(
                     0.99,
                     0.98 - place * 1.25 * style.small / 72 / side,
@@ -99,8 +99,8 @@ def correlation_chart(study: Study, style: Style) -> Drawn:
                 )
     rows = [{"metric": a, "with": b, "spearman": table.loc[a, b]} for i, a in enumerate(names) for b in names[:i]]
     caption = (
-        f"Spearman rank correlation between metrics over the answers of {len(study.runs)} models to "
-        f"{len(study.metas)} samples "
+        f"Spearman rank correlation between metrics over the answers of {len(results.models)} models to "
+        f"{len(results.metas)} samples "
         "(recoveries of single samples, higher is better for every metric). Differences between models and "
         "between samples both enter. "
         + ("Numbers are 100 \u03c1; empty" if written >= 0.8 * style.small else "Empty")

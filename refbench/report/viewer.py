@@ -25,10 +25,10 @@ import numpy as np
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, encode_webp, load_image, mask_box, resize, write_atomic
 from refbench.plaintext import harmless
-from refbench.report.charts import cell
 from refbench.report.grid import window
-from refbench.report.study import Run, Study, open_study
 from refbench.report.style import colours
+from refbench.results.resultset import RunSet, open_results
+from refbench.results.run import RunResult
 from refbench.runs.diagnostics import DIAGNOSTICS, diagnostics_of
 from refbench.runs.progress import Progress
 from refbench.schema import ORDER, SCORE_VERSION, Sample
@@ -95,7 +95,7 @@ class _Store:
 
 
 def build_report(
-    runs: Sequence[str | os.PathLike[str]] | Study,
+    runs: Sequence[str | os.PathLike[str]] | RunSet,
     out: str | os.PathLike[str],
     *,
     single_file: bool = False,
@@ -106,7 +106,7 @@ def build_report(
     """Write the page.
 
     Args:
-        runs: run folders of one suite and plan, or a study that is open already.
+        runs: run folders of one suite and plan, or a set of results that is open already.
         out: folder for ``index.html`` and ``images/``; made if missing, files of the same names are replaced.
         single_file: put the pictures into the page.
         title: of the page.
@@ -116,7 +116,7 @@ def build_report(
     Raises:
         RefbenchError: runs that do not belong together, an output that is broken, or a folder that cannot be written.
     """
-    study = runs if isinstance(runs, Study) else open_study(runs, suite=suite)
+    results = runs if isinstance(runs, RunSet) else open_results(runs, suite=suite)
     folder = Path(out)
     if folder.is_file():
         raise RefbenchError(
@@ -124,34 +124,35 @@ def build_report(
         )
     store = _Store(folder, single_file)
     samples = []
-    diagnostics = _diagnostics(study)
+    diagnostics = _diagnostics(results)
     if progress is not None:
-        progress.start("report", len(study.metas), 0)
+        progress.start("report", len(results.metas), 0)
     raw: list[Values] = []
-    for run in study.runs:
+    for run in results.models:
         raw.append({})
         for one, metric, value in zip(run.scores["sample"], run.scores["metric"], run.scores["value"], strict=True):
             raw[-1].setdefault(one, {})[metric] = value
-    for number, sample_id in enumerate(study.metas):
-        samples.append(_sample(study, store, raw, diagnostics, number, sample_id))
+    for number, sample_id in enumerate(results.metas):
+        samples.append(_sample(results, store, raw, diagnostics, number, sample_id))
         if progress is not None:
             progress.advance()
-    several = ", ".join(study.names) if len(study.runs) <= 2 else f"{len(study.runs)} runs"
-    heading = title or f"{study.suite.name}: {several}"
+    several = ", ".join(results.names) if len(results.models) <= 2 else f"{len(results.models)} runs"
+    heading = title or f"{results.suite.name}: {several}"
     data = {
         "title": harmless(heading),
-        "suite": {"name": study.suite.name, "version": str(study.suite.version), "hash": study.suite.hash},
-        "targets": study.suite.targets,
-        "score": SCORE_VERSION if study.suite.targets else f"{SCORE_VERSION} without targets",
+        "suite": {"name": results.suite.name, "version": str(results.suite.version), "hash": results.suite.hash},
+        "targets": results.suite.targets,
+        "score": SCORE_VERSION if results.suite.targets else results.score,
+        "by": results.by,
         "axes": MEASURES,
-        "metrics": [_metric(study, name) for name in _metrics(study)],
+        "metrics": [_metric(results, name) for name in _metrics(results)],
         "diagnostics": [{"name": name, **DIAGNOSTICS[name]._asdict()} for name in diagnostics[0].columns],
-        "runs": [_run(study, run, table) for run, table in zip(study.runs, diagnostics, strict=True)],
+        "runs": [_run(results, run, table) for run, table in zip(results.models, diagnostics, strict=True)],
         "samples": samples,
     }
     page = render(data).encode()
     write_atomic(folder / "index.html", page)
-    return Page(folder / "index.html", len(samples), len(study.runs), store.size + len(page))
+    return Page(folder / "index.html", len(samples), len(results.models), store.size + len(page))
 
 
 def render(data: dict[str, Any]) -> str:
@@ -192,16 +193,16 @@ def _number(value: Any, digits: int = 6) -> float | None:
     return float(f"{float(value):.{digits}g}")
 
 
-def _metrics(study: Study) -> list[str]:
-    seen = dict.fromkeys(name for run in study.runs for name in run.recoveries.columns)
-    return sorted(seen, key=lambda name: ORDER.index(study.cards[name].axis))
+def _metrics(results: RunSet) -> list[str]:
+    seen = dict.fromkeys(name for run in results.models for name in run.recoveries.columns)
+    return sorted(seen, key=lambda name: ORDER.index(results.cards[name].axis))
 
 
-def _metric(study: Study, name: str) -> dict[str, Any]:
-    card = study.cards[name]
+def _metric(results: RunSet, name: str) -> dict[str, Any]:
+    card = results.cards[name]
     return {
         "name": name, "axis": card.axis, "region": card.region, "higher": card.higher_is_better,
-        "definition": harmless(card.definition), "scored": name not in study.runs[0].summary.unscored,
+        "definition": harmless(card.definition), "scored": name not in results.models[0].numbers.unscored,
     }  # fmt: skip
 
 
@@ -211,23 +212,23 @@ def _cell(found: Any) -> list[float | None] | None:
     )
 
 
-def _diagnostics(study: Study) -> list[pd.DataFrame]:
+def _diagnostics(results: RunSet) -> list[pd.DataFrame]:
     """For each run sample id (index) x the diagnostics that any run has, in the units they are shown in."""
-    tables = [diagnostics_of(run.scores).reindex(list(study.metas)) for run in study.runs]
+    tables = [diagnostics_of(run.scores).reindex(list(results.metas)) for run in results.models]
     there = [name for name in DIAGNOSTICS if any(table[name].notna().any() for table in tables)]
     return [table[there] * [DIAGNOSTICS[name].scale for name in there] for table in tables]
 
 
-def _run(study: Study, run: Run, diagnostics: pd.DataFrame) -> dict[str, Any]:
-    summary, card = run.summary, run.manifest.card
+def _run(results: RunSet, run: RunResult, diagnostics: pd.DataFrame) -> dict[str, Any]:
+    summary, card = run.numbers, run.manifest.card
     return {
         "name": harmless(run.name), "about": harmless(card.summary), "licence": harmless(card.licence),
-        "colour": colours(study.names)[run.name],
-        "axes": [_cell(cell(run, a)) for a in MEASURES],
+        "colour": colours(results.names)[run.name],
+        "axes": [_cell(run.numbers.cell(a)) for a in MEASURES],
         "categories": {
             name: [_cell(by.get(a)) for a in MEASURES] for name, by in summary.categories.items()
         },
-        "metrics": [_cell(summary.metrics.get(name)) for name in _metrics(study)],
+        "metrics": [_cell(summary.metrics.get(name)) for name in _metrics(results)],
         "withheld": [harmless(run.withheld.get(a, "")) for a in MEASURES],
         "diagnostics": [_number(value, 4) for value in diagnostics.mean()],
         "samples": summary.samples, "failed": summary.failed, "seconds": _number(run.seconds, 3),
@@ -236,10 +237,15 @@ def _run(study: Study, run: Run, diagnostics: pd.DataFrame) -> dict[str, Any]:
 
 
 def _sample(
-    study: Study, store: _Store, raw: Sequence[Values], diagnostics: Sequence[pd.DataFrame], number: int, sample_id: str
+    results: RunSet,
+    store: _Store,
+    raw: Sequence[Values],
+    diagnostics: Sequence[pd.DataFrame],
+    number: int,
+    sample_id: str,
 ) -> dict[str, Any]:
-    held = study.suite.sample(sample_id)
-    target, meta = study.suite.target(sample_id) if study.suite.targets else held.draft, held.meta
+    held = results.suite.sample(sample_id)
+    target, meta = results.suite.target(sample_id) if results.suite.targets else held.draft, held.meta
     near = window(held.mask.shape, mask_box(held.mask), THUMB[1] / THUMB[0], tight=True)
     at = f"{number:05d}"
     images: dict[str, str | None] = {
@@ -256,8 +262,8 @@ def _sample(
     small: list[str | None] = []
     failed: list[str | None] = []
     values, recoveries, scores, seconds = [], [], [], []
-    names = _metrics(study)
-    for k, run in enumerate(study.runs):
+    names = _metrics(results)
+    for k, run in enumerate(results.models):
         image, why = _output(run, held)
         outputs.append(None if image is None else _overlay(store, f"{at}-run{k}.webp", image, target))
         small.append(None if image is None else _thumb(store, f"{at}-t-run{k}.webp", image, near))
@@ -267,7 +273,7 @@ def _sample(
         recoveries.append(
             [_number(run.recoveries[name].get(sample_id) if name in run.recoveries else None, 4) for name in names]
         )
-        scores.append([_number(run.samples.loc[sample_id, a], 4) for a in MEASURES])
+        scores.append([_number(run.points.loc[sample_id, a], 4) for a in MEASURES])
         record = run.records.get(sample_id)
         seconds.append(_number(record.seconds, 3) if record is not None else None)
     return {
@@ -308,7 +314,7 @@ def _value(value: Any) -> float | str | None:
     return _number(value)
 
 
-def _output(run: Run, held: Sample) -> tuple[Image | None, str | None]:
+def _output(run: RunResult, held: Sample) -> tuple[Image | None, str | None]:
     why = run.failed(held.id)
     if why is not None:
         return None, why

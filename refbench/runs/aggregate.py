@@ -123,7 +123,7 @@ def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resampl
         folder: with ``scores.parquet`` and ``answers.parquet``.
         suite: for the metadata of the samples; no pixel is decoded.
         manifest: names the metrics that were measured, and those that could not be.
-        resamples: of the bootstrap, seeded with the run's seed.
+        resamples: of the bootstrap, whose seed is 0 for every run.
 
     Raises:
         RefbenchError: the run is not measured, or the folder cannot be written.

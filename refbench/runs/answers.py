@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from refbench.baselines import BASELINES, baseline_image
 from refbench.schema import MetricCard, Score, Truth
-from refbench.trivial import ANSWERS, answer_image
 
 if TYPE_CHECKING:
     from refbench.metrics.measurer import Measurer
@@ -47,7 +47,7 @@ def needed(cards: Mapping[str, MetricCard], hashes: Mapping[str, str]) -> tuple[
     """What recovery asks for: the draft and the target by every metric, and each card's own trivial answer."""
     return tuple(
         Need(answer, name, hashes[name])
-        for answer in ANSWERS
+        for answer in BASELINES
         for name, card in cards.items()
         if answer in ("draft", "target", card.trivial)
     )
@@ -171,7 +171,7 @@ def measure_answers(
         left: from :meth:`AnswerStore.missing`.
         measurer: gives a measurer for some metric names.
     """
-    for answer in ANSWERS:
+    for answer in BASELINES:
         groups: dict[tuple[Need, ...], list[Truth]] = {}
         for truth in truths:
             mine = tuple(sorted(need for need in left.get(truth.id, ()) if need.answer == answer))
@@ -179,7 +179,7 @@ def measure_answers(
                 groups.setdefault(mine, []).append(truth)
         for needs, members in groups.items():
             lists = measurer(tuple(need.metric for need in needs)).measure(
-                members, [answer_image(truth, answer) for truth in members]
+                members, [baseline_image(truth, answer) for truth in members]
             )
             rows = [
                 _row(score, truth, answer)

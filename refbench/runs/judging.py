@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refbench.baselines import baseline_image
 from refbench.cache import keep
 from refbench.errors import RefbenchError, missing_package
 from refbench.images import Image, resize, write_atomic
@@ -28,7 +29,6 @@ from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, read_json
 from refbench.runs.suites import suite_of
 from refbench.runs.suitewide import answered, pictures
-from refbench.trivial import answer_image
 
 if TYPE_CHECKING:
     import httpx
@@ -343,7 +343,7 @@ def _drift(bench: Bench, suite: Suite, cache: Path | None) -> dict[str, Any]:
     now: dict[str, Any] = {}
     for sample in suite.ids[:DRIFT_PAIRS]:
         truth = suite.truth(sample)
-        reference, draft, target = crops(truth, truth.target if truth.has_target else answer_image(truth, "paste"))
+        reference, draft, target = crops(truth, truth.target if truth.has_target else baseline_image(truth, "paste"))
         try:
             ratings, _ = bench.vote(reference, draft, target, 0, fresh=True)
         except Refused as error:

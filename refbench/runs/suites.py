@@ -20,7 +20,9 @@ def recorded(suite: str) -> str:
     return str(folder.resolve()) if (folder / "suite.json").is_file() else suite
 
 
-def suite_of(manifest: RunManifest, run: str | os.PathLike[str], suite: str | Suite | Path | None = None) -> Suite:
+def suite_of(
+    manifest: RunManifest, run: str | os.PathLike[str], suite: str | os.PathLike[str] | Suite | None = None
+) -> Suite:
     """The suite of a run, whole.
 
     Args:

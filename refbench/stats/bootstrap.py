@@ -8,7 +8,7 @@ inside strata (a suite's share of each category is fixed by design), all columns
 The interval is the symmetric studentised one (Hall 1988, "On symmetric bootstrap confidence
 intervals", JRSS B 50): value ± q·SE, with q the 95 % quantile of |t*| = |value* - value| / SE* over the
 resamples and SE the clustered linearisation (infinitesimal jackknife) error. It was chosen by the
-simulation in :mod:`refbench.stats.coverage`: with 20 clusters and skewed values the percentile and BCa
+simulation in ``tests/stats/made_up.py``: with 20 clusters and skewed values the percentile and BCa
 intervals hold the truth in 85-90 % of suites, this one in about 95 %. With fewer than ``MIN_CLUSTERS`` clusters
 there is no interval. q is at most twice Student's quantile (clusters - strata degrees of freedom): where all clusters
 but one are alike, resamples without that one have next to no spread and |t*| no meaning.

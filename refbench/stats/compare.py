@@ -31,7 +31,7 @@ PAIRED = "paired"
 """Name of the random numbers of paired differences: a comparison and the places of a pool draw the same."""
 ALPHA = 0.05
 TIE = 1.0
-"""Two answers to one sample tie if their scores are less than this many recovery points apart."""
+"""Two baselines to one sample tie if their scores are less than this many recovery points apart."""
 POWER_Z = 0.8416
 """80 % quantile of the normal: the detectable difference is found in four of five repetitions."""
 SCORES = (*AXES, "mean")
@@ -84,7 +84,7 @@ class Duel(Record):
 
     @property
     def superiority(self) -> float:
-        """Probability that `a` answers a random sample better than `b`, ties counted half."""
+        """Probability that `a` baselines a random sample better than `b`, ties counted half."""
         return (self.wins + self.ties / 2) / max(self.wins + self.ties + self.losses, 1)
 
 
@@ -147,7 +147,7 @@ class Comparison(Record):
 
 def tables(
     runs: Mapping[str, pd.DataFrame],
-    answers: pd.DataFrame,
+    baselines: pd.DataFrame,
     metas: pd.DataFrame,
     cards: Mapping[str, MetricCard],
     unavailable: Mapping[str, str] | None = None,
@@ -158,7 +158,7 @@ def tables(
         RefbenchError: with the metrics that some runs lack.
     """
     samples = list(metas["sample"])
-    found = {name: gains(scores, answers, samples, cards, unavailable) for name, scores in runs.items()}
+    found = {name: gains(scores, baselines, samples, cards, unavailable) for name, scores in runs.items()}
     everything = set().union(*(table.metrics for table in found.values())) if found else set()
     lacking = {name: sorted(everything - set(table.metrics)) for name, table in found.items()}
     if any(lacking.values()):
@@ -171,7 +171,7 @@ def tables(
 
 def compare(
     runs: Mapping[str, pd.DataFrame],
-    answers: pd.DataFrame,
+    baselines: pd.DataFrame,
     metas: pd.DataFrame,
     cards: Mapping[str, MetricCard],
     *,
@@ -185,7 +185,7 @@ def compare(
 
     Args:
         runs: model name -> scores (as for :func:`refbench.stats.recovery.summarise`).
-        answers: scores of the trivial answers and the truth.
+        baselines: scores of the baselines and the truth.
         metas: rows (sample, task, category, mode, source_id) of the plan that the runs share.
         cards: metric definitions.
         seed: of the resamples.
@@ -199,7 +199,7 @@ def compare(
     """
     if len(runs) < 2:
         raise RefbenchError(f"Expected at least two runs to compare, but {len(runs)} came; name another run folder.")
-    found = tables(runs, answers, metas, cards, unavailable)
+    found = tables(runs, baselines, metas, cards, unavailable)
     first = next(iter(found.values()))
     sets = [one for one in _sets(metas) if one[0] in views]
     pairs = list(itertools.combinations(found, 2))
@@ -211,7 +211,7 @@ def compare(
                 rows[pair] += _set(found[pair[0]], found[pair[1]], labels, inside, metas, seed, resamples)
     families = _decide([row for of_pair in rows.values() for row in of_pair])
     scores = {name: sample_scores(table) for name, table in found.items()}
-    by = next((one for one in ("mean", *AXES) if one not in first.withheld), "mean")
+    by = first.by
     mean = {name: of_model[:, SCORES.index(by)] for name, of_model in scores.items()}
     return Comparison(
         models=tuple(found),

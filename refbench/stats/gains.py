@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 Bools = NDArray[np.bool_]
 
-ANSWERS = ("draft", "paste", "stretch", "blend", "target")
-"""The trivial answers and the truth, measured like any run."""
+BASELINES = ("draft", "paste", "stretch", "blend", "target")
+"""The baselines and the truth, measured like any run."""
 MEASURES = (*AXES, "mean", PIXEL)
 """What a sample has a number for beside its metrics: the axes, the score ("mean"), and pixel fidelity beside it."""
 PEGGED = "local_consistency"
@@ -74,7 +74,7 @@ class Gains:
     room: Floats
     """(S, M) what the truth wins, 0 where it is no better than the trivial answer."""
     defined: Bools
-    """(S, M) where the answers have the metric."""
+    """(S, M) where the baselines have the metric."""
     raw: Floats
     """(S, M) the metric's own value as counted, NaN where undefined."""
     failed: Bools
@@ -89,6 +89,11 @@ class Gains:
     """(S, 5) what the truth has; 0 where a sample has no such number."""
     withheld: dict[str, str] = field(default_factory=dict)
     """Axis or "mean" -> which of its scoring metrics could not be measured, and why, so that it has no number."""
+
+    @property
+    def by(self) -> str:
+        """What models are ordered by: the score ("mean"), or the first axis that was measured where there is none."""
+        return next((one for one in ("mean", *AXES) if one not in self.withheld), "mean")
 
     def parts(self, names: Sequence[str]) -> tuple[Floats, Floats]:
         """What was won and what could be, (S, P) each, by these measures or metrics."""
@@ -139,34 +144,34 @@ def _checked(frame: pd.DataFrame, what: str, cards: Mapping[str, MetricCard], ke
     return frame
 
 
-def same_cards(scores: pd.DataFrame, answers: pd.DataFrame) -> None:
-    """Refuse scores whose metric cards differ from those of the answers.
+def same_cards(scores: pd.DataFrame, baselines: pd.DataFrame) -> None:
+    """Refuse scores whose metric cards differ from those of the baselines.
 
     Raises:
         RefbenchError: with the metrics that differ.
     """
     theirs = scores.groupby("metric")["card"].agg(lambda c: tuple(sorted(set(c)))).to_dict()
-    ours = answers.groupby("metric")["card"].agg(lambda c: tuple(sorted(set(c)))).to_dict()
+    ours = baselines.groupby("metric")["card"].agg(lambda c: tuple(sorted(set(c)))).to_dict()
     differ = sorted(name for name in theirs if name in ours and theirs[name] != ours[name])
     if differ:
         raise RefbenchError(
-            f"Expected scores and answers by the same metric cards, but {', '.join(differ)} differ; "
+            f"Expected scores and baselines by the same metric cards, but {', '.join(differ)} differ; "
             "run `refbench measure` on the run again."
         )
 
 
 def gains(
     scores: pd.DataFrame,
-    answers: pd.DataFrame,
+    baselines: pd.DataFrame,
     samples: Sequence[str],
     cards: Mapping[str, MetricCard],
     unavailable: Mapping[str, str] | None = None,
 ) -> Gains:
-    """Arrange one run's scores beside the answers.
+    """Arrange one run's scores beside the baselines.
 
     Args:
         scores: rows (sample, metric, value, card) of one run; failed samples have none.
-        answers: rows (sample, metric, answer, value, card), answer in :data:`ANSWERS`.
+        baselines: rows (sample, metric, answer, value, card), answer in :data:`BASELINES`.
         samples: the plan; S ids in order.
         cards: definitions; metrics outside are ignored.
         unavailable: metric -> why it could not be measured in this run, as it stands after "the metric"; with
@@ -176,7 +181,7 @@ def gains(
         RefbenchError: rows of samples outside the plan, twice the same row, NaN, other metric cards.
     """
     scores = _checked(scores, "scores", cards, ["sample", "metric"])
-    answers = _checked(answers, "answers", cards, ["sample", "metric", "answer"])
+    baselines = _checked(baselines, "baselines", cards, ["sample", "metric", "answer"])
     plan = list(samples)
     strange = sorted(set(scores["sample"]) - set(plan))
     if strange:
@@ -184,14 +189,14 @@ def gains(
             f"Expected scores of planned samples only, but {len(strange)} others came ({', '.join(strange[:3])}); "
             "they belong to another run."
         )
-    same_cards(scores, answers)
-    known, present = set(answers["metric"].unique()), set(scores["metric"].unique())
+    same_cards(scores, baselines)
+    known, present = set(baselines["metric"].unique()), set(scores["metric"].unique())
     unmeasured = {name: "its truth was not measured on this suite" for name in cards if name not in known}
     if present:
         unmeasured |= {name: "not measured in this run" for name in cards if name in known - present}
     unmeasured |= {name: why for name, why in (unavailable or {}).items() if name in cards}
     names = tuple(name for name in cards if name not in unmeasured)
-    kinds = {kind: _table(answers[answers["answer"] == kind], plan, names) for kind in ANSWERS}
+    kinds = {kind: _table(baselines[baselines["answer"] == kind], plan, names) for kind in BASELINES}
     value = _table(scores, plan, names)
     shape = (len(plan), len(names))
     failed = ~np.isin(np.array(plan, dtype=object), scores["sample"].unique()) if plan else np.zeros(0, dtype=bool)

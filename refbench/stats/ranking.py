@@ -35,7 +35,7 @@ from refbench.stats.bootstrap import (
     resample,
     sums_by,
 )
-from refbench.stats.compare import PAIRED, TIE, tables
+from refbench.stats.compare import PAIRED, SCORES, TIE, tables
 from refbench.stats.gains import Bools, Gains, sample_scores
 from refbench.stats.rating import bradley_terry
 from refbench.stats.recovery import unscored
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Standing(Record):
-    """Where one model stands in its pool, by the mean of the three axes."""
+    """Where one model stands among the others, by the score."""
 
     model: str
     score: float
@@ -78,24 +78,31 @@ class Ranking(Record):
 
 def rank(
     runs: Mapping[str, pd.DataFrame],
-    answers: pd.DataFrame,
+    baselines: pd.DataFrame,
     metas: pd.DataFrame,
     cards: Mapping[str, MetricCard],
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    unavailable: Mapping[str, str] | None = None,
 ) -> Ranking:
-    """Rank ranges and Bradley-Terry ratings of all runs, which share one plan.
+    """Rank ranges and Bradley-Terry ratings of all runs, which share one plan, by the score.
+
+    Where no score is measured (a suite without targets) by the first axis that is.
+
+    Args:
+        unavailable: metric -> why it could not be measured in these runs.
 
     Raises:
         RefbenchError: no run, other samples or metrics, or an axis that nothing scores.
     """
     if not runs:
         raise RefbenchError("Expected at least one run to rank, but none came; name a run folder.")
-    found = tables(runs, answers, metas, cards)
+    found = tables(runs, baselines, metas, cards, unavailable)
     names = list(found)
     everything = np.ones(len(metas), dtype=bool)
-    place = places(found, metas, everything, "mean", seed=seed, resamples=resamples)
+    by = found[names[0]].by
+    place = places(found, metas, everything, by, seed=seed, resamples=resamples)
     if place is None:
         why = unscored(found[names[0]], cards, everything)
         raise RefbenchError(
@@ -104,7 +111,7 @@ def rank(
         )
     pairs = list(itertools.combinations(range(len(names)), 2))
     codes, strata = clusters(list(metas["source_id"].astype(str)), list(metas["category"].astype(str)))
-    scores = np.stack([sample_scores(found[name])[:, -1] for name in names])
+    scores = np.stack([sample_scores(found[name])[:, SCORES.index(by)] for name in names])
     counts = duels(scores, pairs)
     per_cluster = sums_by(codes, len(strata), counts)
     draws = resample(np.zeros_like(strata), min(resamples, 1000), generator(seed, "ratings"))

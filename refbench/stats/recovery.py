@@ -17,7 +17,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, PIXEL, SCORE_VERSION, MetricCard, Record
 from refbench.stats.bootstrap import MIN_CLUSTERS, RESAMPLES, clusters, estimate, generator, sums_by
-from refbench.stats.gains import MEASURES, Bools, Gains, clipped, gains
+from refbench.stats.gains import MEASURES, NO_TARGETS, Bools, Gains, clipped, gains
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,10 +106,15 @@ class Summary(Record):
     resamples: int
     method: str = METHOD
 
+    def cell(self, measure: str) -> Cell:
+        """The number of an axis, of "mean" or of "pixel_fidelity", on all samples."""
+        beside = {"mean": self.mean, PIXEL: self.pixel_fidelity}
+        return beside[measure] if measure in beside else self.axes[measure]
+
 
 def summarise(
     scores: pd.DataFrame,
-    answers: pd.DataFrame,
+    baselines: pd.DataFrame,
     metas: pd.DataFrame,
     cards: Mapping[str, MetricCard],
     *,
@@ -122,7 +127,7 @@ def summarise(
 
     Args:
         scores: rows (sample, metric, region, axis, value, higher_is_better, card); failed samples have none.
-        answers: the same with `answer` in draft, paste, stretch, target: the trivial answers and the truth.
+        baselines: the same with `answer` in draft, paste, stretch, target: the baselines and the truth.
         metas: rows (sample, task, category, mode, source_id) of the planned samples.
         cards: metric name -> card.
         seed: of the bootstrap; equal seeds give equal intervals.
@@ -138,7 +143,7 @@ def summarise(
         raise RefbenchError(
             "Expected at least one planned sample to summarise, but there is none; choose a larger --limit."
         )
-    table = gains(scores, answers, list(metas["sample"]), cards, unavailable)
+    table = gains(scores, baselines, list(metas["sample"]), cards, unavailable)
     sources, categories = (metas[name].astype(str).to_numpy(object) for name in ("source_id", "category"))
     one = _Sets(table, cards, sources, categories, seed, resamples)
     everything = np.ones(len(table.samples), dtype=bool)
@@ -240,7 +245,11 @@ class _Sets:
         numbers = [said(*row) for row in zip(*(column.tolist() for column in parts), strict=True)]
         of = dict(zip(names, numbers, strict=True))
         nothing: dict[str, Any] = {"value": None, "low": None, "high": None, "reason": NOT_SCORED}
-        cells = {key: Cell(**of.get(key, nothing)) for key in MEASURES}
+        without = {key for key, why in table.withheld.items() if NO_TARGETS in why}
+        cells = {
+            key: Cell(**of.get(key, nothing | {"reason": NO_TARGETS} if key in without else nothing))
+            for key in MEASURES
+        }
         by_metric = {}
         for m, metric in enumerate(table.metrics if name == "all" else ()):
             raw = table.raw[table.defined[:, m], m]
@@ -254,7 +263,7 @@ class _Sets:
         return cells, by_metric
 
 
-def per_sample(scores: pd.DataFrame, answers: pd.DataFrame, cards: Mapping[str, MetricCard]) -> pd.DataFrame:
+def per_sample(scores: pd.DataFrame, baselines: pd.DataFrame, cards: Mapping[str, MetricCard]) -> pd.DataFrame:
     """Recovery of each measured sample by each metric, in [-100, 100] (:func:`refbench.stats.gains.clipped`).
 
     Samples where a metric has nothing to recover have no row, nor have failed samples.
@@ -264,7 +273,7 @@ def per_sample(scores: pd.DataFrame, answers: pd.DataFrame, cards: Mapping[str, 
     """
     import pandas as pd
 
-    table = gains(scores, answers, list(dict.fromkeys(scores["sample"])), cards)
+    table = gains(scores, baselines, list(dict.fromkeys(scores["sample"])), cards)
     single = clipped(table, cards)
     rows = [
         (table.samples[s], table.metrics[m], cards[table.metrics[m]].axis, float(single[s, m]))

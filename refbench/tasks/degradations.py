@@ -268,6 +268,24 @@ DEGRADATIONS: dict[str, Degradation] = {
     "lose": lose,
 }
 """All image degradations by name; the last five are compositions."""
+FROZEN: dict[int, tuple[str, ...]] = {
+    1: (
+        "latent-x2", "latent-x4", "latent-x8", "smear", "melt", "drift", "erase", "jpeg", "regenerate", "hallucinate",
+        "wash", "compress", "lose",
+    ),
+}  # fmt: skip
+"""Version -> what training batches draw from. A new degradation enters a new version, and old batches stay."""
+
+
+def frozen(version: int) -> tuple[str, ...]:
+    """Names of a version of :data:`FROZEN`.
+
+    Raises:
+        RefbenchError: there is no such version.
+    """
+    if version not in FROZEN:
+        raise unknown_name("version of the degradations", str(version), map(str, FROZEN))
+    return FROZEN[version]
 
 
 def degrade(name: str, images: Tensor, strength: Tensor | float, generator: torch.Generator) -> Tensor:

@@ -96,8 +96,6 @@ def shard_rows(sampler: QuadrupletSampler, number: int, seed: int) -> list[dict[
     import numpy as np
     import torch
 
-    from refbench.tasks.sampler import REFINE
-
     state = int(hashlib.sha256(f"{seed}:{number}:{sampler.size}".encode()).hexdigest()[:15], 16)
     sampler.generator.manual_seed(state)
     level = torch.linspace(0.4, 1.0, SHARD)[torch.randperm(SHARD, generator=sampler.generator)]
@@ -116,7 +114,7 @@ def shard_rows(sampler: QuadrupletSampler, number: int, seed: int) -> list[dict[
         names = ["garbled-glyphs" if category == "text" else "other-print"] if fault else []
         chosen = int(made["degradation"][k])
         if chosen >= 0:
-            names.append(REFINE[chosen])
+            names.append(sampler.degradations[chosen])
         task, name = f"{category}-{mode}", f"{category}-{mode}-{number * SHARD + k:06d}"
         target_webp = images.encode_webp(targets[k], 92, method=2)
         reference_webp = images.encode_webp(references[k], 90, method=2)

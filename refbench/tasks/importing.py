@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from refbench import decoding, images
 from refbench.errors import RefbenchError, in_words
 from refbench.images import Image, Mask
 from refbench.plaintext import one_line
-from refbench.schema import Box, Category, Mode, SampleMeta
+from refbench.schema import CATEGORIES, MODES, Box, Category, Mode, SampleMeta
 from refbench.tasks.cards import suite_card
 from refbench.tasks.suite import digest, load_suite
 from refbench.tasks.writing import Question, check_writable, file_entry, parquet_bytes, row_of, write_header
@@ -335,7 +335,7 @@ def read_sample(name: str, entry: Entry, rules: Rules, targets: bool, gaps: list
     if target is not None:
         target = _over(target, draft, mask, tell)
     category, mode = (str(entry.get(what) or getattr(rules, what)) for what in ("category", "mode"))
-    for what, value, known in (("category", category, get_args(Category)), ("mode", mode, get_args(Mode))):
+    for what, value, known in (("category", category, CATEGORIES), ("mode", mode, MODES)):
         if value not in known:
             raise _Unusable(what, f"'{one_line(value, 40)}' is none of {in_words(known)}")
     x, y, width, height = images.mask_box(mask)

@@ -92,14 +92,39 @@ def test_without_targets_the_axis_says_so_everywhere(cli: Cli, own: Path, here: 
     assert set(found["withheld"]) == {"texture_fidelity", "mean", "pixel_fidelity"}
     assert found["axes"]["local_consistency"]["value"] == 100.0  # A keeps the background to the bit
     assert found["axes"]["reference_alignment"]["value"] is not None
-    for refused in (("figures", "runs/A", "--out", "f"), ("submit", "runs/A", "--to", "s", "--by", "me")):
-        done = cli(*refused)
-        assert done.code == 2
-        assert "'mine' has none, so texture and score are" in done.sentence
+    assert cli("figures", "runs/A", "runs/B", "--out", "f").code == 0
+    assert "table_categories.tex" not in {path.name for path in (here / "f").iterdir()}
+    assert (here / "f/table.tex").read_text().count("not measured") == 6  # texture, score and pixel of each run
+    assert "score 2 without targets" in (here / "f/qualitative.tex").read_text()
     assert cli("report", "runs/A", "runs/B", "--out", "page").code == 0
     page = (here / "page/index.html").read_text()
     assert '"targets":false' in page.replace(": ", ":")
     assert '"score":"2 without targets"' in page.replace(": ", ":")
+
+
+def test_a_board_of_a_suite_without_targets_ranks_by_alignment(cli: Cli, own: Path, here: Path) -> None:
+    cli("import", "folders", own, "--out", "named", "--no-targets", "--json")
+    cli("score", "A", "--suite", "named", "--out", "run")
+    assert "'IMG 0' is one" in cli("submit", "run", "--to", "entries", "--by", "me").sentence
+    for path in [*own.rglob("IMG *"), *here.glob("[AB]/**/IMG *")]:
+        path.rename(path.with_name(path.name.replace("IMG ", "img-")))
+    cli("import", "folders", own, "--out", "mine", "--no-targets")
+    cli("score", "A", "B", "--suite", "mine", "--out", "runs")
+    done = cli("submit", "runs/A", "--to", "entries", "--by", "me")
+    assert done.code == 0, done.err
+    done = cli("verify", "entries/a", "--suite", "mine")
+    assert done.code == 0, done.out
+    done = cli("leaderboard", "add", "runs/A", "runs/B", "--board", "board", "--suite", "mine", "--by", "me")
+    assert done.code == 0, done.err
+    text = (here / "board/README.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith(("| A |", "| B |"))][:2]
+    assert [row.count("not measured") for row in rows] == [3, 3]
+    assert "score 2 without targets, 3 samples" in text
+    assert "target of" not in text
+    found = json.loads((here / "board/board.json").read_text())
+    assert found["targets"] is False
+    best = [row["columns"]["reference_alignment"]["value"] for row in found["rows"]]
+    assert best == sorted(best, reverse=True)
 
 
 def test_numbers_with_and_without_targets_never_meet(cli: Cli, own: Path) -> None:

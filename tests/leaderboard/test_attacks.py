@@ -449,9 +449,7 @@ COPIES = (
 
 
 @pytest.mark.parametrize("kind", COPIES)
-def test_targets_and_near_copies_are_refused_even_with_true_scores(
-    kind: str, entry: Path, world: World, check: Any
-) -> None:
+def test_near_copies_of_targets_are_refused(kind: str, entry: Path, world: World, check: Any) -> None:
     numbers = {sample: number for number, sample in enumerate(world.suite.ids)}
     paint(entry, lambda s, _: near(kind, world.suite.target(s), world.suite.sample(s).draft, numbers[s]))
     rescore(entry, world.suite, METRICS)
@@ -510,13 +508,13 @@ def patched_sizes(path: Path, name: str, declared: int) -> None:
     path.write_bytes(bytes(data))
 
 
-def test_an_archive_that_lies_about_its_sizes_is_refused(entry: Path, tmp_path: Path, check: Any) -> None:
+def test_archive_lying_about_sizes_is_refused(entry: Path, tmp_path: Path, check: Any) -> None:
     path = zipped(entry, tmp_path / "entry.zip", lambda z: add(z, "thumbs/bomb.webp", b"\0" * 30_000_000))
     patched_sizes(path, "thumbs/bomb.webp", 100)
     told(check(path), *ALONE["archive"]["a file that declares fewer bytes than it has"])
 
 
-def test_a_member_that_declares_ten_gigabytes_is_refused_unread(entry: Path, tmp_path: Path, check: Any) -> None:
+def test_declared_ten_gigabytes_are_refused_unread(entry: Path, tmp_path: Path, check: Any) -> None:
     path = tmp_path / "entry.zip"
     with zipfile.ZipFile(path, "w") as archive:
         add(archive, "entry.json", (entry / "entry.json").read_bytes())
@@ -625,7 +623,7 @@ def test_a_script_as_outputs_address_is_refused(entry: Path, check: Any) -> None
     told(check(entry), *ALONE["text"]["an address inside the verifier's network as outputs_url"])
 
 
-def test_a_terminal_sequence_in_a_records_error_is_refused(entry: Path, check: Any) -> None:
+def test_terminal_sequence_in_a_record_is_refused(entry: Path, check: Any) -> None:
     write_records(entry, [{**row, "error": "\x1b[2J"} for row in records(entry)])
     reseal(entry)
     told(check(entry), *ALONE["text"]["a terminal sequence in a record's error"])
@@ -674,7 +672,7 @@ class Model:
     ("code", "name"),
     [(PEEK, "reads the suite's targets from disk"), (SILENT, "reads the targets and hides the error")],
 )
-def test_a_model_that_reads_targets_from_disk_is_caught(
+def test_model_reading_targets_is_caught(
     code: str, name: str, entry: Path, world: World, tmp_path: Path, check: Any
 ) -> None:
     model = tmp_path / "peek.py"
@@ -683,7 +681,7 @@ def test_a_model_that_reads_targets_from_disk_is_caught(
     told(verdict, *ALONE["model"][name])
 
 
-def test_a_model_that_reads_the_submitted_outputs_is_caught(entry: Path, tmp_path: Path, check: Any) -> None:
+def test_model_reading_outputs_is_caught(entry: Path, tmp_path: Path, check: Any) -> None:
     model = tmp_path / "peek.py"
     code = PEEK.replace('Path({folder!r}, "logo-refine", "data.parquet")', 'Path({folder!r}, "entry.json")')
     model.write_text(code.format(folder=str(entry)))
@@ -697,9 +695,7 @@ def test_a_model_that_answers_something_else_differs(entry: Path, tmp_path: Path
     told(verdict, *ALONE["model"]["answers something else than was submitted"])
 
 
-def test_outputs_made_with_another_seed_or_by_hand_differ_from_the_registered_model(
-    entry: Path, world: World, check: Any
-) -> None:
+def test_outputs_of_another_seed_differ(entry: Path, world: World, check: Any) -> None:
     def touched_up(sample: str, image: np.ndarray) -> np.ndarray:
         mask = world.suite.sample(sample).mask
         out = image.copy()
@@ -712,7 +708,7 @@ def test_outputs_made_with_another_seed_or_by_hand_differ_from_the_registered_mo
     told(verdict, *ALONE["model"]["outputs touched up by hand"])
 
 
-def test_the_table_of_attacks_in_the_docs_is_what_these_tests_assert() -> None:
+def test_table_of_attacks_is_the_docs() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "verification.md").read_text()
     held = text.partition("<!-- attacks -->\n")[2].partition("\n<!-- /attacks -->")[0]
     assert held == table(), f"docs/verification.md needs this table:\n{table()}"

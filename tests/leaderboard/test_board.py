@@ -17,10 +17,11 @@ import pytest
 from refbench.errors import RefbenchError
 from refbench.leaderboard import board as b
 from refbench.leaderboard import columns as c
-from refbench.leaderboard.pool import compare_runs, differences, read_runs
+from refbench.leaderboard.baseline_sheet import difficulty
 from refbench.leaderboard.render import html, latex, markdown, number, render
-from refbench.leaderboard.sheet import difficulty
 from refbench.leaderboard.submission import board_copy
+from refbench.leaderboard.table import gather
+from refbench.results.resultset import compare_runs, open_results
 from refbench.schema import AXES, PIXEL, SCORE_VERSION
 from refbench.stats.recovery import Cell
 
@@ -33,7 +34,7 @@ def board(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "board"))
 
 
-def test_the_rendered_board_is_what_the_entries_give(board: Path) -> None:
+def test_rendered_board_is_what_entries_give(board: Path) -> None:
     assert b.stale(board) == []
     (board / "README.md").write_text("edited by hand")
     assert b.stale(board) == ["README.md"]
@@ -50,8 +51,8 @@ def test_the_board_needs_neither_suite_nor_metrics(board: Path, monkeypatch: pyt
     assert b.stale(board) == []
 
 
-def test_rows_stand_best_first_and_every_format_has_every_model(board: Path) -> None:
-    found = b.gather(board)
+def test_every_format_has_every_model(board: Path) -> None:
+    found = gather(board)
     means = [row.summary.mean.value for row in found.rows]
     assert means == sorted(means, reverse=True)
     names = {row.entry.name for row in found.rows}
@@ -75,7 +76,7 @@ def test_values_agree_between_formats(board: Path) -> None:
         assert f"{cell['value']:.1f} ±{half:.1f}" in (board / "README.md").read_text()
 
 
-def test_pixel_fidelity_and_the_score_are_named_in_every_format(board: Path) -> None:
+def test_pixel_fidelity_is_named_everywhere(board: Path) -> None:
     files = {name: (board / name).read_text() for name in ("README.md", "index.html", "board.csv", "board.tex")}
     data = json.loads((board / "board.json").read_text())
     assert data["score_version"] == SCORE_VERSION
@@ -89,57 +90,42 @@ def test_pixel_fidelity_and_the_score_are_named_in_every_format(board: Path) -> 
     assert identity["columns"][PIXEL]["value"] == identity["columns"]["mean"]["value"] == 0
 
 
-def test_claimed_and_verified_values_stand_side_by_side(board: Path) -> None:
+def test_claimed_and_verified_stand_together(board: Path) -> None:
     text = (board / "README.md").read_text()
     assert "| model | claimed score | verified score |" in text
     (board / "entries" / "sharpen" / "verdict.json").unlink()
-    row = next(row for row in b.gather(board).rows if row.entry.name == "sharpen")
+    row = next(row for row in gather(board).rows if row.entry.name == "sharpen")
     by_key = {column.key: column for column in c.COLUMNS}
     assert by_key["status"].value(row) == "claimed only"
     assert by_key["verified"].value(row) is None
     assert by_key["claimed"].value(row) is not None
 
 
-def test_a_verdict_on_another_content_does_not_count(board: Path) -> None:
+def test_verdict_on_other_content_does_not_count(board: Path) -> None:
     change_json(board / "entries" / "sharpen", "verdict.json", put("seal", to="0" * 64))
-    row = next(row for row in b.gather(board).rows if row.entry.name == "sharpen")
+    row = next(row for row in gather(board).rows if row.entry.name == "sharpen")
     assert row.verdict is None
 
 
-def test_unequal_entries_are_refused_with_the_list_of_what_differs(board: Path) -> None:
+def test_unequal_entries_are_refused_with_differences(board: Path) -> None:
     one, two = board / "entries" / "sharpen", board / "entries" / "identity"
     reseal(one, put("suite_hash", to="ab" * 32))
     change_json(two, "manifest.json", lambda m: m.update(samples=m["samples"][1:]))
     reseal(two)
     with pytest.raises(RefbenchError) as told:
-        b.gather(board)
+        gather(board)
     assert "sharpen is on the suite abababababab" in str(told.value)
     assert "identity lacks 1 samples and has 0 others" in str(told.value)
 
 
-def test_differences_lists_samples_metrics_and_cards() -> None:
-    found = differences(
-        {"a": ("h", {"m": "1", "n": "2"}, ("x",)), "b": ("h", {"m": "9", "k": "1"}, ("x", "y"))},
-        ("h", {"m": "1", "n": "2"}, ("x",)),
-    )
-    assert found == [
-        "b lacks 0 samples and has 1 others",
-        "b lacks the metric n",
-        "b has the further metric k",
-        "b measured m by the card 9, not 1",
-    ]
-
-
-def test_an_entry_edited_on_the_board_is_refused(board: Path) -> None:
+def test_edited_entry_is_refused(board: Path) -> None:
     path = board / "entries" / "sharpen" / "entry.json"
     path.write_text(path.read_text().replace("The testers", "Someone").replace("tests", "Someone"))
     with pytest.raises(RefbenchError, match="broken-seal"):
-        b.gather(board)
+        gather(board)
 
 
-def test_adding_a_name_twice_needs_replace_and_a_refused_entry_is_not_added(
-    board: Path, world: World, entry: Path
-) -> None:
+def test_second_name_needs_replace(board: Path, world: World, entry: Path) -> None:
     with pytest.raises(RefbenchError, match="new name"):
         b.add(board, world.entry, suite=world.spec, samples=0, metrics=METRICS)
     kept = (board / "entries" / "sharpen" / "entry.json").read_bytes()
@@ -152,7 +138,7 @@ def test_adding_a_name_twice_needs_replace_and_a_refused_entry_is_not_added(
     assert sorted(path.name for path in (board / "entries").iterdir()) == before
 
 
-def test_a_merged_entry_is_verified_where_it_lies_and_never_deleted(board: Path, world: World) -> None:
+def test_merged_entry_is_verified_in_place(board: Path, world: World) -> None:
     lies = board / "entries" / "sharpen"
     shutil.rmtree(lies)
     board_copy(world.entry, lies)
@@ -164,18 +150,18 @@ def test_a_merged_entry_is_verified_where_it_lies_and_never_deleted(board: Path,
         assert (lies / "verdict.json").is_file()
 
 
-def test_a_board_without_sheet_or_entries_says_what_to_do(board: Path, tmp_path: Path) -> None:
+def test_board_without_sheet_says_what_to_do(board: Path, tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="leaderboard add RUN"):
-        b.gather(tmp_path)
+        gather(tmp_path)
     shutil.rmtree(board / "entries")
     with pytest.raises(RefbenchError, match="none"):
-        b.gather(board)
+        gather(board)
 
 
 # ---- columns
 
 
-def test_columns_are_in_order_with_unique_keys_and_every_view_has_some() -> None:
+def test_columns_have_unique_keys() -> None:
     keys = [column.key for column in c.COLUMNS]
     assert len(set(keys)) == len(keys)
     assert keys[:6] == ["place", "mean", *AXES, PIXEL]
@@ -191,15 +177,15 @@ def test_a_new_column_is_one_function(board: Path) -> None:
         def _letters(row: c.Row) -> c.Value:
             return len(row.entry.card.name)
 
-        text = markdown(b.gather(board, c.COLUMNS))
+        text = markdown(gather(board, c.COLUMNS))
         assert "| letters |" in text
         assert "| 15 |" in text  # reference-paste
     finally:
         c.COLUMNS[:] = before
 
 
-def test_a_producer_of_the_wrong_kind_is_told_by_its_column(board: Path) -> None:
-    row = b.gather(board).rows[0]
+def test_wrong_kind_is_told_by_column(board: Path) -> None:
+    row = gather(board).rows[0]
     for kind, value in (("cell", 3.0), ("number", "3"), ("text", None), ("flag", 1), ("number", float("nan"))):
         wrong = c.Column("wrong", "wrong", "cost", kind, "x", lambda _, value=value: value)  # type: ignore[arg-type,misc]
         with pytest.raises(TypeError, match="wrong"):
@@ -207,7 +193,7 @@ def test_a_producer_of_the_wrong_kind_is_told_by_its_column(board: Path) -> None
 
 
 def test_columns_without_any_value_are_not_shown(board: Path) -> None:
-    shown = {column.key for column in b.gather(board).columns}
+    shown = {column.key for column in gather(board).columns}
     assert "vram" not in shown
     assert "seconds" in shown
     assert "category_face" not in shown  # the tiny suite has no faces
@@ -241,8 +227,8 @@ class Page(HTMLParser):
         self.attributes += attrs
 
 
-def test_hostile_text_that_reached_the_board_is_inert_in_every_format(board: Path) -> None:
-    plain, found = b.gather(board), nasty(b.gather(board))
+def test_hostile_text_is_inert_in_every_format(board: Path) -> None:
+    plain, found = gather(board), nasty(gather(board))
     files = {name: data.decode() for name, data in render(found).items()}
     for text in files.values():
         assert "\x1b" not in text
@@ -276,8 +262,8 @@ def test_the_page_is_self_contained(board: Path) -> None:
     assert "link" not in page.tags
 
 
-def test_latex_is_booktabs_with_best_bold_and_ties_underlined(board: Path) -> None:
-    text = latex(b.gather(board))
+def test_latex_is_booktabs_with_marks(board: Path) -> None:
+    text = latex(gather(board))
     assert text.count("\\toprule") == text.count("\\bottomrule") == text.count("\\begin{tabular}")
     assert "\\textbf{" in text
     assert text.count("{") == text.count("}")
@@ -309,12 +295,12 @@ def test_difficulty_is_thirds_by_the_drafts_psnr() -> None:
 # ---- the page's own arithmetic
 
 
-def test_the_pages_ratings_are_those_of_the_statistics(board: Path, tmp_path: Path) -> None:
+def test_ratings_of_the_page_are_the_statistics(board: Path, tmp_path: Path) -> None:
     """The page recomputes ratings for a filtered pool; for the whole pool it must arrive at the board's."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
-    found = b.gather(board)
+    found = gather(board)
     text = (board / "index.html").read_text()
     script = text.partition('"use strict";')[2].partition("</script>")[0]
     models = next(line for line in script.splitlines() if line.startswith("const models"))
@@ -343,7 +329,7 @@ def test_runs_are_compared_from_their_folders(built: Path, world: World) -> None
     assert found.samples == 8
 
 
-def test_runs_of_other_suites_or_cards_are_refused_with_the_list(built: Path, world: World, tmp_path: Path) -> None:
+def test_incomparable_runs_are_refused_with_list(built: Path, world: World, tmp_path: Path) -> None:
     other = Path(shutil.copytree(built.parent / "runs" / "identity", tmp_path / "identity"))
     change_json(other, "manifest.json", put("suite_hash", to="cd" * 32))
     with pytest.raises(RefbenchError, match="identity is on the suite cdcdcdcdcdcd"):
@@ -351,4 +337,4 @@ def test_runs_of_other_suites_or_cards_are_refused_with_the_list(built: Path, wo
     with pytest.raises(RefbenchError, match="at least two"):
         compare_runs([world.run])
     with pytest.raises(RefbenchError, match="twice"):
-        read_runs([world.run, world.run])
+        open_results([world.run, world.run])

@@ -18,7 +18,7 @@ def runs(built: Path, world: World) -> list[Path]:
     return [world.run, built.parent / "runs" / "identity", built.parent / "runs" / "reference-paste"]
 
 
-def test_compare_says_in_words_what_may_be_concluded(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_says_what_may_be_concluded(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *map(str, runs[1:])]) == 0
     short = capsys.readouterr().out
     words = " ".join(short.split())
@@ -75,9 +75,7 @@ def test_compare_prints_json(runs: list[Path], capsys: pytest.CaptureFixture[str
     assert {"view", "name", "measure", "value", "low", "high", "effect", "p_holm", "detectable", "better"} <= set(row)
 
 
-def test_compare_refuses_what_is_no_run_in_one_sentence(
-    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compare_refuses_what_is_no_run(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([str(runs[0])], [str(runs[0]), str(tmp_path / "nothing")], [str(runs[0]), str(runs[0])]):
         assert main(["compare", *arguments]) == 2
         err = capsys.readouterr().err
@@ -95,7 +93,7 @@ def test_submit_packs_and_says_what_is_next(
     assert (tmp_path / "identity-outputs.zip").is_file()
 
 
-def test_verify_ends_with_two_and_the_findings_name(
+def test_verify_ends_with_two_and_name(
     entry: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tests' entry lacks a metric that scores, and is refused also where that metric cannot run."""

@@ -13,7 +13,7 @@ BOARD = Path(__file__).resolve().parents[2] / "leaderboard"
 
 
 @pytest.mark.skipif(not (BOARD / "sheet").is_dir(), reason="the board has not been started in this checkout")
-def test_the_committed_board_is_what_its_entries_give() -> None:
+def test_committed_board_is_what_entries_give() -> None:
     assert stale(BOARD) == []
 
 

@@ -38,7 +38,7 @@ def test_numbers_that_are_none_are_refused(number: str, member: str, entry: Path
     assert finding(check(entry)) == ("refused", "not-finite")
 
 
-def test_a_text_is_never_taken_for_a_number(entry: Path, check: Any) -> None:
+def test_text_is_never_a_number(entry: Path, check: Any) -> None:
     change_json(entry, "entry.json", put("card", "price_per_image_usd", to="Infinity"))
     assert finding(check(entry)) == ("refused", "broken-entry")
 
@@ -75,7 +75,7 @@ def test_members_that_overlap_are_told(entry: Path, check: Any) -> None:
     assert "overlaps" in verdict.findings[0].message
 
 
-def test_members_with_sizes_of_64_bits_are_read(entry: Path, check: Any) -> None:
+def test_members_of_64_bits_are_read(entry: Path, check: Any) -> None:
     path = packed(entry, entry.with_suffix(".zip"), zipfile.ZIP_DEFLATED, zip64=True)
     assert check(path).verdict == "verified"
 

@@ -12,13 +12,13 @@ from refbench.leaderboard.refused import FINDINGS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_guide_lists_every_finding_with_its_meaning() -> None:
+def test_guide_lists_every_finding() -> None:
     text = (ROOT / "docs" / "submitting.md").read_text()
     listed = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", text, flags=re.MULTILINE))
     assert listed == FINDINGS
 
 
-def test_every_finding_is_used_and_every_used_one_is_listed() -> None:
+def test_every_finding_is_used_and_listed() -> None:
     used: set[str] = set()
     for path in (ROOT / "refbench" / "leaderboard").glob("*.py"):
         if path.name != "refused.py":
@@ -34,7 +34,7 @@ def test_the_guides_commands_exist() -> None:
     assert {verb for verb in verbs if verb in VERBS} >= {"eval", "submit", "verify", "leaderboard", "new-adapter"}
 
 
-def test_the_workflow_gives_a_pull_request_no_power_over_its_own_verdict() -> None:
+def test_workflow_gives_pull_requests_no_power() -> None:
     text = (ROOT / ".github" / "workflows" / "verify-entry.yml").read_text()
     flow = yaml.safe_load(text)
     trigger = flow.get("on", flow.get(True))
@@ -50,7 +50,7 @@ def test_the_workflow_gives_a_pull_request_no_power_over_its_own_verdict() -> No
     assert "secrets." not in text
 
 
-def test_the_script_downloads_over_https_only_and_with_a_limit() -> None:
+def test_script_downloads_over_https_only() -> None:
     text = (ROOT / ".ci" / "verify-entry").read_text()
     for option in ("--proto '=https'", "--proto-redir '=https'", "--max-filesize", "--max-time", '-- "$url"'):
         assert option in text

@@ -50,7 +50,7 @@ def choose(page: Any, name: str, value: str) -> None:
     )
 
 
-def test_a_click_on_a_head_sorts_by_it_and_again_the_other_way(page: Any) -> None:
+def test_click_on_a_head_sorts(page: Any) -> None:
     head = page.find_elements("css selector", "#view-overall thead button")[0]
     head.click()
     falling = names(page)
@@ -58,7 +58,7 @@ def test_a_click_on_a_head_sorts_by_it_and_again_the_other_way(page: Any) -> Non
     assert names(page) == sorted(falling) == falling[::-1]
 
 
-def test_a_filter_keeps_the_order_and_keys_sort(page: Any) -> None:
+def test_filter_keeps_order_and_keys_sort(page: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
     head = page.find_element("css selector", "#view-overall thead button")
@@ -70,7 +70,7 @@ def test_a_filter_keeps_the_order_and_keys_sort(page: Any) -> None:
     assert names(page) == sorted(names(page))
 
 
-def test_on_a_phone_names_are_whole_and_tables_scroll(page: Any, built: Path) -> None:
+def test_phone_shows_whole_names(page: Any, built: Path) -> None:
     phone = browser.start(390, 844, phone=True)
     try:
         phone.get(browser.address(built / "index.html"))
@@ -92,7 +92,7 @@ def test_on_a_phone_names_are_whole_and_tables_scroll(page: Any, built: Path) ->
         phone.quit()
 
 
-def test_tabs_show_one_table_and_are_linked_to(page: Any, built: Path) -> None:
+def test_tabs_show_one_linked_table(page: Any, built: Path) -> None:
     page.find_element("id", "tab-claims").click()
     shown = page.execute_script(
         "return [...document.querySelectorAll('section')].filter(s => !s.hidden).map(s => s.id)"
@@ -101,7 +101,7 @@ def test_tabs_show_one_table_and_are_linked_to(page: Any, built: Path) -> None:
     assert page.current_url.endswith("#claims")
 
 
-def test_a_filter_leaves_its_pool_and_ranks_it_anew(page: Any) -> None:
+def test_filter_ranks_its_models_anew(page: Any) -> None:
     whole = dict(zip(names(page), column(page, "rating"), strict=True))
     choose(page, "search", "identity")
     assert names(page) == ["identity"]
@@ -128,7 +128,7 @@ def test_no_model_left_is_said(page: Any) -> None:
     assert page.find_element("css selector", "#view-overall .none").is_displayed()
 
 
-def test_the_console_is_silent_and_nothing_is_asked_for(page: Any, built: Path) -> None:
+def test_console_is_silent_and_offline(page: Any, built: Path) -> None:
     browser.requests(page)
     page.refresh()
     asked = [url for url in browser.requests(page) if not url.startswith("data:")]

@@ -20,7 +20,7 @@ from .conftest import World
 from .spoil import change_json
 
 
-def test_an_entry_holds_outputs_manifest_claims_and_their_hashes(world: World) -> None:
+def test_entry_holds_claims_and_hashes(world: World) -> None:
     entry = parse_entry((world.entry / "entry.json").read_bytes(), "entry.json")
     assert entry.name == "sharpen"
     assert entry.submitter == "The testers"
@@ -37,19 +37,19 @@ def test_an_entry_holds_outputs_manifest_claims_and_their_hashes(world: World) -
     assert entry.cost.seconds > 0
 
 
-def test_the_outputs_are_those_of_the_run_pixel_by_pixel(world: World) -> None:
+def test_outputs_are_the_runs_pixels(world: World) -> None:
     run = RunFolder.open(world.run)
     for path in (world.entry / "outputs").rglob("*.png"):
         assert np.array_equal(load_image(path), load_image(run.output(path.parent.name, path.stem)))
 
 
-def test_the_light_entry_is_small_enough_for_the_board(world: World, tmp_path: Path) -> None:
+def test_light_entry_is_small_enough(world: World, tmp_path: Path) -> None:
     light = board_copy(world.entry, tmp_path / "light")
     assert sum(path.stat().st_size for path in light.rglob("*") if path.is_file()) < BOARD_BYTES
     assert not list(light.rglob("*.png"))
 
 
-def test_no_folder_of_the_submitters_machine_is_published(world: World) -> None:
+def test_no_folder_of_the_submitter_is_published(world: World) -> None:
     for name in ("entry.json", "manifest.json", "records.jsonl"):
         text = (world.entry / name).read_text()
         assert world.spec not in text
@@ -70,7 +70,7 @@ def test_the_seal_covers_every_field(world: World) -> None:
     assert sealed(changed).seal != entry.seal
 
 
-def test_a_folder_with_files_and_a_bad_name_are_refused(world: World, tmp_path: Path) -> None:
+def test_filled_folder_and_bad_name_are_refused(world: World, tmp_path: Path) -> None:
     submit(world.run, tmp_path, submitter="t")
     with pytest.raises(RefbenchError, match="new folder"):
         submit(world.run, tmp_path, submitter="t")
@@ -78,14 +78,14 @@ def test_a_folder_with_files_and_a_bad_name_are_refused(world: World, tmp_path: 
         submit(world.run, tmp_path / "b", submitter="t", name="../Evil")
 
 
-def test_texts_that_cannot_stand_on_a_board_are_told_at_once(world: World, tmp_path: Path) -> None:
+def test_unfit_texts_are_told_at_once(world: World, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="markup"):
         submit(world.run, tmp_path, submitter="<b>me</b>")
     with pytest.raises(RefusedError, match="U\\+001B"):
         submit(world.run, tmp_path / "b", submitter="me", notes="\x1b[31mred")
 
 
-def test_a_run_over_a_part_of_the_suite_is_refused(world: World, tmp_path: Path) -> None:
+def test_run_over_part_of_suite_is_refused(world: World, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(world.run, run)
     data = json.loads((run / "manifest.json").read_text())
@@ -95,7 +95,7 @@ def test_a_run_over_a_part_of_the_suite_is_refused(world: World, tmp_path: Path)
         submit(run, tmp_path / "out", submitter="t")
 
 
-def test_a_changed_output_and_a_missing_summary_are_refused(world: World, tmp_path: Path) -> None:
+def test_changed_output_and_lost_summary_are_refused(world: World, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(world.run, run)
     path = sorted((run / "outputs").rglob("*.png"))[0]
@@ -132,7 +132,7 @@ def test_strict_json_takes_plain_json_only() -> None:
         assert told.value.name == name
 
 
-def test_a_run_of_several_passes_is_no_entry(world: World, tmp_path: Path) -> None:
+def test_run_of_several_passes_is_no_entry(world: World, tmp_path: Path) -> None:
     run = Path(shutil.copytree(world.run, tmp_path / "run"))
     change_json(run, "manifest.json", lambda m: m["arguments"].update(passes=2, drafts="x"))
     with pytest.raises(RefbenchError, match=r"Expected a run of one pass .* is pass 2"):

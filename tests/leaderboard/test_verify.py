@@ -18,9 +18,7 @@ from .conftest import METRICS, World
 from .spoil import change_json, drop_output, put, records, reseal, write_records, zipped
 
 
-def test_an_honest_entry_is_verified_and_its_model_answers_the_same_again(
-    entry: Path, world: World, check: Any
-) -> None:
+def test_honest_entry_is_verified(entry: Path, world: World, check: Any) -> None:
     verdict = check(entry, samples=2)
     assert (verdict.verdict, verdict.exit_code, verdict.findings) == ("verified", 0, ())
     assert verdict.regenerated == 2
@@ -38,13 +36,11 @@ def test_an_unwritable_cache_refuses_no_right_entry(entry: Path, check: Any, mon
     assert check(entry, samples=1).verdict == "verified"
 
 
-def test_a_zip_of_the_entry_is_as_good_as_the_folder(entry: Path, tmp_path: Path, check: Any) -> None:
+def test_zip_is_as_good_as_folder(entry: Path, tmp_path: Path, check: Any) -> None:
     assert check(zipped(entry, tmp_path / "entry.zip")).verdict == "verified"
 
 
-def test_an_entry_without_outputs_is_verified_with_their_archive_or_folder(
-    world: World, tmp_path: Path, check: Any
-) -> None:
+def test_entry_is_verified_with_outputs_apart(world: World, tmp_path: Path, check: Any) -> None:
     light = board_copy(world.entry, tmp_path / "sharpen")
     assert not (light / "outputs").exists()
     alone = check(light)
@@ -56,15 +52,13 @@ def test_an_entry_without_outputs_is_verified_with_their_archive_or_folder(
     assert check(light, outputs=folder).verdict == "verified"
 
 
-def test_outputs_that_come_twice_or_with_other_files_are_refused(
-    world: World, entry: Path, tmp_path: Path, check: Any
-) -> None:
+def test_doubled_or_foreign_outputs_are_refused(world: World, entry: Path, tmp_path: Path, check: Any) -> None:
     assert check(entry, outputs=world.archive).findings[0].name == "duplicate-file"
     light = board_copy(world.entry, tmp_path / "light")
     assert check(light, outputs=world.entry).findings[0].name == "unexpected-file"
 
 
-def test_failed_samples_are_counted_and_never_raise_the_score(entry: Path, world: World, check: Any) -> None:
+def test_failed_samples_never_raise_the_score(entry: Path, world: World, check: Any) -> None:
     """An entry whose claims were made with two failed samples is verified; quietly dropping two is not."""
     before = check(entry)
     seconds = json.loads((entry / "entry.json").read_text())["cost"]["seconds"]
@@ -82,7 +76,7 @@ def test_failed_samples_are_counted_and_never_raise_the_score(entry: Path, world
     assert dropped.axes["texture_fidelity"].value <= before.axes["texture_fidelity"].value + 1.0
 
 
-def test_what_keeps_a_model_from_being_run_again_is_said(entry: Path, check: Any) -> None:
+def test_obstacle_to_running_again_is_said(entry: Path, check: Any) -> None:
     change_json(entry, "manifest.json", put("model", to="my-model.py"))
     reseal(entry, put("model", to="my-model.py"))
     verdict = check(entry, samples=2)
@@ -90,7 +84,7 @@ def test_what_keeps_a_model_from_being_run_again_is_said(entry: Path, check: Any
     assert "--adapter" in verdict.regeneration
 
 
-def test_a_model_that_is_not_deterministic_is_not_run_again(entry: Path, check: Any) -> None:
+def test_random_model_is_not_run_again(entry: Path, check: Any) -> None:
     change_json(entry, "manifest.json", put("card", "deterministic", to=False))
     reseal(entry, put("card", "deterministic", to=False))
     verdict = check(entry, samples=2)
@@ -109,7 +103,7 @@ def test_the_regenerated_samples_follow_from_the_seal(entry: Path) -> None:
     assert chosen(one, ids, 5) != chosen(two, ids, 5)
 
 
-def test_the_comment_is_short_and_the_verdict_can_be_written(entry: Path, tmp_path: Path, check: Any) -> None:
+def test_comment_is_short_and_verdict_written(entry: Path, tmp_path: Path, check: Any) -> None:
     verdict = check(entry)
     comment = verdict.comment()
     assert "verified" in comment
@@ -119,17 +113,17 @@ def test_the_comment_is_short_and_the_verdict_can_be_written(entry: Path, tmp_pa
     assert type(verdict).model_validate_json(path.read_bytes()) == verdict
 
 
-def test_nothing_at_the_path_is_a_refusal_not_a_traceback(tmp_path: Path) -> None:
+def test_nothing_at_the_path_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing", tmp_path / ("x" * 300)):
         verdict = verify(path)
         assert (verdict.exit_code, verdict.findings[0].name) == (2, "no-entry")
 
 
-def test_an_entry_on_a_suite_of_ones_own_needs_the_suite(entry: Path) -> None:
+def test_own_suite_must_be_named(entry: Path) -> None:
     assert verify(entry).findings[0].name == "other-suite"
 
 
-def test_folders_inside_hidden_ones_are_not_hidden_twice(tmp_path: Path) -> None:
+def test_inner_folders_are_not_hidden_twice(tmp_path: Path) -> None:
     from refbench.leaderboard.verify import _outermost
 
     (tmp_path / "tasks" / "core").mkdir(parents=True)

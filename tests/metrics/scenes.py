@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from refbench.images import Image, Mask
+from refbench.metrics import checks
+from refbench.metrics.checks import lettered
 from refbench.schema import Truth
 
 
@@ -46,15 +48,6 @@ def halfway(truth: Truth, share: float = 0.5) -> Image:
     return np.rint(mixed).astype(np.uint8)
 
 
-def lettered(word: str) -> Image:
-    """A word on a light label, 96 x 320 px."""
-    import cv2
-
-    image = np.full((96, 320, 3), 245, dtype=np.uint8)
-    cv2.putText(image, word, (14, 62), cv2.FONT_HERSHEY_DUPLEX, 1.4, (20, 20, 30), 2, cv2.LINE_AA)
-    return image
-
-
 def text_truth(word: str = "BENCHMARK", text: str | None = None) -> Truth:
     """The word as target, no mask."""
     return Truth("word", lettered(word), None, None, None, text=text, category="text")
@@ -63,6 +56,4 @@ def text_truth(word: str = "BENCHMARK", text: str | None = None) -> Truth:
 @lru_cache
 def face_truth() -> tuple[Truth, Image]:
     """A photograph with a face (E. Collins, NASA, public domain), masked, and a damaged answer."""
-    from refbench.metrics.doctor import scene as doctor_scene
-
-    return doctor_scene()
+    return checks.scene()

@@ -18,7 +18,7 @@ from tests.metrics.scenes import scene
 
 
 @pytest.mark.parametrize("failure", list(FAILURES))
-def test_each_failure_rises_and_stays_on_its_side_of_the_mask(failure: str) -> None:
+def test_failures_rise_on_their_side(failure: str) -> None:
     damage, strengths, _ = FAILURES[failure]
     done = [damage(scene(), strength, np.random.default_rng(0)) for strength in strengths]
     truth = done[0][0]
@@ -55,7 +55,7 @@ def test_verdicts_follow_the_rule(values: list[list[float]], verdict: str, monot
     assert row["monotone"] == monotone
 
 
-def test_audit_of_one_picture_is_written_as_page_and_table(tmp_path: Path) -> None:
+def test_audit_writes_page_and_table(tmp_path: Path) -> None:
     names = ["psnr", "ssim", "palette", "seam", "background_exact"]
     failures = ["blur", "colour drift", "seam", "background change"]
     table = judge(*measure_failures(picture_truths()[:1], names=names, failures=failures))
@@ -72,7 +72,7 @@ def test_audit_of_one_picture_is_written_as_page_and_table(tmp_path: Path) -> No
     assert audit_markdown(table, "x").count("\n| ") == 1 + len(names)
 
 
-def test_a_small_shift_or_scale_is_told_by_itself() -> None:
+def test_small_shift_or_scale_is_told() -> None:
     """Per sample 0.4 and -0.1 at the small step of a gap of 2; what is better than the truth counts as the truth."""
     cards = {"ssim": make_metrics(["ssim"])["ssim"].card()}
     at = {"shift": 2, "scale": 1, "blur": 1}
@@ -110,7 +110,7 @@ def test_a_scaled_thing_keeps_its_middle() -> None:
     assert (white * np.arange(120)).sum() / white.sum() == pytest.approx(59.5, abs=0.05)
 
 
-def test_a_ghost_is_the_draft_over_the_target() -> None:
+def test_ghost_is_draft_over_target() -> None:
     truth = scene()
     assert truth.draft is not None
     _, half = FAILURES["ghost"][0](truth, 50.0, np.random.default_rng(0))
@@ -120,7 +120,7 @@ def test_a_ghost_is_the_draft_over_the_target() -> None:
         FAILURES["ghost"][0](replace(truth, draft=None), 50.0, np.random.default_rng(0))
 
 
-def test_diagnostics_have_no_better_and_are_left_out() -> None:
+def test_audit_leaves_diagnostics_out() -> None:
     frame, cards = measure_failures(
         picture_truths()[:1], names=["ssim", "outside_shift", "copied"], failures=["background change"]
     )

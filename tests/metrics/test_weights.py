@@ -15,9 +15,9 @@ import pytest
 from refbench.errors import RefbenchError
 from refbench.metrics import Measurer
 from refbench.metrics.learned import base
-from refbench.metrics.learned.plain import PLAIN
 from refbench.metrics.registry import make_metrics
 from refbench.weights import fetch
+from tests.metrics.learned_reference import PLAIN
 from tests.metrics.scenes import halfway, scene
 
 pytestmark = pytest.mark.weights

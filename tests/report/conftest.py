@@ -1,4 +1,4 @@
-"""One synthetic study for the whole room; it is made once a session."""
+"""One synthetic results for the whole room; it is made once a session."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refbench.report.study import Study, open_study
+from refbench.results.resultset import RunSet, open_results
 from report.synthetic import CARDS, SyntheticSuite, make_runs
 
 
@@ -27,5 +27,5 @@ def folders(tmp_path_factory: pytest.TempPathFactory, suite: SyntheticSuite) -> 
 
 
 @pytest.fixture(scope="session")
-def study(folders: list[Path], suite: SyntheticSuite) -> Study:
-    return open_study(folders, suite=suite, cards=CARDS, resamples=200)
+def results(folders: list[Path], suite: SyntheticSuite) -> RunSet:
+    return open_results(folders, suite=suite, cards=CARDS, resamples=200)

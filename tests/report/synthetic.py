@@ -14,6 +14,7 @@ import pandas as pd
 from refbench.images import Image, Mask, save_png
 from refbench.runs.folder import RunFolder
 from refbench.schema import SCORE_VERSION, AdapterCard, MetricCard, RunManifest, Sample, SampleMeta, SampleRecord
+from refbench.stats.gains import NO_TARGETS
 
 TASKS = (
     "text-refine", "logo-refine", "pattern-refine", "object-refine", "face-refine",
@@ -198,6 +199,20 @@ def make_answers(suite: SyntheticSuite) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def drop_targets(folders: Sequence[Path]) -> None:
+    """What measuring leaves of runs on a suite without targets: nothing by metrics that look at one."""
+    gone = [name for name, c in CARDS.items() if c.axis in ("texture_fidelity", "pixel_fidelity") or name == "seam"]
+    for path in folders:
+        folder = RunFolder(path)
+        manifest = folder.read_manifest()
+        kept = {name: card for name, card in manifest.metric_cards.items() if name not in gone}
+        lacking = dict.fromkeys(gone, NO_TARGETS)
+        folder.write_manifest(manifest.model_copy(update={"metric_cards": kept, "unavailable": lacking}))
+        for table in (folder.scores, folder.answers):
+            rows = pd.read_parquet(table)
+            rows[~rows["metric"].isin(gone)].to_parquet(table)
+
+
 def make_runs(
     root: Path,
     suite: SyntheticSuite,
@@ -214,7 +229,7 @@ def make_runs(
         folder = RunFolder(root / model)
         name = (names or {}).get(model, model)
         adapter = AdapterCard(
-            name=name, summary=f"A synthetic contestant called {name}.", parameters=parameters,
+            name=name, summary=f"A synthetic model called {name}.", parameters=parameters,
             price_per_image_usd=0.04 if model == "kontext-pro" else None, needs_network=model == "kontext-pro",
         )  # fmt: skip
         folder.write_manifest(

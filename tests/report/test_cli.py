@@ -80,7 +80,7 @@ def test_a_moved_suite_is_named_and_given(
         (["--audit", "nothing.csv"], "nothing.csv"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_exit_code_2(
+def test_wrong_input_is_one_sentence(
     runs: list[str], wrong: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["figures", *runs, "--out", str(tmp_path / "figures"), *wrong]) == 2
@@ -90,6 +90,6 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
     assert "Traceback" not in said
 
 
-def test_a_folder_that_is_no_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_without_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path / "nothing"), "--out", str(tmp_path / "page")]) == 2
     assert "Expected a run folder" in capsys.readouterr().err

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from refbench.errors import RefbenchError
 from refbench.report import ablation, charts, grid, layout, metrics_chart
 from refbench.report.figures import KINDS, make_figures
-from refbench.report.study import Study
 from refbench.report.style import STYLES, sideways, text_width
+from refbench.results.resultset import RunSet
 from refbench.spelling import latex_text
 
 NEURIPS = STYLES["neurips"]
@@ -41,14 +41,16 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def made(study: Study, logs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+def made(
+    results: RunSet, logs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str]]:
     out = tmp_path_factory.mktemp("figures")
     stages = {"Base": "sharpen", "SFT": "warp-blend", "GRPO": "omnirefiner"}
-    written = make_figures(study, out, "cvpr", focus="omnirefiner", stages=stages, logs=logs)
+    written = make_figures(results, out, "cvpr", focus="omnirefiner", stages=stages, logs=logs)
     return out, dict(written.skipped)
 
 
-def test_all_that_the_runs_allow_is_made_and_the_rest_is_told(made: tuple[Path, dict[str, str]]) -> None:
+def test_all_possible_figures_are_made(made: tuple[Path, dict[str, str]]) -> None:
     out, skipped = made
     assert set(skipped) == {"audit"}
     assert "--audit" in skipped["audit"]
@@ -67,24 +69,24 @@ def test_figures_fit_the_text_block(made: tuple[Path, dict[str, str]]) -> None:
         assert height <= style.height + 0.01, path.name
 
 
-def test_pdf_is_vector_with_truetype_fonts_and_no_date(made: tuple[Path, dict[str, str]]) -> None:
+def test_pdf_is_vector_without_date(made: tuple[Path, dict[str, str]]) -> None:
     data = (made[0] / "axes.pdf").read_bytes()
     assert b"/Subtype /Type3" not in data
     assert b"/CreationDate" not in data
     assert b"/Subtype /Image" not in data  # charts hold no pixels
 
 
-def test_the_same_runs_give_the_same_bytes(study: Study, tmp_path: Path) -> None:
+def test_the_same_runs_give_the_same_bytes(results: RunSet, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        make_figures(study, tmp_path / name, only=["axes", "wins"])
+        make_figures(results, tmp_path / name, only=["axes", "wins"])
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
-def test_csv_of_the_axes_holds_the_summaries(made: tuple[Path, dict[str, str]], study: Study) -> None:
+def test_csv_of_the_axes_holds_the_summaries(made: tuple[Path, dict[str, str]], results: RunSet) -> None:
     table = pd.read_csv(made[0] / "axes.csv").set_index(["model", "axis"])
-    for run in study.runs:
-        for axis, cell in run.summary.axes.items():
+    for run in results.models:
+        for axis, cell in run.numbers.axes.items():
             assert tuple(table.loc[(run.name, axis), ["value", "low", "high"]]) == pytest.approx(
                 (cell.value, cell.low, cell.high), rel=1e-5
             )  # six digits are written
@@ -98,7 +100,7 @@ def test_wide_figures_span_both_columns_in_latex(made: tuple[Path, dict[str, str
     assert r"\usepackage{rotating}" in turned
 
 
-def test_a_figure_narrower_than_its_column_is_not_blown_up_in_latex(made: tuple[Path, dict[str, str]]) -> None:
+def test_narrow_figure_is_not_blown_up(made: tuple[Path, dict[str, str]]) -> None:
     found = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", (made[0] / "wins.pdf").read_bytes())
     assert found is not None
     width = float(found.group(1)) / 72
@@ -107,56 +109,56 @@ def test_a_figure_narrower_than_its_column_is_not_blown_up_in_latex(made: tuple[
     assert r"width=\textwidth" in (made[0] / "axes.tex").read_text()
 
 
-def test_asking_by_name_for_what_cannot_be_drawn_is_an_error(study: Study, tmp_path: Path) -> None:
+def test_impossible_figure_by_name_is_an_error(results: RunSet, tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="--stage"):
-        make_figures(study, tmp_path, only=["ablation"])
+        make_figures(results, tmp_path, only=["ablation"])
     with pytest.raises(RefbenchError, match="Unknown figure 'axis'"):
-        make_figures(study, tmp_path, only=["axis"])
+        make_figures(results, tmp_path, only=["axis"])
 
 
 # ---- which samples are shown
 
 
-def test_spread_is_best_median_and_worst_of_the_focus_without_its_failures(study: Study) -> None:
-    choices, words = grid.choose(study, "spread", "warp-blend")
-    run = study.run("warp-blend")
-    worked = run.samples["mean"].drop("logo-refine-001").sort_values()
+def test_spread_is_best_median_and_worst(results: RunSet) -> None:
+    choices, words = grid.choose(results, "spread", "warp-blend")
+    run = results.run("warp-blend")
+    worked = run.points["mean"].drop("logo-refine-001").sort_values()
     by = {c.label: c.sample for c in choices}
     assert by["best"] == worked.index[-1]
     assert by["worst"] == worked.index[0]
-    assert run.samples["mean"][by["median"]] == pytest.approx(worked.iloc[(len(worked) - 1) // 2])
+    assert run.points["mean"][by["median"]] == pytest.approx(worked.iloc[(len(worked) - 1) // 2])
     assert "warp-blend" in words
     assert "15 refined samples" in words
 
 
-def test_categories_show_each_categorys_median(study: Study) -> None:
-    choices, _ = grid.choose(study, "categories", "omnirefiner")
+def test_categories_show_each_categorys_median(results: RunSet) -> None:
+    choices, _ = grid.choose(results, "categories", "omnirefiner")
     assert [c.label for c in choices] == ["text", "logo", "pattern", "object", "face"]
     for choice in choices:
-        scores = study.run("omnirefiner").samples["mean"]
-        peers = sorted(scores[[s for s, m in study.metas.items() if m.category == choice.label]])
+        scores = results.run("omnirefiner").points["mean"]
+        peers = sorted(scores[[s for s, m in results.metas.items() if m.category == choice.label]])
         assert scores[choice.sample] == peers[(len(peers) - 1) // 2]
 
 
-def test_typical_samples_prefer_no_model(study: Study) -> None:
-    choices, words = grid.choose(study, "typical", "omnirefiner")
-    assert choices == grid.choose(study, "typical", "identity")[0]
+def test_typical_samples_prefer_no_model(results: RunSet) -> None:
+    choices, words = grid.choose(results, "typical", "omnirefiner")
+    assert choices == grid.choose(results, "typical", "identity")[0]
     assert [c.label for c in choices] == ["text", "logo", "pattern", "object", "face"]
-    assert f"all {len(study.runs)} models" in words
+    assert f"all {len(results.models)} models" in words
     for choice in choices:
-        means = {s: np.mean([r.samples["mean"][s] for r in study.runs]) for s in study.metas}
-        peers = sorted(means[s] for s, m in study.metas.items() if m.category == choice.label)
+        means = {s: np.mean([r.points["mean"][s] for r in results.models]) for s in results.metas}
+        peers = sorted(means[s] for s, m in results.metas.items() if m.category == choice.label)
         assert means[choice.sample] == pytest.approx(peers[(len(peers) - 1) // 2])
 
 
-def test_the_grid_of_everyone_shows_every_run(study: Study) -> None:
-    found = grid.grid(study, NEURIPS, rule=["logo-refine-001"], everyone=True)
+def test_the_grid_of_everyone_shows_every_run(results: RunSet) -> None:
+    found = grid.grid(results, NEURIPS, rule=["logo-refine-001"], everyone=True)
     assert found.data["shown"].all()
     assert found.sideways
-    assert {r.name for r in study.runs} <= {t.get_text() for t in found.figure.texts}
+    assert {r.name for r in results.models} <= {t.get_text() for t in found.figure.texts}
 
 
-CONTESTANTS = (
+COLUMNS = (
     "warp-blend", "reference-paste", "omnirefiner-sft", "omnirefiner", "waifu2x", "identity", "omnirefiner-base",
     "sharpen", "texture-transfer", "realesrgan-x4", "kontext-dev-lora",
 )  # fmt: skip
@@ -166,14 +168,14 @@ CONTESTANTS = (
 @pytest.mark.parametrize("name", list(STYLES))
 @pytest.mark.parametrize("rows", [1, 3, 5])
 @pytest.mark.parametrize("count", [1, 4, 6, 11])
-def test_grids_fit_the_page_and_cut_no_name(name: str, turned: bool, rows: int, count: int) -> None:
+def test_grids_fit_the_page(name: str, turned: bool, rows: int, count: int) -> None:
     style = sideways(STYLES[name]) if turned else STYLES[name]
-    heads = ["Draft", "Reference", *CONTESTANTS[:count], "Target"]
+    heads = ["Draft", "Reference", *COLUMNS[:count], "Target"]
     sides = [("pattern", f"pattern-replace-{i:03d}") for i in range(rows)]
     laid = layout.plan(style, heads, sides)
     assert laid.width <= style.text + 1e-6
     assert laid.height <= style.height + 1e-6
-    if count < 11 or turned:  # eleven do not stand legibly on an upright page; --contestants chooses, the rest lies
+    if count < 11 or turned:  # eleven do not stand legibly on an upright page; --models chooses, the rest lies
         assert ["".join(lines).replace(" ", "") for lines in laid.heads] == heads
         assert laid.head_size >= 0.7 * style.small
         assert laid.tall >= 0.025 * style.font
@@ -185,16 +187,16 @@ def test_grids_fit_the_page_and_cut_no_name(name: str, turned: bool, rows: int, 
             assert width <= laid.cell + 1e-6
 
 
-def test_a_list_is_called_chosen_by_hand(study: Study) -> None:
-    choices, words = grid.choose(study, ["face-refine-001"], "identity")
+def test_a_list_is_called_chosen_by_hand(results: RunSet) -> None:
+    choices, words = grid.choose(results, ["face-refine-001"], "identity")
     assert choices[0].sample == "face-refine-001"
     assert "by hand" in words
     with pytest.raises(RefbenchError, match="nonsense"):
-        grid.choose(study, ["nonsense"], "identity")
+        grid.choose(results, ["nonsense"], "identity")
 
 
-def test_grid_says_which_models_are_shown_and_draws_a_failure(study: Study) -> None:
-    found = grid.grid(study, NEURIPS, rule=["logo-refine-001"], contestants=["warp-blend", "omnirefiner"])
+def test_grid_says_models_and_draws_failures(results: RunSet) -> None:
+    found = grid.grid(results, NEURIPS, rule=["logo-refine-001"], models=["warp-blend", "omnirefiner"])
     shown = found.data.set_index("model")
     assert not shown.loc["identity", "shown"]
     assert shown.loc["warp-blend", "failed"] == "The child died (signal 9)."
@@ -204,7 +206,7 @@ def test_grid_says_which_models_are_shown_and_draws_a_failure(study: Study) -> N
 @given(
     st.integers(30, 400), st.integers(30, 400), st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.05, 1), st.booleans()
 )
-def test_windows_stay_inside_and_show_the_region_where_they_can(
+def test_windows_stay_inside_around_the_region(
     height: int, width: int, x: float, y: float, size: float, tight: bool
 ) -> None:
     box = (int(x * width), int(y * height), max(int(size * (1 - x) * width), 1), max(int(size * (1 - y) * height), 1))
@@ -224,15 +226,15 @@ def test_windows_stay_inside_and_show_the_region_where_they_can(
 # ---- charts
 
 
-def test_wins_ties_and_losses_mirror_each_other(study: Study) -> None:
-    found = charts.wins(study)
+def test_wins_ties_and_losses_mirror_each_other(results: RunSet) -> None:
+    found = charts.wins(results)
     for (a, b), (won, tied, lost) in found.items():
         assert found[b, a] == (lost, tied, won)
-        assert won + tied + lost == len(study.metas)
+        assert won + tied + lost == len(results.metas)
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0, 100)), min_size=1, max_size=8))
-def test_no_point_beats_one_on_the_front_and_every_other_is_beaten(points: list[tuple[float, float]]) -> None:
+def test_front_is_beaten_by_no_point(points: list[tuple[float, float]]) -> None:
     front = charts.pareto_front(points)
 
     def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
@@ -246,7 +248,7 @@ def test_no_point_beats_one_on_the_front_and_every_other_is_beaten(points: list[
             assert beaten or point in [points[k] for k in front]
 
 
-def test_very_bad_values_are_told_at_the_edge(study: Study) -> None:
+def test_bad_values_are_told_at_the_edge(results: RunSet) -> None:
     from refbench.stats.recovery import Cell
 
     low, high = charts.limits([Cell(value=-900.0, low=-1000.0, high=-800.0), Cell(value=50.0, low=40.0, high=60.0)])
@@ -254,17 +256,17 @@ def test_very_bad_values_are_told_at_the_edge(study: Study) -> None:
     assert high > 60
 
 
-def test_cost_leaves_out_models_that_tell_none_and_says_so(study: Study) -> None:
-    found = charts.pareto_chart(study, NEURIPS)
+def test_cost_leaves_out_silent_models(results: RunSet) -> None:
+    found = charts.pareto_chart(results, NEURIPS)
     assert set(found.data["cost"]) == {"seconds"}  # one model tells parameters, one a price: too few to compare
     assert set(found.data.loc[found.data["on_front"], "model"]) >= {"identity", "omnirefiner"}
 
 
-def test_correlation_is_spearmans_of_the_recoveries(study: Study) -> None:
+def test_correlation_is_spearmans_of_the_recoveries(results: RunSet) -> None:
     from scipy.stats import spearmanr
 
-    table = metrics_chart.correlation(study)
-    both = np.concatenate([r.recoveries[["mse", "palette"]].to_numpy() for r in study.runs])
+    table = metrics_chart.correlation(results)
+    both = np.concatenate([r.recoveries[["mse", "palette"]].to_numpy() for r in results.models])
     both = both[np.isfinite(both).all(axis=1)]
     assert table.loc["mse", "palette"] == pytest.approx(spearmanr(both[:, 0], both[:, 1]).statistic)
 
@@ -279,7 +281,7 @@ def audit_table() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(metrics_chart.AUDIT_COLUMNS))
 
 
-def test_audit_shows_verdicts_and_brackets_what_does_not_score(tmp_path: Path) -> None:
+def test_audit_shows_verdicts_and_brackets(tmp_path: Path) -> None:
     path = tmp_path / "audit.csv"
     audit_table().to_csv(path, index=False)
     found = metrics_chart.audit_chart(metrics_chart.read_audit(path), NEURIPS)
@@ -308,7 +310,7 @@ def test_what_is_no_audit_table_is_told(tmp_path: Path, content: str, told: str)
 # ---- training logs
 
 
-def test_log_lines_of_one_step_are_merged_and_a_cut_line_is_dropped(tmp_path: Path) -> None:
+def test_log_lines_of_a_step_are_merged(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(
         '{"step": 1, "loss": 2.0}\n{"step": 1, "val/right": 20.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
@@ -332,9 +334,9 @@ def test_smoothing_leaves_a_straight_line_alone(a: float, b: float, count: int) 
     assert ablation.smooth(line) == pytest.approx(line, abs=1e-8 * (1 + abs(a) + abs(b) * count))
 
 
-def test_unknown_stage_of_a_log_is_told(study: Study, logs: dict[str, Path]) -> None:
+def test_unknown_stage_of_a_log_is_told(results: RunSet, logs: dict[str, Path]) -> None:
     with pytest.raises(RefbenchError, match="'RL'"):
-        ablation.ablation_chart(study, NEURIPS, {"SFT": "sharpen"}, {"RL": logs["GRPO"]})
+        ablation.ablation_chart(results, NEURIPS, {"SFT": "sharpen"}, {"RL": logs["GRPO"]})
 
 
 # ---- LaTeX
@@ -349,19 +351,18 @@ def test_names_cannot_break_latex() -> None:
     assert re.search(r"(?<!\\)[&%#_$]", text) is None
 
 
-def test_table_marks_the_best_and_those_not_told_from_it(study: Study) -> None:
-    from refbench.report.latex import compare_runs, main_table
+def test_table_marks_best_and_alike(results: RunSet) -> None:
+    from refbench.report.latex import main_table
 
-    compared = compare_runs(study, views=("overall",), resamples=200)
-    assert compared is not None
-    text = main_table(study, compared)
-    best = study.ranked[0]
+    compared = results.compare(views=("overall",), resamples=200)
+    text = main_table(results, compared)
+    best = results.ranked[0]
     (line,) = [line for line in text.splitlines() if line.strip().startswith(best.name)]
-    assert rf"\mathbf{{{best.summary.mean.value:.1f}}}" in line
+    assert rf"\mathbf{{{best.numbers.mean.value:.1f}}}" in line
     for pair in compared.pairs:
         if best.name in (pair.a, pair.b):
-            other = study.run(pair.b if pair.a == best.name else pair.a)
+            other = results.run(pair.b if pair.a == best.name else pair.a)
             alike = not pair.difference("overall", "all", "mean").holds
-            assert (rf"\underline{{{other.summary.mean.value:.1f}}}" in text) == alike
-    assert text.count(r"\\") == 1 + len(study.runs)
+            assert (rf"\underline{{{other.numbers.mean.value:.1f}}}" in text) == alike
+    assert text.count(r"\\") == 1 + len(results.models)
     assert r"\toprule" in text

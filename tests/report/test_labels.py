@@ -12,8 +12,8 @@ from refbench.report import glyphs
 from refbench.report.figures import make_figures
 from refbench.report.grid import fills, grid
 from refbench.report.labels import place_labels
-from refbench.report.study import open_study
 from refbench.report.style import STYLES, rc, text_width
+from refbench.results.resultset import open_results
 from refbench.spelling import latex_text, spelt
 from report.synthetic import CARDS, SyntheticSuite, make_runs
 
@@ -59,7 +59,7 @@ def test_labels_cover_no_whisker_point_or_label(count: int, seed: int) -> None:
 @pytest.mark.parametrize(
     ("box", "full"), [((0, 0, 200, 150), True), ((10, 8, 180, 130), True), ((60, 40, 80, 60), False)]
 )
-def test_a_region_that_fills_the_picture_is_not_repeated(box: tuple[int, int, int, int], full: bool) -> None:
+def test_filling_region_is_not_repeated(box: tuple[int, int, int, int], full: bool) -> None:
     assert fills((150, 200), box) is full
 
 
@@ -74,8 +74,8 @@ def test_the_grid_shows_a_full_mask_once(tmp_path: Path) -> None:
             return draft, reference, target, mask, (0, 0, reference.shape[1], reference.shape[0])
 
     suite = Full(per_task=1, size=(84, 112))
-    study = open_study(make_runs(tmp_path, suite, ["identity", "sharpen"]), suite=suite, cards=CARDS, resamples=50)
-    made = grid(study, NEURIPS, rule=["text-refine-000", "logo-refine-000"])
+    results = open_results(make_runs(tmp_path, suite, ["identity", "sharpen"]), suite=suite, cards=CARDS, resamples=50)
+    made = grid(results, NEURIPS, rule=["text-refine-000", "logo-refine-000"])
     assert len(made.figure.axes) == 2 * 5  # one picture each of draft, reference, two models and target
     assert "enlarged where it does not fill the picture" in made.caption
     plt.close(made.figure)
@@ -110,12 +110,12 @@ def test_another_font_is_used_before_words() -> None:
     assert text_width("a😀", 8, NEURIPS) > text_width("a", 8, NEURIPS)
 
 
-def test_figures_have_no_box_in_place_of_a_name(tmp_path: Path, small: SyntheticSuite) -> None:
+def test_no_box_stands_for_a_name(tmp_path: Path, small: SyntheticSuite) -> None:
     names = {"warp-blend": "図像-モデル", "sharpen": "$x^2$ 😀 \U000e0041\U0001faf6"}
     folders = make_runs(tmp_path, small, ["identity", "warp-blend", "sharpen"], names=names)
-    study = open_study(folders, suite=small, cards=CARDS, resamples=50)
+    results = open_results(folders, suite=small, cards=CARDS, resamples=50)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of each glyph that its fonts lack
-        made = make_figures(study, tmp_path / "out", only=["axes", "wins", "cost", "qualitative", "tables"])
+        made = make_figures(results, tmp_path / "out", only=["axes", "wins", "cost", "qualitative", "tables"])
     assert set(made.lacking) <= {*"図像モデル", "\U000e0041", "\U0001faf6"}
     assert "図像-モデル" in (tmp_path / "out" / "axes.csv").read_text()  # the numbers keep the real names

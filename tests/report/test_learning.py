@@ -13,7 +13,7 @@ from refbench.report.ablation import read_log
 from refbench.report.learning import draw_curves
 
 
-def test_curves_are_drawn_from_a_log_that_a_kill_cut_short(tmp_path: Path) -> None:
+def test_curves_survive_a_cut_log(tmp_path: Path) -> None:
     lines = [json.dumps({"stage": "sft", "step": i, "minutes": i / 10, "loss": 1 / (i + 1)}) for i in range(5)]
     lines += [
         json.dumps({"step": 5, "minutes": 0.5, "near/right": 20.0, "near/shuffled": 15.0, "near/right_recovery": 9.0})

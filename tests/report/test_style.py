@@ -54,20 +54,20 @@ def test_order_of_the_runs_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("colour", PALETTE)
-def test_words_in_a_models_colour_can_be_read_on_white(colour: str) -> None:
+def test_coloured_words_are_readable_on_white(colour: str) -> None:
     dark = readable(colour)
     parts = np.array([int(dark[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.4  # WCAG 2 AA asks for 4.5; colours are rounded
 
 
-def test_past_ten_models_the_marker_tells_them_apart() -> None:
+def test_markers_tell_more_than_ten_apart() -> None:
     names = [f"m{i:02d}" for i in range(20)]
     pairs = {(colours(names)[n], markers(names)[n]) for n in names}
     assert len(pairs) == 20
 
 
-def test_venues_have_their_column_widths_and_readable_type() -> None:
+def test_venues_have_widths_and_readable_type() -> None:
     assert STYLES["neurips"].text == 5.5  # neurips_2024.sty: \textwidth 5.5in
     assert STYLES["cvpr"].text == 6.875  # cvpr.sty: \textwidth 6.875in, \columnsep 0.3125in
     assert STYLES["cvpr"].column == pytest.approx((6.875 - 0.3125) / 2, abs=0.005)
@@ -87,7 +87,7 @@ def test_user_settings_of_matplotlib_have_no_say() -> None:
         assert mpl.rcParams["pdf.fonttype"] == 42
 
 
-def test_a_run_named_like_a_formula_is_text_in_the_csv(tmp_path: Path) -> None:
+def test_formula_as_name_is_text_in_csv(tmp_path: Path) -> None:
     import matplotlib.pyplot as plt
     import pandas as pd
 

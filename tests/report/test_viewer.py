@@ -21,11 +21,11 @@ from PIL import Image as Pillow
 from refbench.errors import RefbenchError
 from refbench.images import mask_box
 from refbench.plaintext import harmless
-from refbench.report.study import Study, open_study
 from refbench.report.viewer import build_report, embed_json, outline, render
+from refbench.results.resultset import RunSet, open_results
 from refbench.schema import AXES, SCORE_VERSION
 from report import browser
-from report.synthetic import CARDS, SyntheticSuite, make_runs
+from report.synthetic import CARDS, SyntheticSuite, drop_targets, make_runs
 
 WAIT = "const done = arguments[arguments.length - 1]; requestAnimationFrame(() => requestAnimationFrame(() => done()));"
 NASTY = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>\u202eevil\x1b[31m"
@@ -38,31 +38,31 @@ def data_of(page: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def page(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_report(study, tmp_path_factory.mktemp("page")).index
+def page(results: RunSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_report(results, tmp_path_factory.mktemp("page")).index
 
 
 # ---- what is in the page
 
 
-def test_every_sample_and_run_is_there_with_scores_and_pictures(page: Path, study: Study) -> None:
+def test_every_sample_and_run_is_there(page: Path, results: RunSet) -> None:
     data = data_of(page)
-    assert [s["id"] for s in data["samples"]] == list(study.metas)
-    assert [r["name"] for r in data["runs"]] == list(study.names)
+    assert [s["id"] for s in data["samples"]] == list(results.metas)
+    assert [r["name"] for r in data["runs"]] == list(results.names)
     sample = data["samples"][0]
-    for k, run in enumerate(study.runs):
-        assert sample["scores"][k][3] == pytest.approx(run.samples["mean"].iloc[0], rel=1e-3)  # four digits
+    for k, run in enumerate(results.models):
+        assert sample["scores"][k][3] == pytest.approx(run.points["mean"].iloc[0], rel=1e-3)  # four digits
     for one in data["samples"]:
         for address in [*one["images"].values(), *one["thumbs"].values(), *one["outputs"], *one["small"]]:
             assert address is None or (page.parent / address).is_file()
 
 
-def test_diagnostics_and_pixel_fidelity_are_in_the_page(page: Path, study: Study) -> None:
+def test_diagnostics_and_pixel_fidelity_are_shown(page: Path, results: RunSet) -> None:
     data = data_of(page)
     assert data["axes"] == [*AXES, "mean", "pixel_fidelity"]
     assert data["score"] == SCORE_VERSION
     assert [one["name"] for one in data["diagnostics"]] == ["sharpness_change", "outside_touched"]
-    scores = study.run("omnirefiner").scores.set_index(["sample", "metric"])["value"]
+    scores = results.run("omnirefiner").scores.set_index(["sample", "metric"])["value"]
     for sample in data["samples"]:
         loss, touched = sample["diagnostics"][3]
         assert loss == pytest.approx(scores[sample["id"], "sharpness_change"], rel=1e-3)
@@ -72,10 +72,10 @@ def test_diagnostics_and_pixel_fidelity_are_in_the_page(page: Path, study: Study
     assert next(s for s in data["samples"] if any(s["failed"]))["diagnostics"][2] == [None, None]
 
 
-def test_a_refined_picture_over_the_target_is_the_output_and_transparent_where_equal(page: Path, study: Study) -> None:
+def test_output_is_transparent_where_equal_to_target(page: Path, results: RunSet) -> None:
     number = 3
     sample = data_of(page)["samples"][number]
-    held, target = study.suite.sample(sample["id"]), study.suite.target(sample["id"])
+    held, target = results.suite.sample(sample["id"]), results.suite.target(sample["id"])
     draft = np.asarray(Pillow.open(page.parent / sample["images"]["draft"]))
     assert draft.shape == (*target.shape[:2], 4)
     assert np.array_equal(draft[..., 3] == 255, (held.draft != target).any(axis=2))  # alpha is lossless
@@ -84,14 +84,14 @@ def test_a_refined_picture_over_the_target_is_the_output_and_transparent_where_e
     assert error < 4  # WebP at quality 90 on blurred content; levels of 255
 
 
-def test_a_run_that_changes_nothing_from_the_target_needs_no_picture(tmp_path: Path, small: SyntheticSuite) -> None:
+def test_unchanged_output_needs_no_picture(tmp_path: Path, small: SyntheticSuite) -> None:
     from refbench.images import save_png
     from refbench.runs.folder import RunFolder
 
     folders = make_runs(tmp_path, small, ["identity"])
     first = small.metas[0]
     save_png(RunFolder(folders[0]).output(first.task, first.id), small.target(first.id))
-    made = build_report(open_study(folders, suite=small, cards=CARDS, resamples=50), tmp_path / "page")
+    made = build_report(open_results(folders, suite=small, cards=CARDS, resamples=50), tmp_path / "page")
     assert data_of(made.index)["samples"][0]["outputs"] == [None]
     assert data_of(made.index)["samples"][0]["failed"] == [None]
 
@@ -103,16 +103,16 @@ def test_failures_carry_their_reason(page: Path) -> None:
     assert failed["outputs"][2] is None
 
 
-def test_a_missing_output_is_told_as_a_failure(tmp_path: Path, small: SyntheticSuite) -> None:
+def test_missing_output_is_a_failure(tmp_path: Path, small: SyntheticSuite) -> None:
     folders = make_runs(tmp_path, small, ["sharpen"])
     next((folders[0] / "outputs").rglob("*.png")).unlink()
-    made = build_report(open_study(folders, suite=small, cards=CARDS, resamples=50), tmp_path / "page")
+    made = build_report(open_results(folders, suite=small, cards=CARDS, resamples=50), tmp_path / "page")
     reasons = [s["failed"][0] for s in data_of(made.index)["samples"] if s["failed"][0]]
     assert reasons == ["the output is missing from the run folder"]
 
 
-def test_single_file_holds_its_pictures(study: Study, tmp_path: Path) -> None:
-    made = build_report(study, tmp_path, single_file=True)
+def test_single_file_holds_its_pictures(results: RunSet, tmp_path: Path) -> None:
+    made = build_report(results, tmp_path, single_file=True)
     assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
     address = data_of(made.index)["samples"][0]["images"]["target"]
     head, _, content = address.partition(",")
@@ -120,10 +120,10 @@ def test_single_file_holds_its_pictures(study: Study, tmp_path: Path) -> None:
     assert Pillow.open(io.BytesIO(base64.b64decode(content))).size == (224, 168)
 
 
-def test_a_file_in_place_of_the_folder_is_told(study: Study, tmp_path: Path) -> None:
+def test_file_in_place_of_folder_is_told(results: RunSet, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(RefbenchError, match="--out"):
-        build_report(study, tmp_path / "out")
+        build_report(results, tmp_path / "out")
 
 
 def test_the_outline_encloses_the_mask() -> None:
@@ -151,7 +151,7 @@ def test_names_have_no_control_or_direction_characters(text: str) -> None:
     assert not harmed & {category(c) for c in harmless(text).replace("\n", "")}
 
 
-def test_only_the_pages_own_script_may_run_and_nothing_may_be_loaded(page: Path) -> None:
+def test_only_own_script_may_run(page: Path) -> None:
     text = page.read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
     assert policy is not None
@@ -237,7 +237,7 @@ pytest_browser = pytest.mark.browser
 
 
 @pytest_browser
-def test_nothing_is_asked_for_outside_the_folder_and_the_console_is_silent(reader: Reader) -> None:
+def test_page_asks_for_nothing_outside(reader: Reader) -> None:
     reader.open("s=text-refine-000&view=difference")
     reader.pictures_ready()
     for key in ("v", "v", "m", "t", "t", "t", "r", "0", "x", "2", "?"):
@@ -250,45 +250,45 @@ def test_nothing_is_asked_for_outside_the_folder_and_the_console_is_silent(reade
 
 
 @pytest_browser
-def test_rows_start_with_the_worst_paired_difference(reader: Reader, study: Study) -> None:
+def test_rows_start_with_the_worst_paired_difference(reader: Reader, results: RunSet) -> None:
     reader.open("a=1&b=3")
-    scores = study.sample_scores()
+    scores = results.sample_scores()
     gap = (scores["sharpen"] - scores["omnirefiner"]).round(1)
     assert gap[reader.rows()].is_monotonic_increasing
     reader.choose("#f-order", "down")
     assert gap[reader.rows()].is_monotonic_decreasing
     reader.choose("#f-axis", "texture_fidelity")
-    texture = study.sample_scores("texture_fidelity")
+    texture = results.sample_scores("texture_fidelity")
     assert (texture["sharpen"] - texture["omnirefiner"]).round(1)[reader.rows()].is_monotonic_decreasing
 
 
 @pytest_browser
-def test_filters_by_task_category_mode_source_failure_and_words(reader: Reader, study: Study) -> None:
+def test_filters_by_facts_failure_and_words(reader: Reader, results: RunSet) -> None:
     reader.open()
     reader.choose("#f-category", "logo")
-    assert {study.metas[s].category for s in reader.rows()} == {"logo"}
+    assert {results.metas[s].category for s in reader.rows()} == {"logo"}
     reader.choose("#f-mode", "replace")
     assert reader.rows()
-    assert {study.metas[s].task for s in reader.rows()} == {"logo-replace"}
+    assert {results.metas[s].task for s in reader.rows()} == {"logo-replace"}
     reader.one("#clear").click()
-    assert len(reader.rows()) == len(study.metas)
+    assert len(reader.rows()) == len(results.metas)
     reader.choose("#f-status", "failed-2")
     assert reader.rows() == ["logo-refine-001"]
     reader.choose("#f-status", "ok")
     assert "logo-refine-001" not in reader.rows()
     reader.one("#clear").click()
-    source = study.metas["face-refine-001"].source_id
+    source = results.metas["face-refine-001"].source_id
     reader.choose("#f-source", source)
-    assert {study.metas[s].source_id for s in reader.rows()} == {source}
+    assert {results.metas[s].source_id for s in reader.rows()} == {source}
     reader.one("#clear").click()
     reader.keys("/", "pattern", " ", "001")
     assert set(reader.rows()) == {"pattern-refine-001", "pattern-replace-001"}
 
 
 @pytest_browser
-def test_filters_and_sorts_by_each_diagnostic(reader: Reader, study: Study) -> None:
+def test_filters_and_sorts_by_each_diagnostic(reader: Reader, results: RunSet) -> None:
     reader.open("a=3")
-    scores = study.run("omnirefiner").scores
+    scores = results.run("omnirefiner").scores
     lost = scores[scores["metric"] == "sharpness_change"].set_index("sample")["value"].abs()
     least = float(lost.median())
     reader.one("#f-least-sharpness_change").send_keys(f"{least:.3f}")
@@ -299,7 +299,7 @@ def test_filters_and_sorts_by_each_diagnostic(reader: Reader, study: Study) -> N
     reader.choose("#f-order", "down")
     assert lost[reader.rows()].is_monotonic_increasing
     reader.one("#clear").click()
-    assert len(reader.rows()) == len(study.metas)
+    assert len(reader.rows()) == len(results.metas)
     reader.open("s=text-refine-000")
     words = reader.js("document.querySelector('table.metrics').textContent")
     assert all(word in words for word in ("Diagnostics", "sharpness change", "touched outside", "run's mean", "Pixel"))
@@ -333,7 +333,7 @@ def test_back_closes_the_sample(reader: Reader) -> None:
 
 
 @pytest_browser
-def test_the_slider_shows_left_of_its_handle_the_left_picture(reader: Reader) -> None:
+def test_slider_shows_left_picture_left(reader: Reader) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
     reader.open("s=text-refine-000&left=draft&right=target&outline=0")
@@ -422,10 +422,10 @@ BOX = (
 
 
 @pytest_browser
-def test_region_brings_the_references_own_box_too(reader: Reader, study: Study) -> None:
+def test_region_brings_the_references_own_box_too(reader: Reader, results: RunSet) -> None:
     reader.open("s=text-refine-000&view=all")
     reader.pictures_ready()
-    held = study.suite.sample("text-refine-000")
+    held = results.suite.sample("text-refine-000")
     assert held.reference_box != mask_box(held.mask)
     reader.one("#region").click()
     for frame in reader.all(".frame")[:2]:
@@ -450,9 +450,9 @@ def zooms(reader: Reader) -> list[float]:
 
 
 @pytest_browser
-def test_results_sort_by_click_and_by_key(reader: Reader, study: Study) -> None:
+def test_results_sort_by_click_and_by_key(reader: Reader, results: RunSet) -> None:
     reader.open()
-    column = {run.name: run.summary.axes["texture_fidelity"].value for run in study.runs}
+    column = {run.name: run.numbers.axes["texture_fidelity"].value for run in results.models}
     rising = sorted(column, key=lambda name: column[name])
 
     def names() -> list[str]:
@@ -470,11 +470,11 @@ def test_results_sort_by_click_and_by_key(reader: Reader, study: Study) -> None:
 
 
 @pytest_browser
-def test_the_difference_is_black_outside_the_mask_and_bright_inside(reader: Reader, study: Study) -> None:
+def test_difference_is_black_outside_the_mask(reader: Reader, results: RunSet) -> None:
     reader.open("s=text-refine-000&view=difference&outline=0")
     reader.pictures_ready()
     heat = reader.shot(".panel .frame")  # the draft's
-    mask = study.suite.sample("text-refine-000").mask
+    mask = results.suite.sample("text-refine-000").mask
     large = np.asarray(Pillow.fromarray(mask).resize((heat.shape[1], heat.shape[0])))
     near = np.asarray(
         Pillow.fromarray(mask).resize((heat.shape[1] // 8, heat.shape[0] // 8)).resize(large.shape[::-1], 2)
@@ -489,22 +489,22 @@ def test_the_difference_is_black_outside_the_mask_and_bright_inside(reader: Read
 
 
 @pytest_browser
-def test_metrics_have_value_interval_and_rank(reader: Reader, study: Study) -> None:
+def test_metrics_have_value_interval_and_rank(reader: Reader, results: RunSet) -> None:
     reader.open("s=text-refine-000")
-    run = study.run("omnirefiner")
+    run = results.run("omnirefiner")
     mine = run.scores[run.scores["metric"] == "mse"].set_index("sample")["value"]
     rank = int(mine.rank(method="min")["text-refine-000"])
     row = next(r for r in reader.all(".metrics tbody tr") if r.text.startswith("mse"))
-    text = row.find_elements("tag name", "td")[study.names.index("omnirefiner")].text
-    assert f"rank {rank}/{len(study.metas)}" in text
-    cell = run.summary.metrics["mse"]
+    text = row.find_elements("tag name", "td")[results.names.index("omnirefiner")].text
+    assert f"rank {rank}/{len(results.metas)}" in text
+    cell = run.numbers.metrics["mse"]
     assert cell.low is not None
     assert cell.high is not None
     assert f"suite {cell.value:.0f} [{cell.low:.0f}, {cell.high:.0f}]" in text
 
 
 @pytest_browser
-def test_keys_walk_the_filtered_list_and_choose_runs(reader: Reader) -> None:
+def test_keys_walk_the_list_and_choose_runs(reader: Reader) -> None:
     reader.open("category=logo")
     rows = reader.rows()
     reader.one(".row .name").click()
@@ -521,7 +521,7 @@ def test_keys_walk_the_filtered_list_and_choose_runs(reader: Reader) -> None:
 
 
 @pytest_browser
-def test_every_picture_has_words_and_every_control_a_name(reader: Reader) -> None:
+def test_everything_has_words_or_a_name(reader: Reader) -> None:
     reader.open("s=logo-refine-001&view=all")
     assert reader.js("[...document.images].filter(i => !i.hasAttribute('alt')).length") == 0
     assert reader.js("[...document.querySelectorAll('.row img')].filter(i => !i.alt).length") == 0
@@ -574,7 +574,7 @@ return [...document.querySelectorAll('table')].filter(t => t.offsetParent).filte
 
 
 @pytest_browser
-def test_on_a_phone_nothing_is_wider_than_the_screen(driver: Any, page: Path) -> None:
+def test_phone_shows_nothing_too_wide(driver: Any, page: Path) -> None:
     phone = browser.start(390, 844, phone=True)
     try:
         for fragment in ("", "s=text-refine-000", "s=text-refine-000&view=all"):
@@ -589,10 +589,10 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(driver: Any, page: Path) ->
 
 
 @pytest_browser
-def test_names_from_cards_are_text_and_nothing_else(driver: Any, tmp_path: Path, small: SyntheticSuite) -> None:
+def test_names_from_cards_are_only_text(driver: Any, tmp_path: Path, small: SyntheticSuite) -> None:
     folders = make_runs(tmp_path, small, ["identity", "sharpen"], names={"sharpen": NASTY})
-    study = open_study(folders, suite=small, cards=CARDS, resamples=50)
-    made = build_report(study, tmp_path / "page", title=f"Title {NASTY}")
+    results = open_results(folders, suite=small, cards=CARDS, resamples=50)
+    made = build_report(results, tmp_path / "page", title=f"Title {NASTY}")
     reader = Reader(driver, made.index).open("s=text-refine-000&right=1")
     reader.keys("v")
     assert reader.js("window.hacked") is None
@@ -603,7 +603,32 @@ def test_names_from_cards_are_text_and_nothing_else(driver: Any, tmp_path: Path,
 
 
 @pytest_browser
-def test_160_samples_of_5_runs_open_within_two_seconds(driver: Any, page: Path, tmp_path: Path) -> None:
+def test_without_targets_the_page_says_not_measured(driver: Any, tmp_path: Path) -> None:
+    suite = SyntheticSuite(per_task=1, size=(84, 112))
+    folders = make_runs(tmp_path, suite, ["identity", "warp-blend", "omnirefiner"])
+    drop_targets(folders)
+    suite.targets = False
+    cards = {name: card.model_copy(update={"unit": 5.0}) for name, card in CARDS.items()}  # a typical truth wins one
+    results = open_results(folders, suite=suite, cards=cards, resamples=50)
+    assert (results.by, results.score) == ("reference_alignment", "2 without targets")
+    reader = Reader(driver, build_report(results, tmp_path / "page").index).open("s=text-refine-000&view=all")
+    heads = reader.js("[...document.querySelectorAll('#summary thead')][0].innerText").split()
+    assert heads[:6] == ["Run", "Score", "Texture", "Alignment", "Consistency", "Pixel"]
+    rows = reader.js("[...document.querySelector('#summary table').tBodies[0].rows].map(r => "
+                     "[...r.cells].map(c => c.textContent))")  # fmt: skip
+    assert [row[0] for row in rows] == [run.name for run in results.ranked]
+    for row in rows:
+        assert [row[column] for column in (1, 2, 5)] == ["not measured"] * 3
+        assert re.match(r"−?\d+\.\d", row[3])
+    options = reader.js("[...document.querySelectorAll('#f-axis option')].map(o => o.textContent)")
+    assert options == ["Alignment", "Consistency"]
+    assert "Target" not in reader.js("[...document.querySelectorAll('#detail figcaption')].map(f => f.textContent)")
+    assert reader.js("document.querySelector('#detail .metrics').textContent").count("not measured") == 6
+    assert browser.console_errors(driver) == []
+
+
+@pytest_browser
+def test_large_page_opens_within_two_seconds(driver: Any, page: Path, tmp_path: Path) -> None:
     data = data_of(page)
     metrics = [{**m, "name": f"{m['name']}{k}"} for k in range(4) for m in data["metrics"]]  # 28, as the real suite has
     samples = []

@@ -20,14 +20,14 @@ def mean_of(values: np.ndarray, seed: int = 0, resamples: int = 4000):  # type: 
     )
 
 
-def test_the_standard_error_of_a_plain_mean_is_scipys() -> None:
+def test_standard_error_of_a_mean_is_scipys() -> None:
     values = np.random.default_rng(0).normal(size=30)
     found = mean_of(values)
     assert found.value[0] == pytest.approx(values.mean())
     assert found.se[0] == pytest.approx(stats.sem(values))  # sd / sqrt(K), not divided by sqrt(B) again
 
 
-def test_the_interval_of_a_gaussian_mean_is_students() -> None:
+def test_interval_of_a_gaussian_mean_is_students() -> None:
     # For normal data the studentised bootstrap estimates Student's quantile; averaged over 40 data sets its
     # Monte Carlo and data noise is about 1 %, the tolerance 4 %.
     rng = np.random.default_rng(1)
@@ -35,7 +35,7 @@ def test_the_interval_of_a_gaussian_mean_is_students() -> None:
     assert np.mean(found) == pytest.approx(stats.t.ppf(0.975, 24), rel=0.04)
 
 
-def test_the_interval_agrees_with_scipys_bootstrap_on_many_values() -> None:
+def test_interval_agrees_with_scipys_bootstrap() -> None:
     # With 400 values all intervals converge; scipy's BCa with the same number of resamples differs by noise only.
     values = np.random.default_rng(2).exponential(size=400)
     found = mean_of(values)
@@ -44,7 +44,7 @@ def test_the_interval_agrees_with_scipys_bootstrap_on_many_values() -> None:
     assert found.low[0] == pytest.approx(other.low, abs=0.02)
 
 
-def test_the_error_of_a_ratio_is_the_delta_methods() -> None:
+def test_error_of_a_ratio_is_delta_methods() -> None:
     rng = np.random.default_rng(3)
     top, bottom = rng.normal(2.0, 1.0, size=50), rng.uniform(1.0, 3.0, size=50)
     zero = np.zeros(50, dtype=np.int64)
@@ -91,7 +91,7 @@ def test_strata_take_the_spread_between_categories_out() -> None:
     assert mixed.se[0] > 10 * apart.se[0]
 
 
-def test_small_strata_are_merged_and_every_stratum_keeps_its_size() -> None:
+def test_small_strata_are_merged_sizes_kept() -> None:
     sources = [f"a{i}" for i in range(6)] + [f"b{i}" for i in range(5)] + ["c0", "d0", "ab"]
     categories = ["text"] * 6 + ["logo"] * 5 + ["face", "object", "text"]
     codes, strata = clusters([*sources, "ab"], [*categories, "logo"])
@@ -104,7 +104,7 @@ def test_small_strata_are_merged_and_every_stratum_keeps_its_size() -> None:
         assert (weights[:, strata == h].sum(1) == size).all()
 
 
-def test_a_statistic_without_spread_has_no_width_and_one_cluster_has_no_interval() -> None:
+def test_no_spread_no_width_single_no_interval() -> None:
     constant = mean_of(np.full(9, 0.7))
     assert constant.low[0] == constant.high[0] == pytest.approx(0.7)
     single = mean_of(np.array([0.7]))
@@ -132,14 +132,14 @@ def test_p_of_a_gaussian_mean_is_students() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(-3, 5), min_size=4, max_size=25), st.integers(0, 2**16), st.sampled_from([100, 250]))
-def test_p_below_0_05_is_an_interval_without_0(values: list[int], seed: int, resamples: int) -> None:
+def test_low_p_is_an_interval_without_0(values: list[int], seed: int, resamples: int) -> None:
     """Ties, constants and odd ones among equals too: small whole numbers have many."""
     found = mean_of(np.array(values, dtype=float), seed=seed, resamples=resamples)
     without = found.low[0] > 0 or found.high[0] < 0
     assert (found.p[0] < 0.05) == without
 
 
-def test_p_values_of_equal_models_are_seldom_small() -> None:
+def test_equal_models_seldom_have_small_p() -> None:
     """Under the null p is below u in at most u of the cases, at 0.05 in just that; 400 cases, four standard errors."""
     rng = np.random.default_rng(4)
     strata = np.repeat([0, 1, 2], [10, 8, 7])
@@ -166,7 +166,7 @@ def test_intervals_move_and_scale_with_the_values(values: list[float], shift: fl
         assert two.low[0] == pytest.approx(scale * one.low[0] + shift, abs=1e-6 * size)
 
 
-def test_a_difference_of_combinations_uses_the_same_resamples() -> None:
+def test_differences_use_the_same_resamples() -> None:
     rng = np.random.default_rng(6)
     one = rng.normal(size=(20, 1))
     both = np.hstack([one, one + 0.25])
@@ -176,7 +176,7 @@ def test_a_difference_of_combinations_uses_the_same_resamples() -> None:
     assert (found.low[2], found.high[2]) == (pytest.approx(0.25), pytest.approx(0.25))
 
 
-def test_one_odd_cluster_among_equals_does_not_blow_the_interval_up() -> None:
+def test_odd_cluster_does_not_blow_up_intervals() -> None:
     # Resamples without the odd one have no spread, so |t*| is huge or infinite in a third of them.
     values = np.full(20, 1.0) + 1e-8 * np.arange(20)
     values[7] = 0.0

@@ -9,9 +9,9 @@ import pytest
 
 from refbench.errors import RefbenchError
 from refbench.stats.compare import Comparison, compare, holm
-from refbench.stats.coverage import MadeUp, made_up_suite
 from refbench.stats.ranking import rank
 from refbench.stats.recovery import summarise
+from stats.made_up import MadeUp, made_up_suite
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +25,14 @@ def compared(made: MadeUp) -> Comparison:
     return compare(runs, made.answers, made.metas, made.cards, resamples=500)
 
 
-def test_holm_is_the_step_down_of_the_paper() -> None:
+def test_holm_is_the_papers_step_down() -> None:
     # 0.01 * 4, 0.02 * 3 = 0.06, 0.04 * 2 = 0.08, 0.04 * 1 kept at 0.08 by monotony; order of input kept
     assert holm([0.04, 0.01, 0.04, 0.02]) == pytest.approx([0.08, 0.04, 0.08, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
 
 
-def test_a_difference_is_the_difference_of_the_two_summaries(made: MadeUp, compared: Comparison) -> None:
+def test_difference_is_that_of_the_summaries(made: MadeUp, compared: Comparison) -> None:
     one, two = (summarise(run, made.answers, made.metas, made.cards, resamples=50) for run in made.runs[:2])
     pair = compared.pairs[0]
     assert pair.difference("overall", "all", "mean").value == pytest.approx(one.mean.value - two.mean.value)
@@ -45,14 +45,14 @@ def test_a_difference_is_the_difference_of_the_two_summaries(made: MadeUp, compa
     assert text == pytest.approx(one.categories["text"]["mean"].value - two.categories["text"]["mean"].value)
 
 
-def test_pairing_makes_differences_narrower_than_the_two_intervals(made: MadeUp, compared: Comparison) -> None:
+def test_pairing_narrows_the_interval(made: MadeUp, compared: Comparison) -> None:
     one, two = (summarise(run, made.answers, made.metas, made.cards, resamples=500) for run in made.runs[:2])
     pair = compared.pairs[0].difference("overall", "all", "mean")
     unpaired = np.hypot(one.mean.high - one.mean.low, two.mean.high - two.mean.low)
     assert pair.high - pair.low < unpaired
 
 
-def test_a_clear_difference_is_claimed_and_an_absent_one_is_not(compared: Comparison) -> None:
+def test_clear_difference_is_claimed_absent_one_not(compared: Comparison) -> None:
     clear, _, none = compared.pairs
     assert (clear.a, clear.b) == ("good", "poor")
     assert clear.difference("overall", "all", "mean").better == "a"
@@ -84,7 +84,7 @@ def test_a_model_compared_with_itself_differs_nowhere(made: MadeUp) -> None:
     assert "equal on every source" in pair.words
 
 
-def test_holm_counts_every_pair_and_row_of_a_view(compared: Comparison) -> None:
+def test_holm_counts_pairs_and_rows(compared: Comparison) -> None:
     assert compared.families["overall"] == 3 * 4
     assert compared.families["metric"] == 3 * 7
     for pair in compared.pairs:
@@ -123,7 +123,7 @@ def test_interval_p_and_words_say_the_same() -> None:
     assert 20 < sum(seen) < len(seen) - 20
 
 
-def test_a_place_before_another_is_a_better_mean() -> None:
+def test_place_before_another_is_better_mean() -> None:
     """What the joint bootstrap of a pool claims, the interval of the pair claims too."""
     claims = 0
     for i in range(2):
@@ -146,12 +146,12 @@ def test_a_place_before_another_is_a_better_mean() -> None:
     assert 0 < claims < 20
 
 
-def test_the_scores_shown_are_those_of_the_runs(made: MadeUp, compared: Comparison) -> None:
+def test_scores_shown_are_the_runs(made: MadeUp, compared: Comparison) -> None:
     one = summarise(made.runs[0], made.answers, made.metas, made.cards, resamples=500)
     assert compared.scores["good"] == {**one.axes, "mean": one.mean}
 
 
-def test_too_few_sources_are_said_and_claim_nothing() -> None:
+def test_few_sources_are_said_and_claim_nothing() -> None:
     made = made_up_suite(np.random.default_rng(3), clusters=15, recoveries=(0.5, 0.1))
     runs = dict(zip("ab", made.runs, strict=True))
     pair = compare(runs, made.answers, made.metas, made.cards, resamples=100).pairs[0]
@@ -171,7 +171,7 @@ def test_the_samples_listed_differ_most(made: MadeUp, compared: Comparison) -> N
     assert apart[0].difference == pytest.approx(apart[0].a - apart[0].b)
 
 
-def test_the_detectable_difference_is_found_in_four_of_five_repetitions() -> None:
+def test_detectable_difference_is_found_mostly() -> None:
     # The truth of an axis differs by the size that the median suite calls detectable; 40 repetitions, so a
     # share of 0.8 has a standard error of 0.06: accept 0.6 to 0.97.
     sizes = []

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from refbench.stats.bootstrap import generator, resample
-from refbench.stats.coverage import MadeUp, made_up_suite
 from refbench.stats.ranking import rank
 from refbench.stats.rating import bradley_terry
+from stats.made_up import MadeUp, made_up_suite
 
 RECOVERIES = (0.5, 0.2, 0.18, -0.2)
 
@@ -25,24 +25,24 @@ def pool(made: MadeUp, *names: int):  # type: ignore[no-untyped-def]
     return rank(runs, made.answers, made.metas, made.cards, resamples=500)
 
 
-def test_models_that_cannot_be_told_apart_share_a_place(made: MadeUp) -> None:
+def test_indistinct_models_share_a_place(made: MadeUp) -> None:
     places = {one.model: (one.best_place, one.worst_place) for one in pool(made, 0, 1, 2, 3).standings}
     assert places == {"m0": (1, 1), "m1": (2, 3), "m2": (2, 3), "m3": (4, 4)}
 
 
-def test_two_equal_runs_share_the_first_place_and_the_rating(made: MadeUp) -> None:
+def test_equal_runs_share_place_and_rating(made: MadeUp) -> None:
     found = rank({"a": made.runs[0], "b": made.runs[0]}, made.answers, made.metas, made.cards, resamples=200)
     assert [(s.best_place, s.worst_place) for s in found.standings] == [(1, 2), (1, 2)]
     assert [s.rating for s in found.standings] == pytest.approx([1000.0, 1000.0])
     assert found.tie_share == 1.0
 
 
-def test_a_single_run_is_first_with_the_mean_rating(made: MadeUp) -> None:
+def test_single_run_is_first_with_mean_rating(made: MadeUp) -> None:
     (one,) = pool(made, 1).standings
     assert (one.best_place, one.worst_place, one.rating) == (1, 1, 1000.0)
 
 
-def test_ratings_are_recomputed_for_each_pool_and_average_a_thousand(made: MadeUp) -> None:
+def test_ratings_average_a_thousand(made: MadeUp) -> None:
     large = {one.model: one.rating for one in pool(made, 0, 1, 2, 3).standings}
     small = {one.model: one.rating for one in pool(made, 1, 2, 3).standings}
     assert np.mean(list(large.values())) == pytest.approx(1000.0)
@@ -58,7 +58,7 @@ def test_order_of_the_runs_does_not_matter(made: MadeUp) -> None:
         assert (a.best_place, a.worst_place) == (b.best_place, b.worst_place)
 
 
-def test_the_rating_gap_of_two_models_is_the_log_odds_of_wins() -> None:
+def test_rating_gap_is_log_odds_of_wins() -> None:
     # Davidson 1970: with two models the estimate of s_1 / s_2 is wins / losses exactly; half a win and half a
     # loss are the prior that the docstring states.
     counts = np.tile([[6.0, 1.0, 2.0]], (10, 1))
@@ -70,7 +70,7 @@ def test_the_rating_gap_of_two_models_is_the_log_odds_of_wins() -> None:
     assert (low[0], high[0]) == (pytest.approx(ratings[0]), pytest.approx(ratings[0]))  # all clusters are alike
 
 
-def test_the_error_of_a_two_model_rating_is_that_of_a_log_odds() -> None:
+def test_rating_error_is_that_of_log_odds() -> None:
     # Without ties the maximum likelihood log odds of n independent duels has variance 1/wins + 1/losses.
     wins, losses = 300, 200
     counts = np.zeros((500, 3))
@@ -98,14 +98,14 @@ def test_known_strengths_are_found_again() -> None:
     assert (ratings < high).all()
 
 
-def test_a_model_that_never_loses_has_a_finite_rating() -> None:
+def test_unbeaten_model_has_a_finite_rating() -> None:
     counts = np.tile([[1.0, 0.0, 0.0]], (40, 1))
     ratings, *_ = bradley_terry(counts, [(0, 1)], 2, resample(np.zeros(40, dtype=np.int64), 50, generator(0)))
     assert np.isfinite(ratings).all()
     assert ratings[0] - ratings[1] == pytest.approx(400 * np.log10(40.5 / 0.5), abs=1e-6)
 
 
-def test_failed_samples_never_raise_a_place_or_a_win(made: MadeUp) -> None:
+def test_failed_samples_never_raise_a_place(made: MadeUp) -> None:
     broken = made.runs[0][~made.runs[0]["sample"].isin(list(made.metas["sample"][::3]))]
     found = rank({"whole": made.runs[0], "broken": broken}, made.answers, made.metas, made.cards, resamples=300)
     whole, lost = found.standings

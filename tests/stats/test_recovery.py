@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, PIXEL, MetricCard
-from refbench.stats.coverage import made_up_cards, made_up_suite
 from refbench.stats.gains import MEASURES, NO_TARGETS, gains, sample_scores, withheld
 from refbench.stats.recovery import Summary, per_sample, summarise
+from stats.made_up import made_up_cards, made_up_suite
 
 
 def card(name: str, **fields: object) -> MetricCard:
@@ -50,7 +50,7 @@ def metas(samples: list[str], category: str = "text", sources: list[str] | None 
     )
 
 
-def test_recovery_is_a_ratio_of_sums_not_a_mean_of_ratios() -> None:
+def test_recovery_is_a_ratio_of_sums() -> None:
     cards = {"m": card("m")}
     truth = {("a", "m"): 1.0, ("b", "m"): 1.0}
     draft = {("a", "m"): 0.0, ("b", "m"): 0.9}
@@ -61,7 +61,7 @@ def test_recovery_is_a_ratio_of_sums_not_a_mean_of_ratios() -> None:
     assert found.metrics["m"].raw_mean == pytest.approx(0.65)
 
 
-def test_the_trivial_answer_of_the_card_scores_zero_and_the_truth_a_hundred() -> None:
+def test_baseline_scores_zero_and_truth_hundred() -> None:
     made = made_up_suite(np.random.default_rng(1))
     truth = made.answers[made.answers["answer"] == "target"].drop(columns="answer")
     best = summarise(truth, made.answers, made.metas, made.cards, resamples=50)
@@ -75,7 +75,7 @@ def test_the_trivial_answer_of_the_card_scores_zero_and_the_truth_a_hundred() ->
                 assert cell.value == pytest.approx(0.0, abs=1e-9)
 
 
-def test_nothing_scores_above_the_truth_so_a_pasted_reference_cannot_buy_alignment() -> None:
+def test_nothing_scores_above_the_truth() -> None:
     cards = {"m": card("m", axis="reference_alignment")}
     samples = ["a", "b", "c"]
     truth = {("a", "m"): 0.6, ("b", "m"): 0.5, ("c", "m"): 0.3}
@@ -115,7 +115,7 @@ def test_no_set_exceeds_what_its_samples_may() -> None:
         assert all(part is None or part <= 100.0 for part in (*parts, mixed.axes[axis].value))
 
 
-def test_psnr_enters_as_root_mean_squared_error_and_may_be_infinite() -> None:
+def test_psnr_enters_as_root_mean_square() -> None:
     cards = {"psnr": card("psnr", recovery_of="root_mse")}
     samples = ["a", "b"]
     truth = {(s, "psnr"): math.inf for s in samples}
@@ -127,7 +127,7 @@ def test_psnr_enters_as_root_mean_squared_error_and_may_be_infinite() -> None:
     assert "Infinity" not in found.model_dump_json()
 
 
-def test_direction_of_the_metric_does_not_change_its_recovery() -> None:
+def test_direction_does_not_change_recovery() -> None:
     up, down = {"m": card("m")}, {"m": card("m", higher_is_better=False)}
     values = {("a", "m"): 0.3, ("b", "m"): 0.8}
     draft, truth = {("a", "m"): 0.1, ("b", "m"): 0.2}, {("a", "m"): 1.0, ("b", "m"): 0.9}
@@ -143,7 +143,7 @@ def test_direction_of_the_metric_does_not_change_its_recovery() -> None:
     assert one.metrics["m"].value == pytest.approx(two.metrics["m"].value)
 
 
-def test_a_failed_sample_takes_the_drafts_value_for_every_metric() -> None:
+def test_failed_sample_takes_the_drafts_values() -> None:
     cards = {"m": card("m"), "seam": card("seam", axis="local_consistency", trivial="paste", higher_is_better=False)}
     samples = ["a", "b"]
     truth = {(s, m): v for s in samples for m, v in (("m", 1.0), ("seam", 0.0))}
@@ -157,7 +157,7 @@ def test_a_failed_sample_takes_the_drafts_value_for_every_metric() -> None:
     assert found.metrics["seam"].raw_mean == pytest.approx(0.3)
 
 
-def test_a_metric_missing_on_a_measured_sample_never_raises_the_score() -> None:
+def test_missing_metric_never_raises_the_score() -> None:
     cards = {"m": card("m"), "seam": card("seam", axis="local_consistency", trivial="paste", higher_is_better=False)}
     truth = {("a", "m"): 1.0, ("b", "m"): 1.0, ("a", "seam"): 0.0, ("b", "seam"): 0.0}
     draft = {("a", "m"): 0.0, ("b", "m"): 0.0, ("a", "seam"): 0.1, ("b", "seam"): 0.1}
@@ -200,7 +200,7 @@ def one_sample(value: dict[str, float], cards: dict[str, MetricCard], truth: flo
     return dict(zip((*AXES, "mean"), sample_scores(table)[0].tolist(), strict=True))
 
 
-def test_the_score_weighs_the_lower_axis_and_sitting() -> None:
+def test_score_weighs_lower_axis_and_consistency() -> None:
     # texture 40, alignment 80: 3/4 x 40 + 1/4 x 80 = 50; times a consistency of 60 %
     found = one_sample({"t": 0.4, "r": 0.8, "l": 0.6}, three())
     assert found == pytest.approx(dict(zip((*AXES, "mean"), (40.0, 80.0, 60.0, 30.0), strict=True)))
@@ -211,7 +211,7 @@ def test_what_is_made_worse_counts_in_full() -> None:
     assert one_sample({"t": 0.4, "r": 0.8, "l": -0.6}, three())["mean"] == 0.0  # nothing that does not sit earns
 
 
-def test_a_loss_counts_no_more_than_a_unit() -> None:
+def test_loss_counts_at_most_a_unit() -> None:
     assert one_sample({"t": -7.0, "r": -9.0, "l": 1.0}, three())["mean"] == -100.0
 
 
@@ -222,7 +222,7 @@ def test_a_tiny_gap_decides_nothing() -> None:
         assert found["texture_fidelity"] == pytest.approx(expected)
 
 
-def test_the_draft_has_0_and_the_truth_100() -> None:
+def test_draft_has_0_and_truth_100() -> None:
     rng = np.random.default_rng(5)
     cards, samples = three(t=0.4, r=0.7, l=0.2), [f"s{i}" for i in range(30)]
     grid = [(s, m) for s in samples for m in cards]
@@ -236,7 +236,7 @@ def test_the_draft_has_0_and_the_truth_100() -> None:
     assert found[1].axes["local_consistency"].value == pytest.approx(100.0)
 
 
-def test_an_axis_that_lacks_a_metric_has_no_score() -> None:
+def test_axis_lacking_a_metric_has_no_score() -> None:
     """Its other metrics keep their numbers, the other axes theirs; the axis and the mean have none in any view."""
     made = made_up_suite(np.random.default_rng(2))
     rest = [frame[frame["metric"] != "a_face"] for frame in (made.runs[0], made.answers)]
@@ -269,7 +269,7 @@ def test_a_metric_beside_the_score_withholds_nothing() -> None:
     assert withheld(cards, {"beside": "needs weights"}) == {}
 
 
-def test_without_targets_alignment_counts_units_and_the_score_is_withheld() -> None:
+def test_without_targets_the_score_is_withheld() -> None:
     """A card's unit is what a typical truth wins; the background's truth is known; what needs a target has none."""
     cards = three(t=1.0, r=0.4, l=1.0)
     outside = card("b", axis="local_consistency", region="outside", trivial="stretch", unit=0.5)
@@ -288,7 +288,7 @@ def test_without_targets_alignment_counts_units_and_the_score_is_withheld() -> N
     assert both["local_consistency"] == "b needs x"
 
 
-def test_samples_have_no_mean_where_an_axis_is_withheld() -> None:
+def test_withheld_axis_leaves_no_sample_mean() -> None:
     made = made_up_suite(np.random.default_rng(2))
     ids = list(made.metas["sample"])
     table = gains(made.runs[0], made.answers, ids, made.cards, {"a_face": "needs dlib"})
@@ -297,7 +297,7 @@ def test_samples_have_no_mean_where_an_axis_is_withheld() -> None:
     assert np.isfinite(found[:, 0]).any()
 
 
-def test_a_partial_metric_counts_only_where_it_is_defined() -> None:
+def test_partial_metric_counts_where_defined() -> None:
     made = made_up_suite(np.random.default_rng(2))
     found = summarise(made.runs[0], made.answers, made.metas, made.cards, resamples=50)
     face = int((made.metas["category"] == "face").sum())
@@ -307,7 +307,7 @@ def test_a_partial_metric_counts_only_where_it_is_defined() -> None:
     assert "category face" not in found.unscored_in or "a_face" not in found.unscored_in["category face"]
 
 
-def test_a_set_is_what_its_samples_won_over_what_they_could() -> None:
+def test_set_is_sum_of_its_samples() -> None:
     made = made_up_suite(np.random.default_rng(3))
     found = summarise(made.runs[0], made.answers, made.metas, made.cards, resamples=50)
     table = gains(made.runs[0], made.answers, list(made.metas["sample"]), made.cards)
@@ -316,7 +316,7 @@ def test_a_set_is_what_its_samples_won_over_what_they_could() -> None:
         assert cell.value == pytest.approx(100.0 * table.won[:, at].sum() / table.could[:, at].sum())
 
 
-def test_equal_seeds_give_equal_intervals_and_row_order_does_not_matter() -> None:
+def test_intervals_depend_on_seed_not_order() -> None:
     made = made_up_suite(np.random.default_rng(4))
     one = summarise(made.runs[0], made.answers, made.metas, made.cards, seed=7, resamples=200)
     shuffled = made.runs[0].sample(frac=1.0, random_state=0)
@@ -327,7 +327,7 @@ def test_equal_seeds_give_equal_intervals_and_row_order_does_not_matter() -> Non
     assert one.mean.low != other.mean.low
 
 
-def test_one_source_gives_a_value_without_an_interval() -> None:
+def test_one_source_has_no_interval() -> None:
     cards = {"m": card("m")}
     samples = ["a", "b", "c"]
     draft, truth = {(s, "m"): 0.0 for s in samples}, {(s, "m"): 1.0 for s in samples}
@@ -341,7 +341,7 @@ def test_one_source_gives_a_value_without_an_interval() -> None:
     }
 
 
-def test_an_interval_wider_than_the_scale_is_told() -> None:
+def test_interval_wider_than_scale_is_told() -> None:
     """Five sources, one eleven times as bad as the others are good: no number may be read off that."""
     cards = {"m": card("m"), "n": card("n", axis="local_consistency")}
     samples = list("abcde")
@@ -368,7 +368,7 @@ def test_an_interval_wider_than_the_scale_is_told() -> None:
         (lambda run: run.drop(columns="value"), "columns"),
     ],
 )
-def test_scores_that_cannot_be_right_are_refused_in_one_sentence(change, says: str) -> None:  # type: ignore[no-untyped-def]
+def test_impossible_scores_are_refused(change, says: str) -> None:  # type: ignore[no-untyped-def]
     cards = {"m": card("m")}
     run = frame({("a", "m"): 0.5, ("b", "m"): 0.5})
     given_answers = answers(draft={("a", "m"): 0.0, ("b", "m"): 0.0}, target={("a", "m"): 1.0, ("b", "m"): 1.0})
@@ -376,7 +376,7 @@ def test_scores_that_cannot_be_right_are_refused_in_one_sentence(change, says: s
         summarise(change(run), given_answers, metas(["a", "b"]), cards)
 
 
-def test_per_sample_recoveries_are_clipped_and_leave_out_what_has_no_gap() -> None:
+def test_single_recoveries_are_clipped() -> None:
     cards = {"m": card("m")}
     draft = {("a", "m"): 0.0, ("b", "m"): 0.0, ("c", "m"): 1.0}
     truth = {("a", "m"): 1.0, ("b", "m"): 0.01, ("c", "m"): 1.0}
@@ -387,7 +387,7 @@ def test_per_sample_recoveries_are_clipped_and_leave_out_what_has_no_gap() -> No
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_card_without_tolerance_leaves_out_samples_whose_truth_is_no_better_than_the_trivial_answer() -> None:
+def test_without_tolerance_gapless_samples_are_left_out() -> None:
     # A count (say, matched keypoints) has tolerance 0: a gap of 0 passes its floor, and must not be divided by.
     cards = {"m": card("m", tolerance=0.0)}
     draft, truth = {("a", "m"): 3.0, ("b", "m"): 3.0}, {("a", "m"): 3.0, ("b", "m"): 5.0}
@@ -404,7 +404,7 @@ def test_a_card_without_tolerance_leaves_out_samples_whose_truth_is_no_better_th
     shift=st.floats(-50.0, 50.0),
     values=st.lists(st.floats(-1, 1), min_size=5, max_size=5),
 )
-def test_recovery_does_not_depend_on_the_metrics_unit(scale: float, shift: float, values: list[float]) -> None:
+def test_recovery_does_not_depend_on_unit(scale: float, shift: float, values: list[float]) -> None:
     samples = list("abcde")
     draft = dict.fromkeys([(s, "m") for s in samples], 0.0)
     truth = {(s, "m"): 1.0 + i / 10 for i, s in enumerate(samples)}
@@ -427,7 +427,7 @@ def test_recovery_does_not_depend_on_the_metrics_unit(scale: float, shift: float
     assert other.metrics["m"].low == pytest.approx(plain.metrics["m"].low, abs=1e-3 * width + 1e-6)
 
 
-def test_a_hundred_and_sixty_samples_by_twenty_five_metrics_take_about_a_second() -> None:
+def test_whole_suite_takes_about_a_second() -> None:
     rng = np.random.default_rng(0)
     axes = ["texture_fidelity"] * 13 + ["reference_alignment"] * 5 + ["local_consistency"] * 7
     cards = {f"m{i}": card(f"m{i}", axis=axis) for i, axis in enumerate(axes)}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from refbench.baselines import baseline_images
 from refbench.metrics import Measurer
 from refbench.metrics.registry import cards_of, score_metrics
 from refbench.schema import AXES, PIXEL, SCORE_VERSION
 from refbench.stats.gains import MEASURES, Gains, gains, sample_scores
 from refbench.stats.recovery import Summary, summarise
 from refbench.tasks.suite import load_suite
-from refbench.trivial import trivial_answers
 from tests.stats.test_recovery import answers, card, frame, metas
 
 TEXTURE, ALIGNMENT, CONSISTENCY = AXES
@@ -56,14 +56,14 @@ def given_samples(given: dict[str, dict[tuple[str, str], float]]) -> list[str]:
     return list(dict.fromkeys(sample for sample, _ in given["target"]))
 
 
-def test_real_draft_is_0_and_real_target_100() -> None:
+def test_real_draft_is_0_real_target_100() -> None:
     """Measured on the embedded suite by the metrics that make the score."""
     suite = load_suite("mini").select(limit=3)
     measurer = Measurer(score_metrics(), threads=1)
     found: dict[str, dict[tuple[str, str], float]] = {}
     for sample in suite.ids:
         truth = suite.truth(sample)
-        images = trivial_answers(truth)
+        images = baseline_images(truth)
         scores = measurer.measure([truth] * len(images), list(images.values()))
         for kind, one in zip(images, scores, strict=True):
             found.setdefault(kind, {}).update({(sample, score.metric): score.value for score in one})
@@ -90,7 +90,7 @@ def test_a_tiny_gap_moves_little() -> None:
         assert found.axes[TEXTURE].value == pytest.approx(expected)
 
 
-def test_an_axis_with_little_to_win_says_little() -> None:
+def test_axis_with_little_to_win_says_little() -> None:
     """A gap of 0.1 is 0.2 units, below the least of a half: its truth has 40 points, and half of the way 20."""
     small = {"s": {"t": 0.1}}
     assert points({"t": 0.1}, truth=small)[TEXTURE] == pytest.approx(40.0)
@@ -134,7 +134,7 @@ def test_beyond_the_truth_is_the_truth() -> None:
     assert points({"t": 7.0, "a": 7.0, "c": -7.0}) == dict.fromkeys((*AXES, "mean"), 100.0)
 
 
-def test_the_score_takes_the_axis_that_a_sample_has() -> None:
+def test_score_takes_the_axis_a_sample_has() -> None:
     """The truth of `s` wins no alignment, so that texture alone is weighed; without either there is no score."""
     none = {"s": {"a": -0.5}}
     found = points({"t": 0.5, "a": 0.0}, truth=none)

@@ -67,7 +67,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> type[Drawn]:
     return Drawn
 
 
-def test_stopped_assets_go_on_to_the_same_file(
+def test_stopped_assets_end_as_the_same_file(
     drawn: type[Drawn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[str, int, int]] = []
@@ -101,7 +101,7 @@ def test_wrong_input_is_told_first(drawn: type[Drawn], wrong: dict[str, Any], to
         training_assets.prepare_training_assets("s", tmp_path, **wrong)
 
 
-def test_fetching_tells_what_is_missing_before_it_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetching_tells_what_is_missing_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Any] = []
     monkeypatch.setattr(fetching, "_run", lambda *command: ran.append(command))
     monkeypatch.setattr("shutil.which", lambda name: None if name == "zstd" else name)
@@ -110,7 +110,7 @@ def test_fetching_tells_what_is_missing_before_it_downloads(tmp_path: Path, monk
     assert ran == []
 
 
-def test_what_is_fetched_is_told_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetched_is_told_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fonts = sorted({entry[0].split("/")[0] for entry in fetching.FONTS.values()})
     places = fetching._places(tmp_path, fonts)
     for place in list(places.values())[:-1]:

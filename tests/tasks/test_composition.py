@@ -15,7 +15,7 @@ jitter = st.floats(-0.3, 0.3)
 
 @given(st.lists(jitter, min_size=8, max_size=8))
 @settings(max_examples=50, deadline=None)
-def test_the_homography_takes_corners_to_corners_and_is_opencvs(moves: list[float]) -> None:
+def test_homography_is_opencvs(moves: list[float]) -> None:
     import cv2
 
     quad = SQUARE + torch.tensor(moves, dtype=torch.float64).view(1, 4, 2)
@@ -35,7 +35,7 @@ def test_the_identity_quad_samples_the_print_itself() -> None:
     assert torch.allclose(grid[0, :, 0, 1], (torch.arange(8).double() * 2 + 1) / 8 - 1)
 
 
-def test_a_cylinder_shows_its_print_by_the_arc_sine() -> None:
+def test_cylinder_shows_print_by_arc_sine() -> None:
     """A print that goes around by the half angle a appears at u = sin(a s) / sin(a) for its own coordinate s."""
     like = torch.zeros(1, 1, 9, 65, dtype=torch.float64)
     flat, bent = print_grid(SQUARE, like), print_grid(SQUARE, like, wrap=torch.tensor([1.2], dtype=torch.float64))
@@ -54,7 +54,7 @@ def test_outside_the_print_the_surface_is_untouched() -> None:
     assert 0.1 < float(cover.mean()) < 0.25
 
 
-def test_an_opaque_print_on_a_flat_surface_keeps_its_colour() -> None:
+def test_flat_opaque_print_keeps_its_colour() -> None:
     """On a flat grey of luminance 0.62 shading and exposure are exactly 1, so the print's own colour comes out."""
     surface = torch.full((1, 3, 40, 40), 0.62, dtype=torch.float64)
     layer = torch.ones(1, 4, 40, 40, dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_an_opaque_print_on_a_flat_surface_keeps_its_colour() -> None:
     assert torch.allclose(picture[0, :, 20, 20], torch.tensor([0.8, 0.3, 0.1], dtype=torch.float64), atol=1e-9)
 
 
-def test_the_print_takes_the_surfaces_light_and_grain() -> None:
+def test_print_takes_the_surfaces_light() -> None:
     ramp = torch.linspace(0.3, 0.9, 64, dtype=torch.float64).view(1, 1, 1, 64).expand(1, 3, 64, 64)
     noise = torch.randn(1, 1, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 0.03
     layer = torch.full((1, 4, 64, 64), 0.5, dtype=torch.float64)

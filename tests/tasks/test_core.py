@@ -23,7 +23,7 @@ def core() -> Suite:
     return load_suite("core")
 
 
-def test_core_has_eight_tasks_of_twenty_and_mini_four_of_each(core: Suite) -> None:
+def test_core_has_eight_tasks_of_twenty(core: Suite) -> None:
     assert core.tasks == TASKS
     assert Counter(m.task for m in core.metas) == dict.fromkeys(TASKS, 20)
     mini = load_suite("mini")
@@ -32,12 +32,12 @@ def test_core_has_eight_tasks_of_twenty_and_mini_four_of_each(core: Suite) -> No
     assert mini.hash != core.hash
 
 
-def test_sixty_samples_and_all_objects_and_faces_are_true_views(core: Suite) -> None:
+def test_objects_and_faces_are_true_views(core: Suite) -> None:
     assert sum(m.view == "true" for m in core.metas) >= 60
     assert all(m.view == "true" for m in core.metas if m.category in ("object", "face"))
 
 
-def test_masks_are_of_three_kinds_and_two_to_thirty_five_percent(core: Suite) -> None:
+def test_masks_have_three_kinds_and_sizes(core: Suite) -> None:
     kinds = Counter(m.mask_kind for m in core.metas)
     assert set(kinds) == {"tight", "box", "scribble"}
     assert min(kinds.values()) >= 25
@@ -51,7 +51,7 @@ def test_degradations_are_many_and_recorded(core: Suite) -> None:
     assert all(0 < m.strength <= 1 for m in core.metas)
 
 
-def test_every_sample_is_exact_outside_wrong_inside_and_of_the_promised_size(core: Suite) -> None:
+def test_samples_are_exact_outside_wrong_inside(core: Suite) -> None:
     for sample in core:
         target = core.target(sample)
         assert target.shape == sample.draft.shape
@@ -70,7 +70,7 @@ def test_every_sample_is_exact_outside_wrong_inside_and_of_the_promised_size(cor
             assert y + height <= sample.reference.shape[0]
 
 
-def test_the_recorded_hash_is_that_of_the_pixels(core: Suite) -> None:
+def test_recorded_hash_is_the_pixels(core: Suite) -> None:
     core.verify()
 
 
@@ -80,7 +80,7 @@ def test_the_stored_pictures_stay_under_their_budget() -> None:
     assert sum(p.stat().st_size for p in (folder / "core" / "sheets").iterdir()) <= 2_000_000
 
 
-def test_every_sample_names_licence_author_and_source_in_its_card(core: Suite) -> None:
+def test_samples_name_licence_author_and_source(core: Suite) -> None:
     allowed = {
         "MIT",
         "CC0-1.0",
@@ -100,7 +100,7 @@ def test_every_sample_names_licence_author_and_source_in_its_card(core: Suite) -
         assert f"| {meta.id} |" in cards[meta.task]
 
 
-def test_no_asset_of_core_is_in_training_or_validation() -> None:
+def test_no_core_asset_is_in_training() -> None:
     used = set().union(*(recipe_assets(recipe) for recipe in load_recipes()))
     groups = {group_of(asset) for asset in used}
     assert len(groups) > 100
@@ -112,7 +112,7 @@ def test_no_asset_of_core_is_in_training_or_validation() -> None:
     assert splits["train"] > splits["val"] > 0
 
 
-def test_a_recipe_rebuilds_its_sample_to_the_bit(core: Suite, tmp_path: Path) -> None:
+def test_recipe_rebuilds_its_sample(core: Suite, tmp_path: Path) -> None:
     """The stereo pair comes with scikit-image, so this one needs nothing fetched."""
     for folder in ("npm", "comfyui"):
         (tmp_path / folder).mkdir()
@@ -137,7 +137,7 @@ def test_recipes_are_data_with_unique_ids() -> None:
     assert all(json.loads(json.dumps(r)) == r for r in recipes)
 
 
-def test_pasting_the_reference_or_sharpening_never_solves_a_sample(core: Suite) -> None:
+def test_pasting_or_sharpening_solves_nothing(core: Suite) -> None:
     """Neither the reference's box stretched into the mask's box nor an unsharp mask of the draft is right: inside the
     mask its root mean squared error stays above 11 levels (27 dB). Over a task neither halves the draft's error."""
     from scipy.ndimage import gaussian_filter
@@ -162,7 +162,7 @@ def test_pasting_the_reference_or_sharpening_never_solves_a_sample(core: Suite) 
         assert min(pasted, sharpened) > 0.5 * own, task
 
 
-def test_the_validation_suite_covers_all_tasks_and_shares_no_asset_with_core_or_training() -> None:
+def test_validation_suite_shares_no_asset() -> None:
     recipes = load_recipes(VALIDATION)
     assert Counter(recipe["task"] for recipe in recipes) == dict.fromkeys(TASKS, 8)
     assert not {recipe["id"] for recipe in recipes} & {recipe["id"] for recipe in load_recipes()}

@@ -25,7 +25,7 @@ def _seeded(seed: int = 3) -> torch.Generator:
 
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
-def test_equal_seeds_give_equal_pixels_and_other_seeds_do_not(name: str, photo: torch.Tensor) -> None:
+def test_seeds_decide_the_pixels(name: str, photo: torch.Tensor) -> None:
     first, again = (degrade(name, photo, 0.7, _seeded()) for _ in range(2))
     assert torch.equal(first, again)
     if name != "jpeg":  # the one that draws nothing
@@ -33,7 +33,7 @@ def test_equal_seeds_give_equal_pixels_and_other_seeds_do_not(name: str, photo: 
 
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
-def test_strength_zero_changes_nothing_that_eight_bits_show(name: str, photo: torch.Tensor) -> None:
+def test_strength_zero_changes_nothing_visible(name: str, photo: torch.Tensor) -> None:
     assert (degrade(name, photo, 0.0, _seeded()) - photo).abs().max() < 0.5 / 255
 
 

@@ -51,9 +51,7 @@ def test_a_pool_holds_one_split_only(pool: drawing.Pool) -> None:
     assert held.fonts == pool.fonts
 
 
-def test_drawn_recipes_name_training_assets_and_are_the_seeds(
-    pool: drawing.Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drawn_recipes_name_training_assets(pool: drawing.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "VIEWS", {})
     recipes = prints(pool, 200)
     assert json.dumps(recipes) == json.dumps(prints(pool, 200))
@@ -71,9 +69,7 @@ def test_drawn_recipes_name_training_assets_and_are_the_seeds(
             assert right != wrong
 
 
-def test_tasks_masks_and_degradations_are_the_validation_suites(
-    pool: drawing.Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tasks_and_masks_are_the_validation_suites(pool: drawing.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "VIEWS", {})
     recipes = prints(pool, 800)
     tasks = Counter(r["task"] for r in recipes)

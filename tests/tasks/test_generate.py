@@ -32,7 +32,7 @@ def test_generated_quadruplets_are_a_suite(assets: Path, tmp_path: Path) -> None
         assert 0.01 <= sample.meta.mask_share <= 0.35
 
 
-def test_a_run_killed_anywhere_ends_with_the_same_bytes(assets: Path, tmp_path: Path) -> None:
+def test_killed_run_ends_with_equal_bytes(assets: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "x" / "set", tmp_path / "y" / "set"
     generate(2 * SHARD, whole, size=64, workers=1, assets=assets)
     generate(SHARD, broken, size=64, workers=1, assets=assets)
@@ -42,7 +42,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_bytes(assets: Path, tmp_path: 
     assert _hashes(whole) == _hashes(broken)
 
 
-def test_another_seed_is_another_set_and_another_folder(assets: Path, tmp_path: Path) -> None:
+def test_another_seed_is_another_folder(assets: Path, tmp_path: Path) -> None:
     first = generate(1, tmp_path / "a", size=64, workers=1, assets=assets)
     assert first != generate(1, tmp_path / "b", size=64, seed=1, workers=1, assets=assets)
     with pytest.raises(RefbenchError, match="another folder"):

@@ -51,7 +51,7 @@ def test_folders_become_a_suite_pixel_by_pixel(tmp_path: Path) -> None:
     assert {meta.licence for meta in suite.metas} == {"CC0-1.0"}
 
 
-def test_table_and_dataset_give_the_suite_of_the_folders(tmp_path: Path) -> None:
+def test_table_and_dataset_give_the_folders_suite(tmp_path: Path) -> None:
     own = write_folders(tmp_path / "own", 3)
     wanted = imported(from_folders(own), tmp_path / "suite").hash
     rows = [
@@ -195,14 +195,14 @@ def test_a_fault_costs_only_its_sample(tmp_path: Path, fault: str) -> None:
     )
 
 
-def test_pictures_too_small_for_a_metric_are_told_and_used(tmp_path: Path) -> None:
+def test_too_small_pictures_are_told_and_used(tmp_path: Path) -> None:
     found = from_folders(write_folders(tmp_path / "own", 1))
     smallest = {"face_id": (64, ("face",)), "vast": (49, None), "fine": (48, None)}
     done = imported(found, tmp_path / "suite", smallest=smallest)
     assert done.gaps == (Gap("000", "small", "64 x 48 px; not measured: vast (49)", True),)
 
 
-def test_where_nothing_can_be_used_nothing_is_written(tmp_path: Path) -> None:
+def test_nothing_usable_writes_nothing(tmp_path: Path) -> None:
     own = write_folders(tmp_path / "own", 2)
     for number in range(2):
         save_png(own / f"masks/{number:03d}.png", np.zeros(SIZE, bool))
@@ -226,7 +226,7 @@ def test_rules_say_how_masks_are_meant(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_suite(tmp_path / "alpha").sample("001").mask, mask)
 
 
-def test_resize_brings_draft_and_mask_to_the_target(tmp_path: Path) -> None:
+def test_resize_brings_draft_to_target(tmp_path: Path) -> None:
     own = write_folders(tmp_path / "own", 1)
     draft, _, mask, target = pictures(0)
     small = np.ascontiguousarray(draft[::2, ::2])
@@ -296,7 +296,7 @@ def test_a_wrong_map_is_one_sentence(tmp_path: Path, given: str, words: str) -> 
     assert words in str(error.value)
 
 
-def test_a_box_in_the_draft_is_a_mask(tmp_path: Path) -> None:
+def test_box_in_the_draft_is_a_mask(tmp_path: Path) -> None:
     own = write_folders(tmp_path / "own", 1)
     row = {"draft": "drafts/000.png", "reference": "references/000.png", "mask_box": [20, 10, 30, 20]}
     (own / "t.json").write_text(json.dumps([row]))
@@ -332,7 +332,7 @@ def test_public_layouts(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(sample.draft, resize(np.ascontiguousarray(small), SIZE))
 
 
-def test_a_layout_that_was_not_found_is_not_guessed(tmp_path: Path) -> None:
+def test_unknown_layout_is_not_guessed(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="were not found, and are not guessed"):
         from_layout("criticbench", tmp_path)
     with pytest.raises(RefbenchError, match="did you mean critic-10k"):

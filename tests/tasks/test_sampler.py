@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from refbench.errors import RefbenchError
-from refbench.tasks import lettering
+from refbench.tasks import degradations, lettering
 from refbench.tasks.sampler import QuadrupletSampler
 
 
@@ -16,7 +16,7 @@ def _sampler(assets: Path, seed: int = 0, **options: float) -> QuadrupletSampler
     return QuadrupletSampler(assets, 64, "cpu", torch.Generator().manual_seed(seed), **options)  # type: ignore[arg-type]
 
 
-def test_a_batch_has_the_promised_shapes_and_ranges(assets: Path) -> None:
+def test_batch_has_promised_shapes_and_ranges(assets: Path) -> None:
     batch = _sampler(assets).batch(12, 1.0)
     assert set(batch) == {"draft", "reference", "target", "mask"}
     for name, picture in batch.items():
@@ -30,7 +30,7 @@ def test_a_batch_has_the_promised_shapes_and_ranges(assets: Path) -> None:
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
-def test_draft_is_target_outside_the_mask_and_wrong_inside(assets: Path, level: float) -> None:
+def test_draft_is_target_outside_the_mask(assets: Path, level: float) -> None:
     batch = _sampler(assets, 1).batch(32, level)
     gap = (batch["draft"] - batch["target"]).abs()
     assert float((gap * (1 - batch["mask"])).max()) == 0
@@ -38,7 +38,7 @@ def test_draft_is_target_outside_the_mask_and_wrong_inside(assets: Path, level: 
     assert float((inside > 0.005).float().mean()) > 0.9
 
 
-def test_the_reference_is_the_target_at_zero_and_departs_with_misalignment(assets: Path) -> None:
+def test_reference_departs_with_misalignment(assets: Path) -> None:
     errors = []
     for level in (0.0, 0.3, 1.0):
         batch = _sampler(assets, 2).batch(48, level)
@@ -62,6 +62,26 @@ def test_equal_seeds_give_equal_batches(assets: Path) -> None:
     assert not torch.equal(first["target"], other["target"])
 
 
+def test_a_new_degradation_leaves_old_batches_alone(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _sampler(assets, 8).batch(24, details=True)
+    monkeypatch.setitem(degradations.DEGRADATIONS, "blank", lambda images, strength, generator: images * 0)
+    after = _sampler(assets, 8).batch(24, details=True)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    monkeypatch.setitem(degradations.FROZEN, 2, ("blank",))
+    assert float(_sampler(assets, 8, degradations=2).batch(24)["draft"].min()) < 0.01
+    with pytest.raises(RefbenchError, match="version"):
+        _sampler(assets, 8, degradations=3)
+
+
+def test_every_degradation_is_in_a_frozen_version() -> None:
+    """A batch depends on the version's order; what is in none is never trained on."""
+    assert set().union(*degradations.FROZEN.values()) == set(degradations.DEGRADATIONS)
+    assert degradations.FROZEN[1] == (
+        "latent-x2", "latent-x4", "latent-x8", "smear", "melt", "drift", "erase", "jpeg", "regenerate", "hallucinate",
+        "wash", "compress", "lose",
+    )  # fmt: skip
+
+
 def test_masks_obey_the_largest_share(assets: Path) -> None:
     batch = _sampler(assets, 6, reach=(0.22, 0.56), most=0.33).batch(64)  # type: ignore[arg-type]
     assert float(batch["mask"].mean(dim=(1, 2, 3)).max()) <= 0.35
@@ -79,12 +99,12 @@ def test_details_say_what_was_made(assets: Path) -> None:
 
 def test_a_followed_window_stays_on_its_content(assets: Path) -> None:
     """The clips move 8 px a frame and the stored flow says so: the middle of the window must move as far."""
-    sampler = _sampler(assets)
+    clips = _sampler(assets)._clips
     zero = torch.zeros(1, dtype=torch.long)
-    moved = sampler._follow(zero, zero, zero + 2, torch.zeros(1, 2))
+    moved = clips.follow(zero, zero, zero + 2, torch.zeros(1, 2))
     assert moved[0, 0].item() == pytest.approx(-2 * 8 * 2 / 192, abs=1e-6)
     assert moved[0, 1].item() == 0
-    back = sampler._follow(zero, zero + 2, zero, moved)
+    back = clips.follow(zero, zero + 2, zero, moved)
     assert back[0, 0].item() == pytest.approx(0, abs=1e-6)
 
 
@@ -109,7 +129,7 @@ def test_garbling_changes_letters_and_keeps_the_layout() -> None:
     assert torch.equal(same_case, torch.div(texts.characters[there].clamp(max=51), 26, rounding_mode="floor"))
 
 
-def test_typesetting_draws_each_letter_where_its_advance_puts_it() -> None:
+def test_letters_stand_where_advances_put_them() -> None:
     """Two full tiles of advance 20 in one line: ink from the left pad to the right pad and nothing beyond."""
     atlas = torch.ones(1, len(lettering.CHARACTERS), 32, 32)
     advances = torch.full((1, len(lettering.CHARACTERS)), 20.0)

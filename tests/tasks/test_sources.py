@@ -14,13 +14,13 @@ from refbench.tasks.sources import Sources, catalogue, credit, group_of, recipe_
 from refbench.tasks.training_assets import steady
 
 
-def test_the_catalogue_holds_only_licences_that_allow_passing_on() -> None:
+def test_catalogue_licences_allow_passing_on() -> None:
     licences = {asset.licence for asset in catalogue().values()}
     assert licences <= {"MIT", "Public domain", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0", "CC-BY-2.0", "BSD-3-Clause"}
     assert all(asset.author and asset.sha256 and asset.width > 0 for asset in catalogue().values())
 
 
-def test_variants_of_one_thing_share_a_group_and_a_split() -> None:
+def test_variants_share_group_and_split() -> None:
     assert group_of("emoji:1f9d7-1f3fd") == group_of("emoji:1f9d7-1f3fb")
     assert group_of("logo:adonisjs-icon") == group_of("logo:adonisjs")
     by_group: dict[str, set[str]] = {}
@@ -29,7 +29,7 @@ def test_variants_of_one_thing_share_a_group_and_a_split() -> None:
     assert all(len(splits) == 1 for splits in by_group.values())
 
 
-def test_a_recipes_assets_are_found_at_any_depth() -> None:
+def test_assets_are_found_at_any_depth() -> None:
     recipe = {"target": {"asset": "C012"}, "print": {"type": "text", "font": "lato"}, "wrong": {"asset": "emoji:1f40b"}}
     assert recipe_assets(recipe) == {"C012", "font:lato", "emoji:1f40b"}
 
@@ -66,7 +66,7 @@ def test_qt_resources_unpack_to_their_bytes(tmp_path: Path, packed: bool) -> Non
     assert (tmp_path / "out" / "photo.webp").read_bytes() == b"some bytes" * 50
 
 
-def test_resources_that_leave_the_folder_or_are_none_are_refused(tmp_path: Path) -> None:
+def test_resources_leaving_the_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "evil.rcc").write_bytes(_rcc("../evil", b"x", False))
     with pytest.raises(RefbenchError, match="unsafe"):
         unpack_rcc(tmp_path / "evil.rcc", tmp_path / "out")

@@ -14,7 +14,7 @@ from refbench.tasks.suite import lay_patch, load_suite, sample_digest
 from tests.tasks.conftest import question, write_suite
 
 
-def test_a_suite_gives_back_every_pixel_that_was_written(tiny_suite: Path) -> None:
+def test_suite_gives_back_every_pixel(tiny_suite: Path) -> None:
     suite = load_suite(tiny_suite)
     assert suite.ids == tuple(f"{t}-{k:03d}" for t in ("pattern-refine", "text-refine") for k in range(3))
     assert suite.tasks == ("pattern-refine", "text-refine")
@@ -33,7 +33,7 @@ def test_a_suite_gives_back_every_pixel_that_was_written(tiny_suite: Path) -> No
     suite.verify()
 
 
-def test_one_changed_pixel_changes_the_hash_and_the_key(tmp_path: Path) -> None:
+def test_changed_pixel_changes_hash_and_key(tmp_path: Path) -> None:
     first = question(0)
     hash_before = write_suite(tmp_path / "a", [first])
     draft = first.draft.copy()
@@ -45,7 +45,7 @@ def test_one_changed_pixel_changes_the_hash_and_the_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["prompt", "box", "meta", "target", "reference", "mask"])
-def test_every_part_of_a_sample_enters_its_hash(change: str) -> None:
+def test_every_part_enters_the_hash(change: str) -> None:
     q = question(0)
     parts = {
         "meta": q.meta, "prompt": q.prompt, "reference_box": q.reference_box, "draft": q.draft, "target": q.target,
@@ -69,7 +69,7 @@ def test_equal_samples_give_equal_hashes(tmp_path: Path) -> None:
     assert write_suite(tmp_path / "a", [question(0)]) == write_suite(tmp_path / "b", [question(0)])
 
 
-def test_a_selection_takes_tasks_in_turn_and_keeps_the_hash(tiny_suite: Path) -> None:
+def test_selection_takes_tasks_in_turn(tiny_suite: Path) -> None:
     suite = load_suite(tiny_suite)
     part = suite.select(limit=3)
     assert part.ids == ("pattern-refine-000", "text-refine-000", "pattern-refine-001")
@@ -94,7 +94,7 @@ def test_unknown_names_are_refused_with_the_nearest(tiny_suite: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "x"}'])
-def test_a_broken_description_is_told_in_one_sentence(tiny_suite: Path, content: str) -> None:
+def test_broken_description_is_told(tiny_suite: Path, content: str) -> None:
     (tiny_suite / "suite.json").write_text(content)
     with pytest.raises(RefbenchError, match=r"suite\.json"):
         load_suite(tiny_suite)
@@ -132,13 +132,13 @@ def test_a_description_of_other_data_is_refused(tiny_suite: Path) -> None:
         load_suite(tiny_suite)
 
 
-def test_a_patch_that_does_not_fit_is_refused() -> None:
+def test_unfit_patch_is_refused() -> None:
     q = question(0)
     with pytest.raises(RefbenchError, match="10 x 30 px"):
         lay_patch(q.target, q.mask, q.draft[:10, :10], (0, 0, 10, 30))
 
 
-def test_datasets_reads_a_task_with_pictures_and_composes_the_draft(tiny_suite: Path, tmp_path: Path) -> None:
+def test_datasets_composes_the_draft(tiny_suite: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     rows = datasets.load_dataset(
         "parquet", data_files=str(tiny_suite / "text-refine" / "data.parquet"), split="train", cache_dir=str(tmp_path)
@@ -154,7 +154,7 @@ def test_datasets_reads_a_task_with_pictures_and_composes_the_draft(tiny_suite: 
     assert list(row["reference_box"]) == [1, 2, 30, 31]
 
 
-def test_a_suite_is_read_by_several_threads_and_sent_to_other_processes(tiny_suite: Path) -> None:
+def test_suite_is_read_by_threads_and_processes(tiny_suite: Path) -> None:
     import pickle
     from concurrent.futures import ThreadPoolExecutor
 

@@ -22,7 +22,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
-def test_variations_depend_on_the_seed_alone_and_fill_every_task(made: list[dict[str, Any]]) -> None:
+def test_variations_depend_on_the_seed(made: list[dict[str, Any]]) -> None:
     first, again = (variation.vary(RECIPES, 3, sources=None) for _ in range(2))  # type: ignore[arg-type]
     assert first == again
     assert first != variation.vary(RECIPES, 3, sources=None, seed=8)  # type: ignore[arg-type]
@@ -32,7 +32,7 @@ def test_variations_depend_on_the_seed_alone_and_fill_every_task(made: list[dict
         assert [i for i in ids if i.startswith(task)] == [f"{task}-{n:03d}" for n in range(24)]
 
 
-def test_variations_use_the_pictures_of_their_recipes_and_no_others(made: list[dict[str, Any]]) -> None:
+def test_variations_use_their_recipes_pictures(made: list[dict[str, Any]]) -> None:
     given = {asset for recipe in RECIPES for asset in recipe_assets(recipe)}
     found = variation.vary(RECIPES, 2, sources=None)  # type: ignore[arg-type]
     assert {asset for one in found for asset in recipe_assets(one)} <= given
@@ -41,7 +41,7 @@ def test_variations_use_the_pictures_of_their_recipes_and_no_others(made: list[d
             assert one["target"]["asset"] != one["reference"]["asset"]
 
 
-def test_a_variation_that_cannot_be_made_is_tried_again_and_then_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_variation_is_tried_then_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     tries: dict[str, int] = {}
 
     def make(recipe: dict[str, Any], sources: Any) -> None:
@@ -65,6 +65,6 @@ def test_a_variation_that_cannot_be_made_is_tried_again_and_then_left_out(monkey
     assert tries["face-refine"] == 8 * variation.TRIES
 
 
-def test_the_committed_recipes_are_left_as_they_are(made: list[dict[str, Any]]) -> None:
+def test_committed_recipes_stay(made: list[dict[str, Any]]) -> None:
     variation.vary(RECIPES, 1, sources=None)  # type: ignore[arg-type]
     assert load_recipes(VALIDATION) == RECIPES

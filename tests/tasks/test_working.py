@@ -33,7 +33,7 @@ def test_each_job_comes_with_its_result() -> None:
     assert sorted(in_processes(square, range(5), 2)) == [(n, n * n) for n in range(5)]
 
 
-def test_what_runs_is_finished_and_the_rest_dropped(tmp_path: Path) -> None:
+def test_running_is_finished_rest_dropped(tmp_path: Path) -> None:
     jobs = [(str(tmp_path / str(k)), 0.5 * (k > 0)) for k in range(6)]
     made = in_processes(note, jobs, 1)
     next(made)
@@ -73,7 +73,7 @@ def test_pieces_are_made_once_for_a_recipe(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_damaged_file_of_pieces_is_begun_anew(tmp_path: Path) -> None:
+def test_damaged_pieces_are_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "pieces"
     path.write_bytes(b"no database" * 100)
     kept = Kept(path, "one")

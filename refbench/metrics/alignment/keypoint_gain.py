@@ -6,16 +6,18 @@ it is positive as KGain.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refbench.images import Image, Mask
+from refbench.metrics.checks import Form, Second, bare, inside, masked, noise
 from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.regions import composite, cut, reference_crop
+from refbench.metrics.regions import composite, cut, reference_crop, region_box
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 RATIO = 0.8
 """Lowe's ratio test (2004, section 7.1)."""
@@ -49,9 +51,35 @@ def matches(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
     return int((mutual & (two[:, 0] < RATIO**2 * two[:, 1])).sum())
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """OpenCV's SIFT and brute-force matcher."""
+    import cv2
+
+    box = region_box(truth.mask, truth.target.shape[:2])
+    mask = np.ascontiguousarray(cut(masked(truth), box)).astype(np.uint8) * 255
+    assert truth.draft is not None
+    sift = cv2.SIFT.create(nfeatures=MOST)
+    counts = []
+    for image in (output, truth.draft):
+        part = np.ascontiguousarray(cut(inside(truth, image), box))
+        found = [
+            sift.detectAndCompute(cv2.cvtColor(np.ascontiguousarray(i), cv2.COLOR_RGB2GRAY), m)[1]
+            for i, m in ((part, mask), (reference_crop(truth), None))
+        ]
+        if any(f is None or len(f) < 2 for f in found):
+            counts.append(0)
+            continue
+        matcher = cv2.BFMatcher()
+        back = {m.queryIdx: m.trainIdx for m in matcher.match(found[1], found[0])}
+        pairs = matcher.knnMatch(found[0], found[1], k=2)
+        counts.append(sum(a.distance < RATIO * b.distance and back[a.trainIdx] == a.queryIdx for a, b in pairs))
+    return float(counts[0] - counts[1])
+
+
 class KeypointGain(Metric):
     """Matched keypoints with the reference, minus those of the draft."""
 
+    second = Second("OpenCV's SIFT and brute-force matcher", _second)
     target_free = True
     needs = frozenset({"reference", "draft"})
     smallest = 32
@@ -94,3 +122,8 @@ class KeypointGain(Metric):
         truth = known.feature("keypoint_gain.reference", self.hash, reference_side)
         reference = truth["reference"].astype(np.uint8)
         return float(matches(descriptors(view.image, view.mask), reference) - int(truth["draft"]))
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        truth = bare(noise(), reference=noise(), draft=noise())
+        yield Form("the draft itself", 0.0, self.number(truth, noise()), 0.0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from refbench.images import Image
+from refbench.metrics.checks import Form, Second, masked, scene
 from refbench.metrics.contract import Metric, library, opencv
 from refbench.metrics.filters import Floats, lab
 from refbench.metrics.regions import cut
@@ -15,6 +18,14 @@ from refbench.schema import MetricCard, Truth
 COLOURS = 8
 MOST = 4096
 """Pixels that a palette is made of; larger regions are thinned evenly."""
+SHARMA = (
+    ((50.0, 2.6772, -79.7751), (50.0, 0.0, -82.7485), 2.0425),
+    ((50.0, 2.5, 0.0), (73.0, 25.0, -18.0), 27.1492),
+    ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+    ((22.7233, 20.0904, -46.694), (23.0331, 14.973, -42.5619), 2.0373),
+    ((2.0776, 0.0795, -1.135), (0.9033, -0.0636, -0.5514), 0.9082),
+)
+"""Pairs 1, 17, 25, 29 and 34 of Sharma, Wu, Dalal 2005, table 1: two CIELAB colours and their CIEDE2000."""
 
 
 def palette(pixels: Image) -> tuple[Floats, Floats]:
@@ -54,9 +65,29 @@ def reference_pixels(truth: Truth) -> Image:
     return part.reshape(-1, 3)
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """Pillow, scikit-image and OpenCV."""
+    import cv2
+    from PIL import Image as PILImage
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    colours, shares = [], []
+    for pixels in (output[masked(truth)], reference_pixels(truth)):
+        if len(pixels) > MOST:
+            pixels = pixels[np.linspace(0, len(pixels) - 1, MOST).astype(np.intp)]
+        index = np.asarray(PILImage.fromarray(pixels[None]).quantize(COLOURS, PILImage.Quantize.MEDIANCUT))[0]
+        used = np.unique(index)
+        lab = rgb2lab(pixels[None])[0]
+        colours.append(np.stack([lab[index == i].mean(axis=0) for i in used]))
+        shares.append(np.array([(index == i).mean() for i in used], dtype=np.float32)[:, None])
+    cost = deltaE_ciede2000(colours[0][:, None], colours[1][None]).astype(np.float32)  # type: ignore[no-untyped-call]
+    return float(cv2.EMD(shares[0], shares[1], cv2.DIST_USER, cost)[0])
+
+
 class Palette(Metric):
     """CIEDE2000 distance of colour palettes."""
 
+    second = Second("Pillow, scikit-image and OpenCV", _second, 1e-4)
     target_free = True
     needs = frozenset({"reference"})
     smallest = 1
@@ -96,3 +127,19 @@ class Palette(Metric):
         known = view.known.feature("palette.reference", self.hash, reference_side)
         reference = known["colours"].astype(np.float64), known["shares"].astype(np.float64)
         return palette_distance(palette(view.image[view.mask]), reference)
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        from scipy.optimize import linprog
+        from skimage.color import deltaE_ciede2000
+
+        for number, (first, second, expected) in enumerate(SHARMA, 1):
+            found = float(deltaE_ciede2000(first, second))  # type: ignore[no-untyped-call]
+            yield Form(f"CIEDE2000 as published, pair {number}", expected, found, 5e-5)
+        truth, output = scene()
+        a, b = palette(output[masked(truth)]), palette(truth.target.reshape(-1, 3))
+        cost = deltaE_ciede2000(a[0][:, None], b[0][None])  # type: ignore[no-untyped-call]
+        rows, columns = np.kron(np.eye(len(a[1])), np.ones(len(b[1]))), np.kron(np.ones(len(a[1])), np.eye(len(b[1])))
+        best = linprog(cost.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.concatenate([a[1], b[1]]))
+        found = palette_distance(a, b)
+        yield Form("earth mover's distance by linear programming", float(best.fun), found, 1e-3)

@@ -6,15 +6,18 @@ so MSE and the preserved share are reported instead.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from refbench.images import Mask, mask_box
+from refbench.images import Image, Mask, mask_box
+from refbench.metrics.checks import GREYS, SIDE, Form, Second, bare, flat, masked, middle, patched, skimage_ssim
 from refbench.metrics.contract import Metric, library, opencv
 from refbench.metrics.filters import single
 from refbench.metrics.pixel.ssim import REACH, ssim_maps
 from refbench.metrics.regions import composite, cut
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 
 def _outside(view: View) -> Mask:
@@ -23,9 +26,41 @@ def _outside(view: View) -> Mask:
     return ~mask
 
 
+def _second_mse(truth: Truth, output: Image) -> float:
+    """scikit-image."""
+    from skimage.metrics import mean_squared_error
+
+    outside = ~masked(truth)
+    return float(mean_squared_error(truth.target[outside] / 255.0, output[outside] / 255.0))
+
+
+def _second_ssim(truth: Truth, output: Image) -> float:
+    """scikit-image."""
+    mask = masked(truth)
+    return skimage_ssim(composite(truth.target, output, mask) / 255.0, truth.target / 255.0, ~mask)
+
+
+def _second_exact(truth: Truth, output: Image) -> float:
+    """numpy."""
+    return float((output == truth.target).all(axis=2)[~masked(truth)].mean())
+
+
+def _eight_rows(metric: Metric, expected: float) -> Iterator[Form]:
+    changed = flat(GREYS[0])
+    changed[:8] += 40
+    found = metric.number(bare(flat(GREYS[0]), middle()), changed)
+    yield Form("eight rows outside moved by 40 levels", expected, found, 1e-12)
+
+
+SHARE = 8 / (0.75 * SIDE)
+"""Of the unmasked pixels, what eight rows of a checked picture are."""
+
+
 class BackgroundMSE(Metric):
     """Mean squared error outside the mask."""
 
+    perfect = 0.0
+    second = Second("scikit-image", _second_mse)
     target_free = True
     needs = frozenset({"mask"})
     smallest = 1
@@ -59,10 +94,16 @@ class BackgroundMSE(Metric):
         total = cv2.norm(view.output, view.truth.target, cv2.NORM_L2SQR, outside.view(np.uint8))
         return float(total) / (3 * int(outside.sum()) * 255.0**2)
 
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        return _eight_rows(self, SHARE * (40 / 255) ** 2)
+
 
 class BackgroundExact(Metric):
     """Share of untouched pixels outside the mask."""
 
+    perfect = 1.0
+    second = Second("numpy", _second_exact)
     target_free = True
     needs = frozenset({"mask"})
     smallest = 1
@@ -91,10 +132,16 @@ class BackgroundExact(Metric):
         """The number for one output."""
         return 1.0 - int(view.changed.sum()) / int(_outside(view).sum())
 
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        return _eight_rows(self, 1.0 - SHARE)
+
 
 class BackgroundSSIM(Metric):
     """SSIM outside the mask."""
 
+    perfect = 1.0
+    second = Second("scikit-image", _second_ssim)
     target_free = True
     needs = frozenset({"mask"})
 
@@ -136,3 +183,7 @@ class BackgroundSSIM(Metric):
             return 1.0
         loss = 1.0 - ssim_maps(single(output), single(target))[0].mean(axis=2, dtype=np.float64)
         return 1.0 - float(loss[inner].sum()) / count
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("a change inside only", 1.0, self.number(bare(flat(GREYS[0]), middle()), patched()), 1e-12)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from refbench.images import Image
+from refbench.metrics.checks import Form, Second, bare, boxes, high_pass, masked, middle, noise
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, blur, unit
-from refbench.metrics.regions import composite, cut
+from refbench.metrics.regions import composite, cut, region_box
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 DETAIL = 1.5
 """Sigma in px: detail is the image minus its Gaussian blur."""
@@ -57,9 +61,34 @@ def doubled(share: Floats) -> Floats:
     return out
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """scipy, and a least-squares fit by numpy in each window."""
+    from scipy.ndimage import gaussian_filter
+
+    assert truth.draft is not None
+    box = region_box(truth.mask, truth.target.shape[:2])
+    mask = cut(masked(truth), box)
+    images = (boxes(truth, output)[0], boxes(truth, output)[1], np.ascontiguousarray(cut(truth.draft, box)))
+    o, t, d = (high_pass(composite(image, images[1], mask) / 255.0, 1.5, 6) * mask[..., None] for image in images)
+
+    def window(x: Floats, y: Floats) -> Floats:
+        out: Floats = gaussian_filter((x * y).sum(2), 12.0, mode="mirror", radius=48)[mask]
+        return out
+
+    floor = 1e-5
+    tt, td, dd = window(t, t) + floor, window(t, d), window(d, d)
+    left = np.stack([np.stack([tt, td], -1), np.stack([td, np.maximum(dd, td * td / tt) + floor], -1)], -2)
+    share = np.linalg.solve(left, np.stack([window(o, t), window(o, d)], -1)[..., None])[:, 1, 0].clip(0, 1)
+    weight = np.maximum(dd - td * td / tt, 0.0)
+    seen = np.interp(share, (0.2, 0.5), (0, 1)) * np.interp(share, (0.8, 1.0), (1, 0))
+    return float((seen * weight).sum() / weight.sum()) if weight.mean() >= floor else 0.0
+
+
 class Ghosting(Metric):
     """Share of the draft's own detail that is left at part strength."""
 
+    perfect = 0.0
+    second = Second("scipy, and a least-squares fit by numpy in each window", _second)
     needs = frozenset({"mask", "draft", "reference"})
     smallest = 8
 
@@ -97,3 +126,11 @@ class Ghosting(Metric):
         if weight.mean() < FLOOR:
             return 0.0
         return float((doubled(share[view.mask]) * weight).sum() / weight.sum())
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        target, draft = noise(), np.ascontiguousarray(noise()[::-1])
+        truth = bare(target, middle(), target, draft)
+        for share, expected in ((0.0, 0.0), (0.35, 0.5), (0.65, 1.0), (1.0, 0.0)):
+            mixed = np.rint(share * draft + (1.0 - share) * target).astype(np.uint8)
+            yield Form(f"the draft at a share of {share:g} over the target", expected, self.number(truth, mixed), 0.02)

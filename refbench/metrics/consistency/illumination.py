@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from refbench.images import Mask
+from refbench.images import Image, Mask
+from refbench.metrics.checks import GREYS, Form, Second, bare, flat, lightness, masked, middle, patched
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, blur
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 RIM = 8.0
 """px inside the mask's edge where the surroundings show what the light should be."""
@@ -41,9 +44,23 @@ def low_pass_difference(output: Floats, target: Floats, where: Mask) -> float:
     return float(np.linalg.norm(smooth[:, :3] / smooth[:, 3:], axis=1).mean())
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """scipy and scikit-image, whole frame."""
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
+    from skimage.color import rgb2lab
+
+    mask = masked(truth)
+    rim = mask if mask.all() else mask & (distance_transform_edt(mask) <= 8.5)
+    planes = (rgb2lab(output) - rgb2lab(truth.target)).transpose(2, 0, 1)
+    soft = [gaussian_filter(p * rim, 4.0, mode="mirror", radius=16)[rim] for p in (*planes, np.ones(mask.shape))]
+    return float(np.linalg.norm([plane / soft[3] for plane in soft[:3]], axis=0).mean())
+
+
 class Illumination(Metric):
     """Low-frequency Lab difference to the target along the mask's edge."""
 
+    perfect, symmetric = 0.0, True
+    second = Second("scipy and scikit-image, whole frame", _second)
     smallest = 8
 
     def card(self) -> MetricCard:
@@ -72,3 +89,9 @@ class Illumination(Metric):
     def value(self, view: View) -> float:
         """The number for one output."""
         return low_pass_difference(view.lab, view.known.lab, rim(view.mask))
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        step = lightness(GREYS[1]) - lightness(GREYS[0])
+        found = self.number(bare(flat(GREYS[0]), middle()), patched())
+        yield Form("a grey patch on grey: the difference of L*", step, found, 1e-5)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from refbench.images import Mask
+from refbench.images import Image, Mask
+from refbench.metrics.checks import GREYS, Form, Second, bare, flat, lightness, masked, middle, patched
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, covered, gaussian
 from refbench.metrics.regions import cut
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 SIGMA = 2.0
 SIZE = 13
@@ -55,9 +58,31 @@ def _smooth(image: Floats) -> Floats:
     return np.asarray(out, dtype=np.float64)
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """scipy and scikit-image, whole frame."""
+    from scipy.ndimage import binary_erosion, gaussian_filter
+    from skimage.color import rgb2lab
+
+    mask = masked(truth)
+    edge = mask & ~binary_erosion(mask, border_value=1)
+    lengths = []
+    for image in (output, truth.target):
+        sides = []
+        for side in (mask, ~mask):
+            weight = gaussian_filter(side.astype(float), 2.0, mode="constant", truncate=3.0)
+            planes = [
+                gaussian_filter(c * side, 2.0, mode="constant", truncate=3.0) for c in rgb2lab(image).transpose(2, 0, 1)
+            ]
+            sides.append(np.stack([plane[edge] / weight[edge] for plane in planes]))
+        lengths.append(np.linalg.norm(sides[0] - sides[1], axis=0))
+    return float(np.maximum(lengths[0] - lengths[1], 0.0).mean())
+
+
 class Seam(Metric):
     """Visible edge of the mask."""
 
+    perfect = 0.0
+    second = Second("scipy and scikit-image, whole frame", _second)
     needs = frozenset({"mask"})
     smallest = 8
 
@@ -92,3 +117,9 @@ class Seam(Metric):
         untouched = not (cut(view.changed, view.box) & view.known.near).any()
         output = view.lab if untouched else view.known.lab_of(np.ascontiguousarray(cut(view.output, view.box)))
         return seam(output, known["length"].astype(np.float64), view.mask, edge)
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        step = lightness(GREYS[1]) - lightness(GREYS[0])
+        found = self.number(bare(flat(GREYS[0]), middle()), patched())
+        yield Form("a grey patch on grey: the difference of L*", step, found, 1e-5)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 
-from refbench.images import Mask
+from refbench.images import Image, Mask
+from refbench.metrics.checks import Form, Second, bare, boxes, contrasted, high_pass, masked
 from refbench.metrics.contract import Metric, opencv
-from refbench.metrics.filters import Floats, blur
+from refbench.metrics.filters import Floats, blur, luma, unit
+from refbench.metrics.regions import cut, region_box
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 DETAIL, WINDOW = 2.0, 6.0
 """Sigmas in px: detail is luma minus its blur; its energy is taken in windows."""
@@ -29,9 +34,21 @@ def detail_ratio(output: Floats, target: Floats, mask: Mask) -> Floats:
     return out
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """scipy."""
+    from scipy.ndimage import gaussian_filter
+
+    mask = cut(masked(truth), region_box(truth.mask, truth.target.shape[:2]))
+    lumas = [(image / 255.0) @ np.array([0.299, 0.587, 0.114]) for image in boxes(truth, output)]
+    a, b = (np.sqrt(gaussian_filter(high_pass(x, 2.0, 8) ** 2, 6.0, mode="mirror", radius=24))[mask] for x in lumas)
+    return float(np.abs(np.log((a + 0.005) / (b + 0.005))).mean())
+
+
 class Sharpness(Metric):
     """Local amount of detail against the target's."""
 
+    perfect, symmetric = 0.0, True
+    second = Second("scipy", _second)
     smallest = 8
 
     def card(self) -> MetricCard:
@@ -58,3 +75,11 @@ class Sharpness(Metric):
     def value(self, view: View) -> float:
         """The number for one output."""
         return float(np.abs(detail_ratio(view.luma, view.known.luma, view.mask)).mean())
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        strong, weak = contrasted(2.0), contrasted(1.0)
+        grey = luma(unit(weak))
+        deviation = float(np.sqrt(np.square(grey - blur(grey, 17, DETAIL)).mean()))
+        step = math.log((2 * deviation + 0.005) / (deviation + 0.005))
+        yield Form("twice the contrast: ln((2 s + c) / (s + c))", step, self.number(bare(weak), strong), 0.02)

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from refbench.baselines import reference_content
 from refbench.images import Image, Mask, mask_box, resize
+from refbench.metrics.checks import Form, bare, noise
 from refbench.metrics.consistency.sharpness import detail_ratio
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.deep import scaled
 from refbench.metrics.filters import Singles
 from refbench.metrics.view import Known, View
 from refbench.schema import MetricCard
-from refbench.trivial import reference_content
 
 BLOCK = 16
 ALIKE = 0.94
@@ -86,7 +87,7 @@ def copied_share(output: Image, references: Iterable[Image], mask: Mask) -> floa
 def searched(known: Known, scale: float) -> Iterator[Image]:
     """The reference at the scales at which a copy would lie in the region, likeliest first.
 
-    As :func:`refbench.trivial.paste_reference` lays it, at its place; where its box is known also that much smaller and
+    As :func:`refbench.baselines.paste_reference` lays it; where its box is known also that much smaller and
     larger (:data:`AROUND`) and without change of proportions, else unscaled (up to :data:`UNSCALED`).
 
     Args:
@@ -148,10 +149,15 @@ class Copied(Metric):
             mask = scaled(np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * np.uint8(255), LONGEST)[..., 0] > 127
         return copied_share(image, searched(view.known, max(image.shape) / max(view.image.shape)), mask)
 
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("a region and itself as reference", 1.0, self.number(bare(noise(), reference=noise()), noise()), 0.0)
+
 
 class SharpnessChange(Metric):
     """How much detail the region lost (negative) or gained against the target."""
 
+    perfect = 0.0
     smallest = 8
 
     def card(self) -> MetricCard:
@@ -179,3 +185,7 @@ class SharpnessChange(Metric):
         """The number for one output."""
         ratio = detail_ratio(view.luma, view.known.luma, view.mask)
         return 100.0 * (float(np.exp(ratio.mean())) - 1.0)
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("an image and itself", 0.0, self.number(bare(noise()), noise()), 1e-9)

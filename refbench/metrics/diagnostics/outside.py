@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench.metrics.checks import GREYS, Form, bare, flat, lightness, middle, patched
 from refbench.metrics.contract import Metric, library, opencv
 from refbench.metrics.filters import lab
 from refbench.metrics.view import View
@@ -80,6 +82,7 @@ def _card(name: str, definition: str, unit: str, note: str, low: float | None) -
 class OutsideShift(Metric):
     """How far the unmasked part moved."""
 
+    perfect = 0.0
     target_free = True
     needs = frozenset({"mask"})
     smallest = 32
@@ -104,10 +107,15 @@ class OutsideShift(Metric):
         centre = np.array([(width - 1) / 2.0, (height - 1) / 2.0])
         return float(np.linalg.norm(found[:, :2] @ centre + found[:, 2] - centre))
 
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("a change inside only", 0.0, self.number(bare(flat(GREYS[0]), middle()), patched()), 0.0)
+
 
 class OutsideZoom(Metric):
     """By how much the unmasked part grew."""
 
+    perfect = 0.0
     target_free = True
     needs = frozenset({"mask"})
     smallest = 32
@@ -128,10 +136,15 @@ class OutsideZoom(Metric):
         found = _motion(view)
         return None if found is None else 100.0 * (float(np.hypot(found[0, 0], found[1, 0])) - 1.0)
 
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("a change inside only", 0.0, self.number(bare(flat(GREYS[0]), middle()), patched()), 0.0)
+
 
 class OutsideDrift(Metric):
     """By how much the mean colour of the unmasked part changed."""
 
+    perfect = 0.0
     target_free = True
     needs = frozenset({"mask"})
     smallest = 8
@@ -154,3 +167,10 @@ class OutsideDrift(Metric):
             return 0.0
         means = [lab(image[~mask]).mean(axis=0) for image in (view.output, view.truth.target)]
         return float(np.linalg.norm(means[0] - means[1]))
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("a change inside only", 0.0, self.number(bare(flat(GREYS[0]), middle()), patched()), 0.0)
+        step = lightness(GREYS[1]) - lightness(GREYS[0])
+        found = self.number(bare(flat(GREYS[0]), middle()), flat(GREYS[1]))
+        yield Form("two greys: the difference of L*", step, found, 1e-5)

@@ -15,8 +15,9 @@ import numpy as np
 
 from refbench.images import Image
 from refbench.metrics import tiles
+from refbench.metrics.features import Arrays
 from refbench.metrics.learned.base import by_shape, inference, load_state, network, randomised, to_tensor
-from refbench.metrics.view import Arrays, View
+from refbench.metrics.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
+from refbench.images import Image
+from refbench.metrics.checks import GREYS, Form, Second, bare, flat, masked
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 
 def mean_squared_error(view: View) -> float:
@@ -19,9 +22,33 @@ def mean_squared_error(view: View) -> float:
     return float(total) / (3 * int(view.mask.sum()) * 255.0**2)
 
 
+def _mse(truth: Truth, output: Image) -> float:
+    """scikit-image."""
+    from skimage.metrics import mean_squared_error
+
+    mask = masked(truth)
+    return float(mean_squared_error(truth.target[mask] / 255.0, output[mask] / 255.0))
+
+
+def _psnr(truth: Truth, output: Image) -> float:
+    """scikit-image."""
+    from skimage.metrics import peak_signal_noise_ratio
+
+    mask = masked(truth)
+    with np.errstate(divide="ignore"):
+        return float(peak_signal_noise_ratio(truth.target[mask] / 255.0, output[mask] / 255.0, data_range=1.0))  # type: ignore[no-untyped-call]
+
+
+def _apart(metric: Metric, expected: float) -> Iterator[Form]:
+    low, high = GREYS
+    yield Form(f"two greys {high - low} levels apart", expected, metric.number(bare(flat(low)), flat(high)), 1e-9)
+
+
 class MSE(Metric):
     """Mean squared error."""
 
+    perfect, symmetric = 0.0, True
+    second = Second("scikit-image", _mse)
     smallest = 1
 
     def card(self) -> MetricCard:
@@ -47,10 +74,16 @@ class MSE(Metric):
         """The number for one output."""
         return view.once("mse", lambda: mean_squared_error(view))
 
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        return _apart(self, ((GREYS[1] - GREYS[0]) / 255.0) ** 2)
+
 
 class PSNR(Metric):
     """Peak signal-to-noise ratio in dB; infinite where the output equals the target."""
 
+    perfect, symmetric = math.inf, True
+    second = Second("scikit-image", _psnr)
     smallest = 1
 
     def card(self) -> MetricCard:
@@ -78,3 +111,7 @@ class PSNR(Metric):
         """The number for one output."""
         mse = view.once("mse", lambda: mean_squared_error(view))
         return -10.0 * math.log10(mse) if mse > 0.0 else math.inf
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        return _apart(self, 20 * math.log10(255 / (GREYS[1] - GREYS[0])))

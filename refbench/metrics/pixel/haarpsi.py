@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
+from refbench.metrics.checks import Form, bare, by_piq, noise
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, halve, similarity
 from refbench.metrics.pixel.fsimc import YIQ
@@ -62,6 +64,8 @@ def haarpsi(x: Floats, y: Floats) -> float:
 class HaarPSI(Metric):
     """HaarPSI on the mask's box."""
 
+    perfect, symmetric = 1.0, True
+    second = by_piq("haarpsi", 1e-5)
     smallest = 16
 
     def card(self) -> MetricCard:
@@ -88,3 +92,7 @@ class HaarPSI(Metric):
     def value(self, view: View) -> float:
         """The number for one output."""
         return haarpsi(view.rgb, view.known.rgb)
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("an image and itself", 1.0, self.number(bare(noise()), noise()), 1e-06)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from refbench.metrics.checks import Form, bare, by_piq, noise
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import PREWITT, Floats, gradient, similarity
 from refbench.metrics.view import View
@@ -42,6 +45,8 @@ def mdsi(x: Floats, y: Floats) -> float:
 class MDSI(Metric):
     """MDSI on the mask's box."""
 
+    perfect = 0.0
+    second = by_piq("mdsi", 1e-5)
     smallest = 16
 
     def card(self) -> MetricCard:
@@ -70,3 +75,7 @@ class MDSI(Metric):
         if view.same:
             return 0.0
         return mdsi(view.rgb, view.known.rgb)
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("an image and itself", 0.0, self.number(bare(noise()), noise()), 0.0)

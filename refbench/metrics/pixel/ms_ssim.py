@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from refbench.images import Image
+from refbench.metrics.checks import GREYS, Form, Second, bare, boxes, flat, grey_luminance, tensors
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, Singles, single
 from refbench.metrics.pixel.ssim import channel_means, ssim_maps
 from refbench.metrics.regions import composite, cut, region_box
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SMALLEST = 176
@@ -43,9 +47,18 @@ def ms_ssim(x: Singles, y: Singles, first: tuple[Singles, Singles] | None = None
     return float(np.mean(product))
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """pytorch-msssim."""
+    import pytorch_msssim
+
+    return float(pytorch_msssim.ms_ssim(*tensors(*boxes(truth, output, 176)), data_range=1.0))
+
+
 class MultiScaleSSIM(Metric):
     """MS-SSIM on RGB on a box of at least 176 px around the mask."""
 
+    perfect, symmetric = 1.0, True
+    second = Second("pytorch-msssim", _second, module="pytorch_msssim")
     smallest = SMALLEST
 
     def card(self) -> MetricCard:
@@ -82,3 +95,9 @@ class MultiScaleSSIM(Metric):
         if truth.mask is not None:
             output = composite(output, target, cut(truth.mask, box))
         return ms_ssim(single(output), single(target))
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        low, high = GREYS
+        expected = grey_luminance() ** 0.1333
+        yield Form("two greys: the luminance term ^ 0.1333", expected, self.number(bare(flat(low)), flat(high)), 5e-6)

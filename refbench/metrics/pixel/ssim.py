@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from refbench.images import Mask
+from refbench.images import Image, Mask
+from refbench.metrics.checks import GREYS, Form, Second, bare, flat, grey_luminance, inside, masked, skimage_ssim
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, Singles, valid
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 SIZE, SIGMA = 11, 1.5
 REACH = SIZE // 2
@@ -50,8 +51,16 @@ def mean_ssim(maps: Callable[[], tuple[Singles, Singles]], mask: Mask) -> float 
     return float(maps()[0][inner].mean(dtype=np.float64))
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """scikit-image."""
+    return skimage_ssim(inside(truth, output) / 255.0, truth.target / 255.0, masked(truth))
+
+
 class SSIM(Metric):
     """SSIM on RGB inside the mask."""
+
+    perfect, symmetric = 1.0, True
+    second = Second("scikit-image", _second)
 
     def card(self) -> MetricCard:
         """The whole definition."""
@@ -77,6 +86,11 @@ class SSIM(Metric):
     def value(self, view: View) -> float | None:
         """The number for one output."""
         return mean_ssim(lambda: view.once("ssim", lambda: ssim_maps(view.single, view.known.single)), view.mask)
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        low, high = GREYS
+        yield Form("two greys: the luminance term", grey_luminance(), self.number(bare(flat(low)), flat(high)), 5e-6)
 
 
 def channel_means(maps: Singles) -> Floats:

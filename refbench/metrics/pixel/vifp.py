@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from refbench.metrics.checks import Form, bare, by_piq, noise
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, valid
 from refbench.metrics.view import View
@@ -51,6 +54,8 @@ def vifp(x: Floats, y: Floats) -> float:
 class VIFp(Metric):
     """Pixel-domain VIF on the mask's box."""
 
+    perfect = 1.0
+    second = by_piq("vif_p", double=True)
     smallest = 41
 
     def card(self) -> MetricCard:
@@ -76,3 +81,7 @@ class VIFp(Metric):
     def value(self, view: View) -> float:
         """The number for one output."""
         return vifp(view.luma, view.known.luma)
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("an image and itself", 1.0, self.number(bare(noise()), noise()), 1e-06)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.images import Mask
+from refbench.images import Image, Mask
+from refbench.metrics.checks import Form, Second, boxes, lettered, masked
 from refbench.metrics.contract import Metric, library, opencv
+from refbench.metrics.regions import cut, region_box
 from refbench.metrics.texture import reader
 from refbench.metrics.view import Known, View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 LEAST_INSIDE = 0.3
 """A line counts when at least this share of its area is masked."""
@@ -55,9 +57,28 @@ def lines_inside(lines: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
     return np.array([[[left, top], [right, top], [right, bottom], [left, bottom]]], dtype=np.float32)
 
 
+def _second(truth: Truth, output: Image) -> float | None:
+    """onnxruntime, with the target read again for every output."""
+    part, target = boxes(truth, output)
+    box = region_box(truth.mask, truth.target.shape[:2])
+    lines = lines_inside(reader.find_lines(target), np.ascontiguousarray(cut(masked(truth), box)))
+    texts = [
+        plain("".join(reader.read_strips([reader.straighten(image, line)])[0] for line in lines))
+        for image in (part, target)
+    ]
+    right = plain(truth.text or "") or texts[1]
+    return error_rate(texts[0], right) if right else None
+
+
+def _scene() -> tuple[Truth, Image]:
+    return Truth("", lettered("REFINE"), None, None, None, category="text"), lettered("REFUSE")
+
+
 class CharacterErrorRate(Metric):
     """Edit distance between the text read in the output and the right text, over its length."""
 
+    perfect = 0.0
+    second = Second("onnxruntime, with the target read again for every output", _second, scene=_scene)
     batched = True
     smallest = 16
 
@@ -126,3 +147,10 @@ class CharacterErrorRate(Metric):
             right = truth["text"].tobytes().decode()
             found.append(error_rate(read, right) if right else None)
         return found
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        right, wrong = (lettered(word) for word in ("BENCHMARK", "BENCHMURK"))
+        truth = Truth("", right, None, None, None, text="Benchmark", category="text")
+        yield Form("a printed word", 0.0, self.number(truth, right), 0.0)
+        yield Form("the same word with one of nine letters wrong", 1 / 9, self.number(truth, wrong), 1e-9)

@@ -5,15 +5,19 @@ After the azimuthal integral of Durall, Keuper, Keuper 2020 (arXiv 2003.01826), 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench.images import Image
+from refbench.metrics.checks import Form, Second, bare, boxes, contrasted
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.filters import Floats
 from refbench.metrics.view import LARGE, View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 BANDS = 16
 FLOOR = (1.0 / 255.0) ** 2 / 12.0
@@ -52,9 +56,27 @@ def bands(luma: Floats) -> Floats:
     return out
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """scipy's full FFT and labelled means."""
+    from scipy import fft, ndimage
+
+    bands = []
+    for image in boxes(truth, output):
+        luma = (image / 255.0) @ np.array([0.299, 0.587, 0.114])
+        height, width = luma.shape
+        window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[1:-1]
+        power = np.abs(fft.rfft2((luma - np.average(luma, weights=window)) * window)) ** 2 / (window**2).sum()
+        radius = np.hypot(fft.fftfreq(height)[:, None], fft.rfftfreq(width))
+        means = ndimage.mean(power, np.floor(radius * 32).astype(int), np.arange(16))
+        bands.append(10.0 * np.log10(means + (1 / 255) ** 2 / 12))
+    return float(np.sqrt(np.mean((bands[0] - bands[1]) ** 2)))
+
+
 class Spectrum(Metric):
     """Root mean squared difference of the band powers in dB."""
 
+    perfect, symmetric = 0.0, True
+    second = Second("scipy's full FFT and labelled means", _second)
     smallest = 32
 
     def card(self) -> MetricCard:
@@ -83,3 +105,8 @@ class Spectrum(Metric):
         """The number for one output."""
         known = view.known.feature("spectrum.bands", self.hash, lambda: {"dB": bands(view.known.luma)})
         return float(np.sqrt(np.mean((bands(view.luma) - known["dB"].astype(np.float64)) ** 2)))
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        expected, found = 20 * math.log10(2), self.number(bare(contrasted(2)), contrasted(1))
+        yield Form("twice the amplitude: 20 log10(2) dB", expected, found, 0.02)

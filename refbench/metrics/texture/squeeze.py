@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from refbench.images import Image
 from refbench.metrics.backbones import SHA256
+from refbench.metrics.checks import Form, Second, bare, boxes, noise, squeezenet_taps
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.tiles import large, tiled_means
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,9 +59,23 @@ def tiled_distance(a: Image, b: Image, device: str) -> float:
         return float(np.mean(tiled_means(a, b, tile, STRIDES, maps)))
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """torchvision's squeezenet1_1."""
+    import torch
+    import torch.nn.functional as F
+
+    with torch.inference_mode():
+        a, b = (
+            [F.normalize(x, dim=1).half().float() for x in squeezenet_taps(image)] for image in boxes(truth, output)
+        )
+        return float(np.mean([float((x - y).square().sum(1).mean()) for x, y in zip(a, b, strict=True)]))
+
+
 class Squeeze(Metric):
     """Feature distance to the target on the mask's box."""
 
+    perfect, symmetric = 0.0, True
+    second = Second("torchvision's squeezenet1_1", _second, module="torchvision")
     batched = True
     smallest = 32
 
@@ -125,3 +140,7 @@ class Squeeze(Metric):
             torch.from_numpy(np.stack([arrays[str(depth)] for arrays in stored])).to(self.device).permute(0, 3, 1, 2)
             for depth in range(len(stored[0]))
         ]
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("an image and itself", 0.0, self.number(bare(noise()), noise()), 0.0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from refbench.images import Image
 from refbench.metrics import deep
 from refbench.metrics.backbones import SHA256
+from refbench.metrics.checks import Form, Second, bare, boxes, covered, noise, squeezenet_taps
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 REACH = 1
 """Positions (of 16 px) that a detail may lie off its place."""
@@ -33,9 +37,29 @@ def best_match(a: deep.Features, b: deep.Features, weight: deep.Features) -> flo
     return float((best * weight).sum() / weight.sum())
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """torchvision's squeezenet1_1, torch's unfold."""
+    import torch
+    import torch.nn.functional as F
+
+    with torch.inference_mode():
+        a, b = (F.normalize(squeezenet_taps(image)[2], dim=1) for image in boxes(truth, output))
+        height, width = a.shape[2:]
+        weight = covered(truth, (height, width)).flatten()
+        there = F.unfold(torch.ones(1, 1, height, width), 3, padding=1)[0] > 0
+        means = []
+        for x, y in ((a, b), (b, a)):
+            around = F.unfold(y, 3, padding=1).view(x.shape[1], 9, -1)
+            apart = (x.flatten(2)[0][:, None] - around).square().sum(0).masked_fill(~there, torch.inf)
+            means.append(float((apart.amin(0) * weight).sum() / weight.sum()))
+        return float(np.mean(means))
+
+
 class SqueezeMatch(Metric):
     """Two-way best match of local SqueezeNet features within one position."""
 
+    perfect, symmetric = 0.0, True
+    second = Second("torchvision's squeezenet1_1, torch's unfold", _second, 1e-3, "torchvision")
     smallest = 32
 
     def card(self) -> MetricCard:
@@ -75,3 +99,7 @@ class SqueezeMatch(Metric):
         target = deep.unit(deep.of_target(view.known, self.device)[0])
         weight = deep.coverage(view.known, output.shape)
         return (best_match(output, target, weight) + best_match(target, output, weight)) / 2.0
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("an image and itself", 0.0, self.number(bare(noise(), reference=noise()), noise()), 0.0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from refbench.images import Image
 from refbench.metrics import deep
 from refbench.metrics.backbones import SHA256
+from refbench.metrics.checks import Form, Second, bare, boxes, covered, noise, squeezenet_taps
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.view import View
-from refbench.schema import MetricCard
+from refbench.schema import MetricCard, Truth
 
 
 def pooled_similarity(output: deep.Features, target: deep.Features, weight: deep.Features) -> float:
@@ -17,9 +21,23 @@ def pooled_similarity(output: deep.Features, target: deep.Features, weight: deep
     return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), deep.EPS))
 
 
+def _second(truth: Truth, output: Image) -> float:
+    """torchvision's squeezenet1_1, torch's cosine similarity."""
+    import torch
+    import torch.nn.functional as F
+
+    with torch.inference_mode():
+        a, b = (squeezenet_taps(image)[2:] for image in boxes(truth, output))
+        weight = covered(truth, (a[0].shape[2], a[0].shape[3]))
+        pairs = [((x * weight).sum((2, 3)), (y * weight).sum((2, 3))) for x, y in zip(a, b, strict=True)]
+        return float(np.mean([float(F.cosine_similarity(x, y)) for x, y in pairs]))
+
+
 class SqueezePooled(Metric):
     """Cosine of pooled SqueezeNet features."""
 
+    perfect, symmetric = 1.0, True
+    second = Second("torchvision's squeezenet1_1, torch's cosine similarity", _second, 1e-3, "torchvision")
     smallest = 32
 
     def card(self) -> MetricCard:
@@ -55,3 +73,9 @@ class SqueezePooled(Metric):
         output, target = deep.of_output(view, self.device), deep.of_target(view.known, self.device)
         weight = deep.coverage(view.known, output[0].shape)
         return float(np.mean([pooled_similarity(a, b, weight) for a, b in zip(output, target, strict=True)]))
+
+    def closed_forms(self) -> Iterator[Form]:
+        """See :meth:`Metric.closed_forms`."""
+        yield Form("an image and itself", 1.0, self.number(bare(noise(), reference=noise()), noise()), 0.0)
+        moved = np.roll(noise(), 16, axis=1)
+        yield Form("an image moved around by 16 px", 1.0, self.number(bare(noise()), moved), 2e-2)

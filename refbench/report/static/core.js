@@ -29,11 +29,12 @@ function svg(tag, attributes, ...children) {
 
 // State: what the address says. Everything has a default, and defaults are not written.
 // A is the first run; B the best of the others.
-const rival = DATA.runs.map((run, index) => [index, (run.axes[3] || [-1e9])[0]]).slice(1).sort((x, y) => y[1] - x[1]);
+const MAIN = DATA.axes.indexOf(DATA.by); // what runs are ordered by: the score, or an axis where there is none
+const rival = DATA.runs.map((run, index) => [index, (run.axes[MAIN] || [-1e9])[0]]).slice(1).sort((x, y) => y[1] - x[1]);
 const DEFAULTS = {
   s: "", view: "slider", left: "draft", right: "0", outline: "1", gain: "4",
   task: "", category: "", mode: "", source: "", degradation: "", status: "", q: "",
-  a: "0", b: rival.length ? String(rival[0][0]) : "", axis: DATA.targets ? "mean" : "reference_alignment", sort: DATA.runs.length > 1 ? "difference" : "score", order: "up",
+  a: "0", b: rival.length ? String(rival[0][0]) : "", axis: DATA.by, sort: DATA.runs.length > 1 ? "difference" : "score", order: "up",
   ...Object.fromEntries(DATA.diagnostics.map((one) => ["least-" + one.name, ""])),
 };
 const state = { ...DEFAULTS };

@@ -65,7 +65,7 @@ function panelStage(sample, heat) {
   const panels = whats.map((what) => el("figure", { class: "panel" },
     el("div", { class: "frame", style: { "--ratio": sample.size[0] / sample.size[1] } }, picture(sample, what, heat)),
     el("figcaption", {}, /^\d+$/.test(what) ? dot(Number(what)) : null, nameOf(what),
-      /^\d+$/.test(what) ? el("b", {}, " " + points(score(sample, Number(what), 3))) : null)));
+      /^\d+$/.test(what) ? el("b", {}, " " + points(score(sample, Number(what), MAIN))) : null)));
   const top = Math.round(255 / Number(state.gain));
   const legend = heat ? el("p", { class: "quiet legend" }, `Mean difference to the ${BASE} per channel: 0 `, el("span", { class: "ramp" }), ` ${top} levels or more. Pictures are compressed here; one or two levels mean nothing.`) : null;
   return el("div", {}, el("div", { id: "stage", class: "stage panels" }, panels), legend);
@@ -136,7 +136,7 @@ function metricTable(sample) {
   const body = [];
   for (const axis of [...DATA.axes.slice(0, 3), DATA.axes[4]]) {
     body.push(el("tr", { class: "axis" }, el("th", { scope: "rowgroup" }, TITLES[axis]),
-      DATA.runs.map((_, run) => el("td", { class: "number" }, el("b", {}, points(sample.scores[run][DATA.axes.indexOf(axis)], 1))))));
+      DATA.runs.map((one, run) => el("td", { class: "number" }, !DATA.targets && one.withheld[DATA.axes.indexOf(axis)] ? "not measured" : el("b", {}, points(sample.scores[run][DATA.axes.indexOf(axis)], 1))))));
     DATA.metrics.forEach((metric, m) => {
       if (metric.axis !== axis) return;
       body.push(el("tr", {}, el("th", { scope: "row", title: metric.definition }, metric.name, el("small", {}, `${metric.higher ? "↑" : "↓"} ${metric.region}${metric.scored ? "" : " · not scored"}`)),

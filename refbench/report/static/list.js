@@ -38,7 +38,7 @@ function drawFilters() {
       choice("sort", "Sort by", sorts), choice("order", "Order", orders),
       DATA.runs.length > 1 ? choice("a", "A", runs) : null,
       DATA.runs.length > 1 ? choice("b", "B", runs) : null,
-      choice("axis", "Axis", COLUMNS.map((k) => [DATA.axes[k], TITLES[DATA.axes[k]]])),
+      choice("axis", "Axis", COLUMNS.filter((k) => DATA.targets || DATA.runs.some((run) => run.axes[k])).map((k) => [DATA.axes[k], TITLES[DATA.axes[k]]])),
       el("button", { type: "button", id: "clear", onclick: clearFilters }, "Clear filters")),
     DATA.diagnostics.length ? el("div", { class: "fields least" }, DATA.diagnostics.map(atLeast)) : null));
 }

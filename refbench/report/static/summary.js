@@ -11,8 +11,9 @@ function bar(cell, colour) {
 }
 function resultCell(cell, colour, best, why) {
   const title = cell ? "95 % interval " + interval(cell) : "not scored" + (why ? ": " + why : "");
+  if (!cell && why && !DATA.targets) return el("td", { class: "number", title }, "not measured");
   return el("td", { class: "number" + (best ? " best" : ""), title },
-    el("span", {}, cell ? points(cell[0], 1) : why && !DATA.targets ? "not measured" : "–"),
+    el("span", {}, cell ? points(cell[0], 1) : "–"),
     el("small", {}, cell && cell[1] !== null ? `[${points(cell[1], 1)}, ${points(cell[2], 1)}]` : ""),
     bar(cell, colour));
 }
@@ -22,7 +23,7 @@ const runHead = (index, title) => [el("th", { scope: "row", title, class: "run" 
 const valueOf = (cell) => (cell ? cell[0] : null);
 function drawSummary() {
   const order = DATA.runs.map((run, index) => index)
-    .sort((x, y) => ((DATA.runs[y].axes[3] || [-1e9])[0]) - ((DATA.runs[x].axes[3] || [-1e9])[0]));
+    .sort((x, y) => ((DATA.runs[y].axes[MAIN] || [-1e9])[0]) - ((DATA.runs[x].axes[MAIN] || [-1e9])[0]));
   const best = DATA.axes.map((_, k) => Math.max(...DATA.runs.map((run) => (run.axes[k] ? run.axes[k][0] : -1e9))));
   const heads = [["Run", ""], ...COLUMNS.map((k) => [TITLES[DATA.axes[k]], "number"]), ["Failed", "number"], ["s/image", "number"]];
   const rows = order.map((index) => {
@@ -35,10 +36,10 @@ function drawSummary() {
     ];
   });
   const categories = [...new Set(DATA.runs.flatMap((run) => Object.keys(run.categories)))];
-  const byCategory = el("details", {}, el("summary", {}, "By category (score)"),
+  const byCategory = el("details", {}, el("summary", {}, `By category (${TITLES[DATA.by].toLowerCase()})`),
     sortableTable([["Run", ""], ...categories.map((name) => [name, "number"])], order.map((index) => [
       runHead(index, null),
-      ...categories.map((name) => (DATA.runs[index].categories[name] || [])[3]).map((cell) => [resultCell(cell, DATA.runs[index].colour, false), valueOf(cell)]),
+      ...categories.map((name) => (DATA.runs[index].categories[name] || [])[MAIN]).map((cell) => [resultCell(cell, DATA.runs[index].colour, false), valueOf(cell)]),
     ]), { "aria-label": "Results by category" }));
   const diagnostics = DATA.diagnostics.length ? el("details", {}, el("summary", {}, "Diagnostics (means over samples, not in the score)"),
     sortableTable([["Run", ""], ...DATA.diagnostics.map((one) => [one.title + (one.unit ? `, ${one.unit}` : ""), "number"])], order.map((index) => [

@@ -1,4 +1,4 @@
-"""The board's answer sheet: what the trivial answers and the truth score, the samples' metadata, the metric cards.
+"""The board's baseline sheet: what the baselines and the truth score, the samples' metadata, the metric cards.
 
 It stands beside the entries so that the board can be rendered anywhere from the committed files alone,
 without the suite's pictures, the metric libraries or their weights.
@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from refbench.csvtext import csv_bytes, csv_text
 from refbench.errors import RefbenchError
 from refbench.images import Image, encode_webp, resize, write_atomic
 from refbench.leaderboard.submission import THUMB_PX, THUMBS, thumbnail
-from refbench.runs.folder import RunFolder, first_fault
+from refbench.results.comparable import Facts
+from refbench.results.run import measured, meta_table
+from refbench.runs.aggregate import scoring
+from refbench.runs.folder import first_fault
 from refbench.schema import MetricCard, Record
+from refbench.stats.gains import NO_TARGETS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
 
 FOLDER = "sheet"
-META_COLUMNS = ("sample", "task", "category", "mode", "source_id", "view", "degradation", "strength", "mask_share")
 DIFFICULTIES = ("easy", "medium", "hard")
 
 
@@ -42,37 +45,43 @@ class SheetHead(Record):
     metric_cards: dict[str, str]
     """Metric -> hash of the card that every score of the board carries."""
     cards: dict[str, MetricCard]
+    lacking: dict[str, str] = Field(default_factory=dict)
+    """Scoring metric without scores -> why: the suite has no targets."""
+
+    @property
+    def without(self) -> bool:
+        """Whether the suite has no targets, so that texture and score are not measured."""
+        return NO_TARGETS in self.lacking.values()
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """The answer sheet in memory."""
+class BaselineSheet:
+    """The baseline sheet in memory."""
 
     head: SheetHead
-    answers: pd.DataFrame
+    baselines: pd.DataFrame
     metas: pd.DataFrame
     """With a column `difficulty`: how far the draft is from the truth, in thirds of the suite."""
     folder: Path
 
+    @property
+    def facts(self) -> Facts:
+        """What decides which results may stand on the board."""
+        return Facts(self.head.suite_hash, tuple(self.metas["sample"]), self.head.metric_cards)
 
-def metas_of(suite: Suite) -> pd.DataFrame:
-    """The samples' metadata as the statistics want it: one row a sample of the suite."""
-    import pandas as pd
-
-    rows = [
-        (m.id, m.task, m.category, m.mode, m.source_id, m.view, m.degradation, m.strength, m.mask_share)
-        for m in suite.metas
-    ]
-    return pd.DataFrame(rows, columns=list(META_COLUMNS))
+    @property
+    def scoring(self) -> set[str]:
+        """The metrics that make the score."""
+        return {name for name, card in self.head.cards.items() if card.scored}
 
 
-def difficulty(answers: pd.DataFrame, samples: list[str]) -> list[str]:
+def difficulty(baselines: pd.DataFrame, samples: list[str]) -> list[str]:
     """Thirds of the suite by the draft's PSNR inside the mask; "unknown" where that was not measured.
 
     Returns:
         One of easy (draft near the truth), medium, hard for each sample.
     """
-    rows = answers[(answers["answer"] == "draft") & (answers["metric"] == "psnr")]
+    rows = baselines[(baselines["answer"] == "draft") & (baselines["metric"] == "psnr")]
     values = dict(zip(rows["sample"], rows["value"], strict=True))
     known = np.array([values[s] for s in samples if s in values], dtype=np.float64)
     if not len(known):
@@ -94,9 +103,8 @@ def write_sheet(board: Path, run: Path, suite: Suite, cards: Mapping[str, Metric
 
     from refbench.metrics.contract import card_hash
 
-    folder = RunFolder.open(run)
-    manifest = folder.read_manifest()
-    if manifest.suite_hash != suite.hash or set(manifest.samples) != set(suite.ids) or not folder.answers.is_file():
+    folder, manifest = measured(run)
+    if manifest.suite_hash != suite.hash or set(manifest.samples) != set(suite.ids):
         raise RefbenchError(
             f"Expected a measured run over the whole suite '{suite.name}' at {run}, but it is of another suite or "
             "unfinished; run 'refbench eval' without --tasks and --limit."
@@ -104,20 +112,24 @@ def write_sheet(board: Path, run: Path, suite: Suite, cards: Mapping[str, Metric
     table = pq.read_table(folder.answers)
     named = set(table.column("metric").to_pylist())
     used = {name: card for name, card in cards.items() if name in named}
+    known, why = scoring(manifest)
+    lacking = {name: known[name] for name in why if why[name] == NO_TARGETS and known[name].scored}
     head = SheetHead(
         suite=suite.name,
         suite_version=str(suite.version),
         suite_hash=suite.hash,
         metric_cards={name: card_hash(card) for name, card in used.items()},
-        cards=used,
+        cards=used | lacking,
+        lacking=dict.fromkeys(lacking, NO_TARGETS),
     )
     to = board / FOLDER
-    text = json.dumps(head.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    content = head.model_dump(mode="json", exclude=None if lacking else {"lacking"})
+    text = json.dumps(content, indent=1, ensure_ascii=False)
     write_atomic(to / "sheet.json", (text + "\n").encode())
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd")
     write_atomic(to / "answers.parquet", buffer.getvalue())
-    write_atomic(to / "samples.csv", csv_bytes(metas_of(suite)))
+    write_atomic(to / "samples.csv", csv_bytes(meta_table(suite.metas)))
     seen: set[str] = set()
     for meta in suite.metas:
         if meta.task not in seen and len(seen) < THUMBS:
@@ -126,7 +138,7 @@ def write_sheet(board: Path, run: Path, suite: Suite, cards: Mapping[str, Metric
             pictures = {
                 "draft": thumbnail(sample.draft, sample.mask),
                 "reference": _small(sample.reference),
-                "target": thumbnail(suite.target(sample), sample.mask),
+                **({"target": thumbnail(suite.target(sample), sample.mask)} if suite.targets else {}),
             }
             for kind, image in pictures.items():
                 write_atomic(to / "thumbs" / f"{meta.id}-{kind}.webp", encode_webp(image, 60))
@@ -140,7 +152,7 @@ def _small(image: Image) -> Image:
     return resize(image[top : top + side, left : left + side], (THUMB_PX, THUMB_PX))
 
 
-def read_sheet(board: Path) -> Sheet:
+def read_sheet(board: Path) -> BaselineSheet:
     """Read the sheet of a board.
 
     Raises:
@@ -152,19 +164,19 @@ def read_sheet(board: Path) -> Sheet:
     folder = board / FOLDER
     try:
         head = SheetHead.model_validate_json((folder / "sheet.json").read_bytes())
-        answers = pq.read_table(folder / "answers.parquet").to_pandas()
+        baselines = pq.read_table(folder / "answers.parquet").to_pandas()
         metas = pd.read_csv(folder / "samples.csv", keep_default_na=False)
         metas = metas.map(lambda value: csv_text(value) if isinstance(value, str) else value)
     except FileNotFoundError as error:
         raise RefbenchError(
-            f"Expected an answer sheet at {folder}, but {Path(str(error.filename)).name} is not there; "
+            f"Expected an baseline sheet at {folder}, but {Path(str(error.filename)).name} is not there; "
             "start the board with 'refbench leaderboard add RUN'."
         ) from None
     except ValidationError as error:
         raise RefbenchError(
-            f"Expected an answer sheet at {folder}, but {first_fault(error)}; write it again."
+            f"Expected an baseline sheet at {folder}, but {first_fault(error)}; write it again."
         ) from None
     except (OSError, ValueError) as error:
-        raise RefbenchError(f"Expected a readable answer sheet at {folder}, but {error}; write it again.") from None
-    metas["difficulty"] = difficulty(answers, list(metas["sample"]))
-    return Sheet(head, answers, metas, folder)
+        raise RefbenchError(f"Expected a readable baseline sheet at {folder}, but {error}; write it again.") from None
+    metas["difficulty"] = difficulty(baselines, list(metas["sample"]))
+    return BaselineSheet(head, baselines, metas, folder)

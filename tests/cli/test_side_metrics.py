@@ -23,7 +23,7 @@ FAST = ["--limit", "4"]
 
 @pytest.fixture
 def run(cli: Cli, suite: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of four samples by a quick contestant, measured by two metrics (the rest is tested elsewhere)."""
+    """A run of four samples by a quick model, measured by two metrics (the rest is tested elsewhere)."""
     from refbench.metrics import registry
     from refbench.registry import Registry
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Beside:
+class SideMetrics:
     """The options as given; what is wrong with them is told before anything starts."""
 
     protocol: str | None

@@ -7,7 +7,7 @@ next one (1 to 2 px) of the output are correlated with the target's inside the m
 draft does not have the grain itself. One sample alone proves nothing; a share of samples, or the median
 over all of them, does (see :mod:`refbench.leaderboard.intake`).
 
-Measured on a third of `core`: the classical contestants' median correlation in the finest band is at most 0.09
+Measured on a third of `core`: the classical models' median correlation in the finest band is at most 0.09
 and none has a sample above both limits; of copies with noise of 2 levels or recompressed at quality 90 nine
 in ten samples or more exceed both, and the median of much stronger disguises is still 0.97 (noise of 4
 levels), 0.93 (quality 75) and 0.84 (half draft).
@@ -39,7 +39,7 @@ UNRELATED = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LeakCheck:
     """What one output looks like beside its target and draft."""
 
     copy: bool
@@ -69,7 +69,7 @@ def _correlation(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
     return float((one * two).sum() / size) if size > 1e-9 else 0.0
 
 
-def look(output: Image, target: Image, draft: Image, mask: Mask) -> Look:
+def leak_check(output: Image, target: Image, draft: Image, mask: Mask) -> LeakCheck:
     """Compare one output with what its model could not see.
 
     Args:
@@ -97,7 +97,7 @@ def look(output: Image, target: Image, draft: Image, mask: Mask) -> Look:
     there, here = _luma(resize(output, small)), _luma(resize(draft, small))
     unrelated = bool(outside.sum() >= 24 and _correlation(there[outside], here[outside]) < UNRELATED)
     unchanged = bool(np.array_equal(output, draft))
-    return Look(
+    return LeakCheck(
         copy=not unchanged and (equal > EQUAL_SHARE or follows),
         unchanged=unchanged,
         unrelated=unrelated,

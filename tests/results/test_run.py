@@ -14,7 +14,7 @@ import refbench
 from refbench.cli.main import main
 from refbench.errors import RefbenchError
 from refbench.images import save_png
-from refbench.report.study import open_study
+from refbench.results.resultset import open_results
 from refbench.runs.api import generate_only
 from refbench.runs.diagnostics import DIAGNOSTICS
 from refbench.schema import AXES, SCORE_VERSION
@@ -56,7 +56,7 @@ def test_samples_have_exactly_the_documented_columns(runs: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_draft_is_the_zero_and_the_truth_the_most(runs: Path) -> None:
+def test_draft_is_zero_truth_is_most(runs: Path) -> None:
     draft, truth = (refbench.load_run(runs / name).samples for name in ("draft", "truth"))
     assert set(draft["status"]) == {"ok"}
     for name in ("texture_fidelity", "reference_alignment", "mean", "pixel_fidelity"):
@@ -68,7 +68,7 @@ def test_the_draft_is_the_zero_and_the_truth_the_most(runs: Path) -> None:
     assert right["sharpness_change"].to_numpy() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_failed_sample_says_so_and_counts_as_the_draft(runs: Path) -> None:
+def test_failed_sample_counts_as_the_draft(runs: Path) -> None:
     samples = refbench.load_run(runs / "truth").samples.set_index("sample")
     draft = refbench.load_run(runs / "draft").samples.set_index("sample")
     assert list(samples.index[samples["status"] == "failed"]) == [LOST]
@@ -77,7 +77,7 @@ def test_a_failed_sample_says_so_and_counts_as_the_draft(runs: Path) -> None:
     assert samples.loc[LOST, list(DIAGNOSTICS)].isna().all()
 
 
-def test_diagnostic_means_are_over_the_samples_that_have_one(runs: Path) -> None:
+def test_diagnostic_means_skip_undefined_samples(runs: Path) -> None:
     run = refbench.load_run(runs / "truth")
     for name, cell in run.summary.diagnostics.items():
         assert cell["mean"] == pytest.approx(run.samples[name].mean())
@@ -89,10 +89,10 @@ def test_scores_and_summary_are_the_runs_own(runs: Path) -> None:
     run = refbench.load_run(runs / "draft")
     pd.testing.assert_frame_equal(run.scores, pd.read_parquet(runs / "draft" / "scores.parquet"))
     assert run.summary.numbers["score_version"] == run.manifest.score_version == SCORE_VERSION
-    assert repr(run) == "LoadedRun('draft' on 'tiny', 6 samples)"
+    assert repr(run) == "RunResult('draft' on 'tiny', 6 samples)"
 
 
-def test_what_is_not_measured_says_what_to_do(runs: Path, tmp_path: Path) -> None:
+def test_unmeasured_run_says_what_to_do(runs: Path, tmp_path: Path) -> None:
     generate_only(adapter_file(tmp_path, "return inputs.draft"), runs / "tiny", out=tmp_path / "run")
     with pytest.raises(RefbenchError, match="run 'refbench measure"):
         refbench.load_run(tmp_path / "run")
@@ -100,11 +100,11 @@ def test_what_is_not_measured_says_what_to_do(runs: Path, tmp_path: Path) -> Non
         refbench.load_run(tmp_path / "nothing")
 
 
-def test_a_run_of_the_first_score_is_refused_in_a_sentence(
+def test_run_of_first_score_is_refused(
     old: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = f"Expected numbers of score {SCORE_VERSION}, but those of {old} are of score 1; run 'refbench measure {old}'"
-    for look in (refbench.load_run, lambda run: open_study([run])):
+    for look in (refbench.load_run, lambda run: open_results([run])):
         with pytest.raises(RefbenchError) as error:
             look(old)
         assert str(error.value).startswith(told)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from refbench import load_adapter, load_suite
+from refbench.baselines import BASELINES, baseline_image, baseline_images, paste_reference, stretch_reference
 from refbench.images import mask_box, resize
-from refbench.trivial import ANSWERS, answer_image, paste_reference, stretch_reference, trivial_answers
 
 
 def test_on_the_embedded_suite_they_are_the_contestants_and_the_plain_construction() -> None:
@@ -17,8 +17,8 @@ def test_on_the_embedded_suite_they_are_the_contestants_and_the_plain_constructi
     paste = load_adapter("reference-paste")
     for sample in suite:
         truth = suite.truth(sample.id)
-        answers = trivial_answers(truth)
-        assert tuple(answers) == ANSWERS
+        answers = baseline_images(truth)
+        assert tuple(answers) == BASELINES
         np.testing.assert_array_equal(answers["draft"], sample.draft)
         np.testing.assert_array_equal(answers["target"], suite.target(sample))
         np.testing.assert_array_equal(answers["stretch"], resize(sample.reference, sample.draft.shape[:2]))
@@ -34,12 +34,12 @@ def test_on_the_embedded_suite_they_are_the_contestants_and_the_plain_constructi
 def test_an_answer_whose_input_is_missing_is_left_out() -> None:
     suite = load_suite("mini")
     truth = suite.truth(suite.ids[0])
-    assert list(trivial_answers(replace(truth, reference=None))) == ["draft", "target"]
-    assert list(trivial_answers(replace(truth, mask=None))) == ["draft", "stretch", "target"]
+    assert list(baseline_images(replace(truth, reference=None))) == ["draft", "target"]
+    assert list(baseline_images(replace(truth, mask=None))) == ["draft", "stretch", "target"]
     alone = replace(truth, draft=None)
-    assert list(trivial_answers(alone)) == ["paste", "stretch", "target"]
+    assert list(baseline_images(alone)) == ["paste", "stretch", "target"]
     assert alone.mask is not None
-    pasted = answer_image(alone, "paste")
+    pasted = baseline_image(alone, "paste")
     np.testing.assert_array_equal(pasted[~alone.mask], truth.target[~alone.mask])
 
 

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refbench.schema import Axis, Category, MetricCard, Record
-from refbench.stats.gains import ANSWERS
+from refbench.schema import CATEGORIES, Axis, Category, MetricCard, Record
+from refbench.stats.gains import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HUGE = 10_000
 """Sources of the suite whose axes and score count as the truth; they are right to a tenth of a point or so."""
-CATEGORIES: tuple[Category, ...] = ("text", "logo", "pattern", "face", "object")
 _METRICS: tuple[tuple[str, Axis, bool, str, tuple[Category, ...] | None], ...] = (
     ("t_high", "texture_fidelity", True, "draft", None),
     ("t_low", "texture_fidelity", False, "draft", None),
@@ -125,7 +124,7 @@ def made_up_suite(
         best = rng.uniform(1.0, 2.0, size=count)
         fields = {"sample": np.array(ids, dtype=object)[inside], "metric": name, "region": "inside", "axis": card.axis}
         fields |= {"higher_is_better": card.higher_is_better, "card": "0" * 12}
-        for answer in ANSWERS:
+        for answer in BASELINES:
             trivial = answer == card.trivial
             value = best if answer == "target" else best - sign * gap * (1.0 if trivial else 0.5)
             answer_rows.append(pd.DataFrame({**fields, "answer": answer, "value": value[inside]}))
