@@ -58,7 +58,7 @@ def options(name: str, folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def editors(folders: dict[str, Path]) -> dict[str, Any]:
-    return {name: load_adapter(name, **options(name, folders[name])) for name in NAMES}
+    return {name: load_adapter(name, **options(name, folders[name])).adapter for name in NAMES}
 
 
 class Spy:
@@ -104,10 +104,10 @@ def test_the_documented_editor_of_ones_own_runs(folders: dict[str, Path], tmp_pa
     path.write_text(block)
     given = {"model": str(folders["flux-kontext"]), "steps": 1, "size": 64}
     inputs = sample()
-    plain = load_adapter(path, **given).refine(inputs)
+    plain = load_adapter(path, **given).refine(inputs).image
     editor = load_adapter(path, **given, focus=True, paste_back=True)
     assert editor.card.name == "my-editor+focus+paste-back"
-    focused = editor.refine(inputs)
+    focused = editor.refine(inputs).image
     assert (focused[~inputs.mask] == inputs.draft[~inputs.mask]).all()
     assert (plain[~inputs.mask] != inputs.draft[~inputs.mask]).any()
     assert (focused[inputs.mask] != inputs.draft[inputs.mask]).any()
@@ -194,7 +194,7 @@ def test_a_batch_equals_one_at_a_time(name: str, editors: dict[str, Any], spy: C
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_in_bfloat16(name: str, folders: dict[str, Path]) -> None:
     small = {"size": 64 if name == "flux2-klein" else 32}
-    editor = load_adapter(name, **options(name, folders[name]) | small, dtype="bf16")
+    editor: Any = load_adapter(name, **options(name, folders[name]) | small, dtype="bf16").adapter
     module = getattr(editor.pipeline, "transformer", None) or editor.pipeline.unet
     assert module.dtype == torch.bfloat16
     inputs = sample(size=(75, 75), reference=flat(BLUE, (64, 64)))
@@ -214,7 +214,7 @@ def test_offloading_is_left_to_the_pipeline(
     monkeypatch.setattr(DiffusionPipeline, "to", lambda self, *a, **k: seen.append(("to", a)))
     monkeypatch.setattr(devices, "driver", lambda: True)
     monkeypatch.setattr(devices, "count", lambda: 2)
-    editor = load_adapter(name, device="cuda:1", offload=way, **options(name, folders[name]))
+    editor: Any = load_adapter(name, device="cuda:1", offload=way, **options(name, folders[name])).adapter
     assert seen == [(f"enable_{way}_cpu_offload", "cuda:1")]
     assert editor.dtype == "bfloat16"
     with pytest.raises(RefbenchError, match="a GPU to offload from"):
@@ -299,7 +299,7 @@ def test_the_hubs_cache_is_used_without_the_network(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(ready, "graphics_memory_gb", lambda: 80.0)
     assert kind.ready() is None
-    editor = load_adapter("flux-kontext", steps=1, size=64)
+    editor: Any = load_adapter("flux-kontext", steps=1, size=64).adapter
     assert editor.card == kind.card
     assert editor.refine(sample()).shape == (75, 121, 3)
     monkeypatch.setattr(ready, "graphics_memory_gb", lambda: 24.0)
@@ -365,7 +365,7 @@ def test_wrong_options_are_refused_before_anything_is_loaded(wrong: dict[str, An
 
 @pytest.mark.slow
 def test_in_a_child_process_with_batches(folders: dict[str, Path]) -> None:
-    from refbench.adapters.contained import open_contained
+    from refbench.adapters.load import open_contained
 
     with open_contained("sd-inpaint", batch_size=2, options=options("sd-inpaint", folders["sd-inpaint"])) as adapter:
         assert adapter.isolation == "worker"

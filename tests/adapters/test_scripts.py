@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from refbench.adapters import ready
-from refbench.adapters.contained import open_contained
-from refbench.adapters.load import load_card, resolve, script_dependencies
+from refbench.adapters.load import load_card, open_contained
 from refbench.adapters.scripts import driver, licences
+from refbench.adapters.spec import resolve, script_dependencies
 from refbench.errors import RefbenchError
 from refbench.images import load_image, save_png
 from refbench.runs.catalogue import models

@@ -223,7 +223,8 @@ def test_a_refusal_is_told_apart_and_kept(service: Service, inputs: Inputs, tmp_
     for _ in range(2):
         with pytest.raises(RefusedError, match="it refused") as caught:
             editor(service, tmp_path / "responses").refine(inputs)
-        assert caught.value.facts["price_usd"] < 0.001
+        assert caught.value.price_usd is not None
+        assert caught.value.price_usd < 0.001
     assert len(service.seen) == 1
     again = editor(service, tmp_path / "responses")
     again.use_account(Account(tmp_path / "responses", None, True))
