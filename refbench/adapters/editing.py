@@ -142,3 +142,10 @@ def beside(left: Image, right: Image) -> Image:
 def mask_picture(mask: Mask) -> Image:
     """A mask as a black and white RGB picture."""
     return np.repeat((mask.astype(np.uint8) * 255)[..., None], 3, axis=2)
+
+
+def picture(image: Image) -> Any:
+    """An array (H, W, 3) as the PIL image that pipelines take."""
+    from PIL import Image as PILImage
+
+    return PILImage.fromarray(image)

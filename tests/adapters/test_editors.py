@@ -53,7 +53,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def options(name: str, folder: Path) -> dict[str, Any]:
     more = {"ip_adapter": str(folder / "ip-adapter")} if name == "sdxl-ip-adapter" else {}
-    return {"model": str(folder), "steps": 2, "size": 128 if name == "flux2-klein" else 64, **more}
+    return {"model": str(folder), "steps": 2, "size": 128 if name.startswith("flux2-klein") else 64, **more}
 
 
 @pytest.fixture(scope="module")
@@ -154,25 +154,25 @@ def test_every_picture_is_in_its_slot(name: str, editors: dict[str, Any], spy: C
         assert canvas.shape[1] == 2 * call["width"]
         assert (canvas[:, : call["width"]] == RED).all()
         assert (canvas[:, call["width"] :] == BLUE).all()
-    elif name in ("flux2-klein", "qwen-image-edit"):
+    elif name in ("flux2-klein", "qwen-image-edit", "qwen-image-2.1"):
         assert pictures(call["image"])[:2] == [RED, BLUE]
-        if name == "qwen-image-edit":
+        if name != "flux2-klein":
             assert len(call["image"]) == 3
-            assert call["negative_prompt"] == " "
-            assert call["true_cfg_scale"] == 4.0
+            guided = (" ", 4.0) if name == "qwen-image-edit" else (None, 1.0)
+            assert (call["negative_prompt"], call["true_cfg_scale"]) == guided
             assert pictures(call["image"])[2][0] == pytest.approx(share, abs=12)
         else:
             assert len(call["image"]) == 2
     else:
         assert pictures(call["image"]) == [RED]
         assert pictures(call["mask_image"])[0][0] == pytest.approx(share, abs=12)
-        slot = {"flux-kontext-inpaint": "image_reference", "sdxl-ip-adapter": "ip_adapter_image"}.get(name)
+        slot = {"sd-inpaint": None, "sdxl-ip-adapter": "ip_adapter_image"}.get(name, "image_reference")
         if slot:
             assert pictures(call[slot]) == [BLUE]
         assert set(np.unique(np.asarray(call["mask_image"]))) == {0, 255}
     assert "Restore the text." in str(call["prompt"])
     assert call["num_inference_steps"] == 2
-    multiple = 8 if name.startswith("sd") else 16
+    multiple = {"sd-inpaint": 8, "sdxl-ip-adapter": 8, "qwen-image-2.1": 32}.get(name, 16)
     assert call["height"] % multiple == call["width"] % multiple == 0
     assert call["width"] > call["height"]
 
@@ -193,7 +193,7 @@ def test_a_batch_equals_one_at_a_time(name: str, editors: dict[str, Any], spy: C
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_in_bfloat16(name: str, folders: dict[str, Path]) -> None:
-    small = {"size": 64 if name == "flux2-klein" else 32}
+    small = {"size": 64 if name[:5] in ("flux2", "qwen-") else 32}
     editor: Any = load_adapter(name, **options(name, folders[name]) | small, dtype="bf16").adapter
     module = getattr(editor.pipeline, "transformer", None) or editor.pipeline.unet
     assert module.dtype == torch.bfloat16

@@ -126,13 +126,6 @@ def weights(model: str, file: str, *fetch: str) -> str:
     return str(found)
 
 
-def picture(image: Image) -> Any:
-    """An array (H, W, 3) as a PIL image."""
-    from PIL import Image as PILImage
-
-    return PILImage.fromarray(image)
-
-
 def dtype_on(device: str) -> Any:
     """bfloat16 on a GPU, float32 on a processor."""
     import torch
