@@ -108,12 +108,9 @@ class DiffusersEditor:
         self.pipeline: Any = None
 
     def _card_of(self, published: AdapterCard) -> AdapterCard:
-        """The class's card with what the options change: the name, and where the weights come from."""
-        notes = ["on an enlarged crop around the mask"] * self.options.focus
-        notes += ["only the mask's inside is kept"] * self.options.paste_back
-        update: dict[str, Any] = {"name": published.name + self.options.suffix}
-        if notes:
-            update["summary"] = f"{published.summary.rstrip('.')}; {', '.join(notes)}."
+        """The class's card with what the options change: name, summary, and where the weights come from."""
+        summary = self.options.on_card(published.summary)
+        update: dict[str, Any] = {"name": published.name + self.options.suffix, "summary": summary}
         if self.model != self.repository:
             folder = Path(self.model).expanduser()
             update["weights"] = f"local folder {folder.name}" if folder.is_dir() else self.model

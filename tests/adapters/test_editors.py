@@ -300,7 +300,8 @@ def test_the_hubs_cache_is_used_without_the_network(
     monkeypatch.setattr(ready, "graphics_memory_gb", lambda: 80.0)
     assert kind.ready() is None
     editor: Any = load_adapter("flux-kontext", steps=1, size=64).adapter
-    assert editor.card == kind.card
+    summary = f"{kind.card.summary.rstrip('.')}; outside the mask its own pixels."
+    assert editor.card == kind.card.model_copy(update={"summary": summary})
     assert editor.refine(sample()).shape == (75, 121, 3)
     monkeypatch.setattr(ready, "graphics_memory_gb", lambda: 24.0)
     assert kind.ready() == "needs about 34 GB on a GPU, 24 here"
@@ -316,7 +317,8 @@ def test_focus_and_paste_back_are_in_the_name_and_hold(
     editor = MODELS.load(name)(**options(name, folders[name]), **changed)
     editor.pipeline = Spy(editors[name].pipeline)
     assert editor.card.name == f"{name}+focus+paste-back"
-    assert "crop around the mask" in editor.card.summary
+    assert editor.card.summary.endswith("; on an enlarged crop around the mask, outside the mask the draft.")
+    assert editors[name].card.summary.endswith("; outside the mask its own pixels.")
     assert type(editor).card.name == name
     inputs = sample()
     out = editor.refine(inputs)

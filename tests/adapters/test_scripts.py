@@ -303,6 +303,7 @@ def test_in_its_own_process_through_the_protocol(tmp_path: Path) -> None:
     with open_contained("omnigen2", runner="python", options=options | weights_of("omnigen2", tmp_path)) as adapter:
         assert adapter.isolation == "process"
         assert adapter.card.name == "omnigen2+focus+paste-back"
+        assert adapter.card.summary.endswith("outside the mask the draft.")
         (done,) = adapter.refine_batch([inputs()])
     assert done.error is None
     assert done.image is not None

@@ -180,7 +180,8 @@ def serve(
                 editing = Options(**shared, multiple=multiple)
                 check_licence(card, needs, options)
                 editor = load(request["device"], options)
-                answer({"type": "ready", "card": {**card, "name": card["name"] + editing.suffix}})
+                told = {"name": card["name"] + editing.suffix, "summary": editing.on_card(card["summary"])}
+                answer({"type": "ready", "card": {**card, **told}})
             except Exception as error:
                 answer({"type": "ready", "error": sentence(error)})
         elif request["type"] == "refine":

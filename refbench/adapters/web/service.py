@@ -105,6 +105,7 @@ class WebEditor(ABC):
         self.card = published.model_copy(
             update={
                 "name": published.name + other + self.options.suffix,
+                "summary": self.options.on_card(published.summary),
                 "weights": f"{self.model}, behind {self.service}",
                 "price_per_image_usd": self.price.per_image,
             }
