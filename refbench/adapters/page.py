@@ -64,7 +64,8 @@ def _needs(name: str, card: AdapterCard) -> Iterator[str]:
     if isinstance(kind, type) and issubclass(kind, WebEditor):
         yield "an endpoint" if kind.keyless else f"key in `{kind.variable}`"
     elif card.weights:
-        size = "" if not card.download_mb else f", {card.download_mb / 1000:.1f} GB"
+        megabytes = card.download_mb or 0
+        size = f", {megabytes / 1000:.1f} GB" if megabytes >= 1000 else f", {megabytes:g} MB" if megabytes else ""
         yield f"{card.weights}{size}"
     if card.vram_gb:
         yield f"GPU of {card.vram_gb:g} GB"
