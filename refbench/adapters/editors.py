@@ -3,7 +3,7 @@
 `flux-kontext`, `flux-kontext-inpaint`, `flux2-klein`, `flux2-klein-inpaint`, `qwen-image-edit`, `qwen-image-2.1`; the
 Stable Diffusion family is in :mod:`refbench.adapters.stable_diffusion`, and what all share, options included, in
 :mod:`refbench.adapters.diffusion`. Where a card has a download size or graphics memory, it is computed from published
-parameter counts at two bytes each, not measured; docs/adapters.md names the sources.
+parameter counts at two bytes each, not measured; docs/running-models.md names the sources.
 """
 
 from __future__ import annotations
