@@ -167,8 +167,7 @@ class RunResult:
     @cached_property
     def price(self) -> float | None:
         """US dollars an image: the mean of what the adapter reported, else what its card says; None when unknown."""
-        prices = [record.extra.get("price_usd") for record in self.records.values()]
-        told = [price for price in prices if isinstance(price, int | float)]
+        told = [record.price_usd for record in self.records.values() if record.price_usd is not None]
         return float(np.mean(told)) if told else self.manifest.card.price_per_image_usd
 
     def failed(self, sample: str) -> str | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refbench.adapters.contained import absolute_options, open_contained
-from refbench.adapters.load import load_adapter, load_card, resolve, script_dependencies
+from refbench.adapters.load import load_adapter, load_card, open_contained
+from refbench.adapters.spec import absolute_options, resolve, script_dependencies
 from refbench.errors import RefbenchError
 from refbench.images import save_png
 from refbench.schema import AdapterCard, Inputs
@@ -26,8 +26,11 @@ def test_a_name_a_file_and_a_class_in_a_file_all_load(tmp_path: Path, sample: Ca
     path.write_text(ONE + ONE.replace("Mine", "Other").replace('"mine"', '"other"'))
     assert load_adapter("identity").card.name == "identity"
     assert load_adapter(f"{path}:Mine").card.name == "mine"
-    assert load_adapter(f"{path}:Other", amount=3).amount == 3  # type: ignore[attr-defined]
-    assert (load_adapter(f"{path}:Mine").refine(sample("a")) == sample("a").draft).all()
+    assert load_adapter(f"{path}:Other", amount=3).adapter.amount == 3
+    refined = load_adapter(f"{path}:Mine").refine(sample("a"))
+    assert (refined.image == sample("a").draft).all()
+    assert (refined.id, refined.seed, refined.error, refined.price_usd, refined.facts) == ("a", 3, None, None, {})
+    assert refined.seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,6 @@ def test_a_folder_answers_by_sample_id_flat_or_by_task(tmp_path: Path, sample: C
     for refinement in done[:2]:
         assert refinement.image is not None
         np.testing.assert_array_equal(refinement.image, image)
-    assert [r.extra["failure"] for r in done[2:]] == ["invalid", "invalid", "missing"]
+    assert [r.failure for r in done[2:]] == ["invalid", "invalid", "missing"]
     assert "56 x 39 px" in (done[2].error or "")
     assert "missing-001.png" in (done[4].error or "")
