@@ -81,7 +81,7 @@ def only_outputs(found: Mapping[str, Path], files: Mapping[str, Path]) -> dict[s
     return outputs
 
 
-def suite_of(suite: str | Suite | None, entry: e.Entry) -> Suite:
+def suite_to_verify(suite: str | Suite | None, entry: e.Entry) -> Suite:
     """The suite to verify against, of the entry's hash.
 
     Raises:

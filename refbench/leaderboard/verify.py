@@ -28,7 +28,7 @@ from refbench.leaderboard.intake import (
     look_at_thumbs,
     only_outputs,
     package_of,
-    suite_of,
+    suite_to_verify,
 )
 from refbench.leaderboard.refused import RefusedError
 from refbench.leaderboard.regenerate import regenerate
@@ -99,7 +99,7 @@ def verify(
                 )
             if outputs is not None:
                 files = {**files, **only_outputs(stack.enter_context(opened(Path(outputs))), files)}
-            whole = suite_of(suite, content)
+            whole = suite_to_verify(suite, content)
             package = package_of(content, files, whole)
             cards, lacking = _cards(package, metrics, whole.targets)
             rows = c.read_rows(files[e.SCORES], len(whole.ids), content.metric_cards)

@@ -46,7 +46,7 @@ class Result(Protocol):
 R = TypeVar("R", bound=Result)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ResultSet(Generic[R]):
     """Results over the same samples by the same metric cards, see :mod:`refbench.results.comparable`."""
 
@@ -59,6 +59,9 @@ class ResultSet(Generic[R]):
     cards: Mapping[str, MetricCard]
     lacking: Mapping[str, str]
     """Metric that none of them measured -> why."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.names)})"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,7 +102,7 @@ class ResultSet(Generic[R]):
         return summarise(result.scores, self.baselines, self.samples, self.cards, views=views, unavailable=self.lacking)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunSet(ResultSet[RunResult]):
     """Runs of one plan, with their suite: figures, tables and the viewer start from it."""
 

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PAIRED = "paired"
-"""Name of the random numbers of paired differences: a comparison and the places of a pool draw the same."""
+"""Name of the random numbers of paired differences: a comparison and the places draw the same."""
 ALPHA = 0.05
 TIE = 1.0
-"""Two baselines to one sample tie if their scores are less than this many recovery points apart."""
+"""Two models tie on a sample if their scores are less than this many recovery points apart."""
 POWER_Z = 0.8416
 """80 % quantile of the normal: the detectable difference is found in four of five repetitions."""
 SCORES = (*AXES, "mean")
@@ -81,11 +81,6 @@ class Duel(Record):
         """From (S,) score differences `a` minus `b`; NaN, where a sample cannot be scored, does not count."""
         wins, losses = int((apart >= TIE).sum()), int((apart <= -TIE).sum())
         return cls(wins=wins, ties=int(np.isfinite(apart).sum()) - wins - losses, losses=losses)
-
-    @property
-    def superiority(self) -> float:
-        """Probability that `a` baselines a random sample better than `b`, ties counted half."""
-        return (self.wins + self.ties / 2) / max(self.wins + self.ties + self.losses, 1)
 
 
 class Apart(Record):

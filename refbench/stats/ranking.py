@@ -1,4 +1,4 @@
-"""Places and ratings of a pool of models on the same samples.
+"""Places and ratings of models on the same samples.
 
 *Places* are ranges: from the joint bootstrap of all pairwise differences comes one critical value q, the
 95 % quantile of the largest |t*| over all pairs, so that all claims "i is better than j" hold together
@@ -8,7 +8,7 @@ where the pair is looked at alone. A model's best place is 1 + the number of mod
 in this sense, its worst place is the number of models it is not better than; it shares a place with those
 in between.
 
-*Ratings* (:mod:`refbench.stats.rating`) depend on who takes part, so they are computed for each pool
+*Ratings* (:mod:`refbench.stats.rating`) depend on who takes part, so they are computed for each set
 anew and never filtered from a larger one.
 """
 
@@ -52,9 +52,9 @@ class Standing(Record):
     best_place: int
     worst_place: int
     better_than: tuple[str, ...]
-    """Models it is better than, all such claims of the pool holding together with 95 % confidence."""
+    """Models it is better than, all such claims holding together with 95 % confidence."""
     rating: float
-    """Bradley-Terry rating on the Elo scale, pool mean 1000."""
+    """Bradley-Terry rating on the Elo scale, mean 1000."""
     rating_low: float | None
     rating_high: float | None
     wins: int
@@ -65,7 +65,7 @@ class Standing(Record):
 
 
 class Ranking(Record):
-    """A pool's standings, best score first."""
+    """All standings, best score first."""
 
     standings: tuple[Standing, ...]
     quantile: float | None

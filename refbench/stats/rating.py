@@ -1,6 +1,6 @@
 """Bradley-Terry ratings with ties (Davidson 1970, JASA 65) over per-sample comparisons, on the Elo scale.
 
-400 points are odds of 10 to 1; the pool's mean is 1000. Intervals are symmetric and studentised over
+400 points are odds of 10 to 1; the models' mean is 1000. Intervals are symmetric and studentised over
 clusters, with the clustered sandwich error of the maximum likelihood estimate.
 """
 

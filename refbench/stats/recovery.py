@@ -17,7 +17,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, PIXEL, SCORE_VERSION, MetricCard, Record
 from refbench.stats.bootstrap import MIN_CLUSTERS, RESAMPLES, clusters, estimate, generator, sums_by
-from refbench.stats.gains import MEASURES, NO_TARGETS, Bools, Gains, clipped, gains
+from refbench.stats.gains import MEASURES, NO_TARGETS, Bools, Gains, gains
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -261,22 +261,3 @@ class _Sets:
                 samples=len(raw),
             )
         return cells, by_metric
-
-
-def per_sample(scores: pd.DataFrame, baselines: pd.DataFrame, cards: Mapping[str, MetricCard]) -> pd.DataFrame:
-    """Recovery of each measured sample by each metric, in [-100, 100] (:func:`refbench.stats.gains.clipped`).
-
-    Samples where a metric has nothing to recover have no row, nor have failed samples.
-
-    Returns:
-        DataFrame[sample, metric, axis, recovery].
-    """
-    import pandas as pd
-
-    table = gains(scores, baselines, list(dict.fromkeys(scores["sample"])), cards)
-    single = clipped(table, cards)
-    rows = [
-        (table.samples[s], table.metrics[m], cards[table.metrics[m]].axis, float(single[s, m]))
-        for m, s in np.argwhere(np.isfinite(single.T))
-    ]
-    return pd.DataFrame(rows, columns=["sample", "metric", "axis", "recovery"])

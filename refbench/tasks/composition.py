@@ -86,14 +86,6 @@ def print_grid(
     return torch.where(behind.unsqueeze(-1), torch.full_like(grid, 9.0), grid)
 
 
-def warp_print(prints: Tensor, grid: Tensor) -> Tensor:
-    """Sample (B, 4, h, w) prints at a grid, colours premultiplied so that edges do not darken; zero outside."""
-    alpha = prints[:, 3:]
-    layer = sample(torch.cat([prints[:, :3] * alpha, alpha], dim=1), grid, padding="zeros")
-    colour = layer[:, :3] / layer[:, 3:].clamp(min=1e-4)
-    return torch.cat([colour.clamp(0, 1), layer[:, 3:]], dim=1)
-
-
 def luminance(images: Tensor) -> Tensor:
     """Rec. 601 luma (B, 1, H, W) of RGB in [0, 1]."""
     return (images * images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from refbench import images
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask
@@ -176,8 +174,3 @@ def check_free(folder: str | os.PathLike[str], megabytes: float) -> None:
             f"Expected {megabytes:,.0f} MB of free disk at {os.fspath(folder)}, but there are {free:,.0f}; free some "
             "space or choose another folder."
         )
-
-
-def same_pixels(first: Image, second: Image) -> bool:
-    """Equal size and equal pixels."""
-    return first.shape == second.shape and bool(np.array_equal(first, second))
