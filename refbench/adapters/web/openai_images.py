@@ -207,6 +207,9 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
+ADDRESS = "-o base_url=http://HOST:8000/v1 -o model=NAME"
+
+
 class OpenAIImages(WebEditor):
     """Any model behind ``POST /images/edits``, in the dialect of OpenAI, LiteLLM, vLLM-Omni or SGLang.
 
@@ -249,7 +252,7 @@ class OpenAIImages(WebEditor):
         **options: Any,
     ) -> None:
         if not options.get("base_url"):
-            raise RefbenchError(f"Expected an endpoint, but there is {self.ready()}.")
+            raise RefbenchError(f"Expected the address of an endpoint, but none was given; {ADDRESS}.")
         chosen: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
             ("dialect", dialect, tuple(DIALECTS)),
             ("pictures", pictures, (*get_args(Layout), None)),
@@ -278,7 +281,7 @@ class OpenAIImages(WebEditor):
     @classmethod
     def ready(cls) -> str | None:
         """An endpoint has to be named."""
-        return "no endpoint, -o base_url=http://HOST:8000/v1 -o model=NAME"
+        return f"no endpoint, {ADDRESS}"
 
     def headers(self, key: str) -> Mapping[str, str]:
         """A bearer token, where there is one."""
