@@ -227,7 +227,9 @@ def _moved(inputs: Inputs) -> tuple[Array, Array, Array]:
 
 
 def test_plain_http_is_for_this_machine_or_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert OpenAIImages(base_url="http://node7:8000/v1", model="m").card.name == "openai-images+m"
+    served = OpenAIImages(base_url="http://node7:8000/v1", model="Qwen/Qwen-Image-Edit-2511", paste_back=True).card
+    assert served.name == "openai-images+Qwen-Image-Edit-2511+paste-back"
+    assert served.summary.endswith("; outside the mask the draft.")
     monkeypatch.setenv(VARIABLE, KEY)
     with pytest.raises(RefbenchError, match="https URL as base_url"):
         OpenAIImages(base_url="http://node7:8000/v1", model="m", price_usd=0)
@@ -238,7 +240,7 @@ def test_plain_http_is_for_this_machine_or_without_a_key(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "no endpoint, -o base_url="),
+        ({}, "none was given; -o base_url="),
         ({"dialect": "vllm"}, "dialect to be one of openai, litellm, vllm-omni, sglang"),
         ({"mask": "grey"}, "mask to be one of alpha, white, black, picture, none"),
         ({"pictures": "two"}, "pictures to be one of several, reference, one"),

@@ -207,6 +207,10 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
+ADDRESS = "-o base_url=http://HOST:8000/v1 -o model=NAME"
+"""How an endpoint is named."""
+
+
 class OpenAIImages(WebEditor):
     """Any model behind ``POST /images/edits``, in the dialect of OpenAI, LiteLLM, vLLM-Omni or SGLang.
 
@@ -249,7 +253,7 @@ class OpenAIImages(WebEditor):
         **options: Any,
     ) -> None:
         if not options.get("base_url"):
-            raise RefbenchError(f"Expected an endpoint, but there is {self.ready()}.")
+            raise RefbenchError(f"Expected the address of an endpoint, but none was given; {ADDRESS}.")
         chosen: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
             ("dialect", dialect, tuple(DIALECTS)),
             ("pictures", pictures, (*get_args(Layout), None)),
@@ -268,7 +272,7 @@ class OpenAIImages(WebEditor):
                 "nothing is charged."
             )
         super().__init__(**{**options, "price_usd": options.get("price_usd") or 0.0})
-        self.dialect = DIALECTS[dialect]
+        self.dialect, self.spoken = DIALECTS[dialect], dialect
         self.pictures, self.mask = pictures or self.dialect.pictures, mask or self.dialect.mask
         self.answer = answer or ("b64_json" if self.dialect.extended else None)
         self.options = dataclasses.replace(self.options, size=size)
@@ -278,7 +282,7 @@ class OpenAIImages(WebEditor):
     @classmethod
     def ready(cls) -> str | None:
         """An endpoint has to be named."""
-        return "no endpoint, -o base_url=http://HOST:8000/v1 -o model=NAME"
+        return f"no endpoint, {ADDRESS}"
 
     def headers(self, key: str) -> Mapping[str, str]:
         """A bearer token, where there is one."""
@@ -291,7 +295,7 @@ class OpenAIImages(WebEditor):
     def parameters(self, work: Work) -> dict[str, Any]:
         """The model and every option that changes what is sent."""
         sent = {"pictures": self.pictures, "mask": self.mask, "answer": self.answer, "fields": self.fields}
-        return {"model": self.model, "url": self.base_url, "seed": work.inputs.seed, **sent}
+        return {"model": self.model, "url": self.base_url, "dialect": self.spoken, "seed": work.inputs.seed, **sent}
 
     def text(self, inputs: Inputs) -> str:
         """What is asked: where the reference has a field of its own the prompt alone, else what each picture is."""

@@ -101,7 +101,7 @@ class WebEditor(ABC):
         self.ledger = Ledger(None)
         self.caller: Caller | None = None
         published = type(self).card
-        other = "" if self.model == self.default_model else f"+{self.model}"
+        other = "" if self.model == self.default_model else f"+{self.model.rpartition('/')[2]}"
         self.card = published.model_copy(
             update={
                 "name": published.name + other + self.options.suffix,
@@ -272,12 +272,15 @@ class WebEditor(ABC):
 
     def text(self, inputs: Inputs) -> str:
         """What the service is told."""
-        return (
+        said = [
             "The first image is a draft in which one region is wrong. The second image is a reference that shows the "
-            f"same thing right. {self.mask_words} {inputs.prompt.strip().rstrip('.')}. Take the detail from the "
-            "reference and put it into that region of the draft with the draft's own perspective, size, light and "
-            "focus. Leave everything outside the region exactly as it is, keep the framing, and return the whole draft."
-        )
+            "same thing right.",
+            self.mask_words,
+            f"{inputs.prompt.strip().rstrip('.')}. Take the detail from the reference and put it into that region of "
+            "the draft with the draft's own perspective, size, light and focus. Leave everything outside the region "
+            "exactly as it is, keep the framing, and return the whole draft.",
+        ]
+        return " ".join(filter(None, said))
 
     mask_words: ClassVar[str] = (
         "The third image is a mask of the draft: white is the region, black is not to be changed."
