@@ -281,7 +281,7 @@ def absolute_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def open_contained(
-    spec: str | os.PathLike[str],
+    spec: str | os.PathLike[str] | Spec,
     *,
     device: str = "cpu",
     batch_size: int = 1,
@@ -298,7 +298,7 @@ def open_contained(
     """Open an adapter behind a wall: ``.card``, ``.isolation``, ``.refine_batch(inputs)``.
 
     Args:
-        spec: a registered name, file.py, file.py:Class, or a folder of PNGs.
+        spec: a registered name, file.py, file.py:Class, a folder of PNGs, or what one of these was resolved to.
         device: passed to the adapter, e.g. "cpu" or "cuda".
         batch_size: most samples given to the adapter together, where it has ``refine_batch``.
         timeout_s: longest time for one sample in seconds (times the samples in a batch).
@@ -322,7 +322,7 @@ def open_contained(
             f"Expected a finite timeout above 0 s and a batch size of at least 1, but they are "
             f"{timeout_s:g} s and {batch_size}."
         )
-    found = resolve(spec)
+    found = spec if isinstance(spec, Spec) else resolve(spec)
     chosen = absolute_options(options or {})
     contained: Contained
     if found.kind == "folder":

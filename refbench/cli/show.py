@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from refbench.runs.api import Result
     from refbench.runs.protocols import Row
+    from refbench.runs.result import Result
     from refbench.tasks.importing import Imported
 
 TITLES = {

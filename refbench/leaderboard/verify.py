@@ -106,8 +106,7 @@ def verify(
             c.check_labels(rows, cards, {meta.id: meta.task for meta in whole.metas})
             claimed = {key: float(row["value"]) for key, row in rows.items()}
             notes = look_at_outputs(package, whole)
-            spec = suite if isinstance(suite, str) else content.suite
-            found = _recompute(package, whole, spec, cards, device, workers, progress or Silent())
+            found = _recompute(package, whole, cards, device, workers, progress or Silent())
             differences = c.compare_scores(claimed, found.scores, cards)
             compared, more = c.compare_claims(content.claims, found.summary, found.allowed)
             findings = _findings(package, claimed, found, differences, more, notes)
@@ -203,7 +202,6 @@ def _cards(entry: e.Entry, metrics: Sequence[str] | None) -> dict[str, MetricCar
 def _recompute(
     package: Package,
     suite: Suite,
-    spec: str,
     cards: Mapping[str, MetricCard],
     device: str,
     workers: int,
@@ -226,7 +224,7 @@ def _recompute(
                 to = run.output(record.task, sample)
                 to.parent.mkdir(parents=True, exist_ok=True)
                 to.write_bytes(package.files[f"outputs/{record.task}/{sample}.png"].read_bytes())
-        measure(run, suite, spec, cards, device=device, workers=workers, cache=cache_folder(), progress=progress)
+        measure(run, manifest, suite, cards, device=device, workers=workers, cache=cache_folder(), progress=progress)
         scores, answers = (pq.read_table(path).to_pandas() for path in (run.scores, run.answers))
     metas = metas_of(suite)
     summary = summarise(scores, answers, metas, cards)

@@ -165,29 +165,27 @@ def unfinished(folder: RunFolder, manifest: RunManifest, retry_failed: bool, *, 
 def generate(
     folder: RunFolder,
     suite: Suite,
+    manifest: RunManifest,
+    left: set[str],
     open_adapters: Sequence[Opener],
     *,
     batch_size: int = 1,
-    retry_failed: bool = False,
     progress: Progress,
 ) -> None:
-    """Fill the run folder with one record for each planned sample.
+    """Fill the run folder with one record for each sample that is left of the plan.
 
     Args:
         folder: locked, with its manifest written.
         suite: the suite of the manifest, with at least its samples.
+        manifest: of the run.
+        left: what is to be asked for, see :func:`unfinished`.
         open_adapters: one for each worker; each is entered in the worker's own thread.
         batch_size: samples handed to the adapter at once.
-        retry_failed: ask again for samples recorded as failed.
 
     Raises:
         RefbenchError: the folder cannot be written, an adapter does not start, or it says that no sample can succeed.
         KeyboardInterrupt: passed on after the adapters are ended; what is recorded is kept.
     """
-    manifest = folder.read_manifest()
-    left = unfinished(folder, manifest, retry_failed, repair=True)
-    if not left:
-        return
     stage = _Stage(folder, suite, manifest, left, batch_size)
     crew: list[Contained] = []
     threads = [

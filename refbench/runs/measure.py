@@ -47,8 +47,8 @@ class Work:
     """All that measuring a chunk depends on; plain values, so that a worker process gets the same."""
 
     folder: Path
-    suite: str
-    """Name or folder, as given."""
+    suite: Suite
+    """Whole or a selection, with at least the samples of the plan."""
     device: str
     threads: int | None
     """Of one measuring process; None leaves it to the measurer."""
@@ -92,8 +92,8 @@ class Work:
 class ChunkMeasurer:
     """Measures chunks of one run; made once in each process."""
 
-    def __init__(self, work: Work, suite: Suite) -> None:
-        self.work, self.suite = work, suite
+    def __init__(self, work: Work) -> None:
+        self.work = work
         self.store = AnswerStore(work.cache)
         self._measurers: dict[tuple[str, ...], Measurer] = {}
         self._features: FeatureStore | None = None
@@ -135,7 +135,7 @@ class ChunkMeasurer:
 
     def _truth(self, sample: str, truths: dict[str, Truth]) -> Truth:
         if sample not in truths:
-            truths[sample] = self.suite.truth(sample)
+            truths[sample] = self.work.suite.truth(sample)
         return truths[sample]
 
     def _answers(self, chunk: int, ids: Sequence[str], truths: dict[str, Truth]) -> None:
@@ -222,8 +222,8 @@ class ChunkMeasurer:
 
 def measure(
     folder: RunFolder,
+    manifest: RunManifest,
     suite: Suite,
-    suite_spec: str,
     cards: Mapping[str, MetricCard],
     *,
     device: str = "cpu",
@@ -235,8 +235,8 @@ def measure(
 
     Args:
         folder: locked, with a record for each planned sample.
+        manifest: of the run.
         suite: the suite of the manifest.
-        suite_spec: its name or folder, for worker processes.
         cards: the metrics to measure, each with its card, in the order of the columns.
         device: where learned metrics run; with "cuda" several workers take the visible GPUs in turn.
         workers: processes that measure.
@@ -248,8 +248,7 @@ def measure(
     Raises:
         RefbenchError: a sample has no record, an output was changed, or the folder cannot be written.
     """
-    manifest = folder.read_manifest()
-    work = _plan(folder, manifest, suite_spec, cards, device, workers, cache)
+    work = _plan(folder, manifest, suite, cards, device, workers, cache)
     states = {kind: [work.state(kind, c) for c in range(len(work.chunks))] for kind in KINDS}
     left = [kind for kind in KINDS if not finished(work.final(kind), states[kind], kind)]
     if not left:
@@ -267,7 +266,7 @@ def measure(
             jobs.append((chunk, missing))
     waiting = sum(len(work.chunks[chunk]) for chunk, _ in jobs)
     progress.start("measure", len(manifest.samples), len(manifest.samples) - waiting)
-    for count in _run(work, suite, jobs, workers, progress):
+    for count in _run(work, jobs, workers, progress):
         progress.advance(count)
     for kind in left:
         write(work.final(kind), kind, _merged(work, stored[kind], kind, states[kind]), states[kind])
@@ -279,7 +278,7 @@ def measure(
 def _plan(
     folder: RunFolder,
     manifest: RunManifest,
-    suite_spec: str,
+    suite: Suite,
     cards: Mapping[str, MetricCard],
     device: str,
     workers: int,
@@ -296,7 +295,7 @@ def _plan(
         )
     return Work(
         folder=folder.path,
-        suite=suite_spec,
+        suite=suite,
         device=device,
         threads=max(1, cores() // workers) if workers > 1 else None,
         cache=cache,
@@ -322,14 +321,12 @@ def _merged(work: Work, stored: Stored, kind: Kind, states: Sequence[ChunkState]
             part.close()
 
 
-def _run(
-    work: Work, suite: Suite, jobs: Sequence[tuple[int, tuple[Kind, ...]]], workers: int, progress: Progress
-) -> Iterator[int]:
+def _run(work: Work, jobs: Sequence[tuple[int, tuple[Kind, ...]]], workers: int, progress: Progress) -> Iterator[int]:
     """Do the jobs, here or in worker processes; yields the samples of each finished one."""
     if not jobs:
         return
     if workers <= 1 or len(jobs) == 1:
-        measurer = ChunkMeasurer(work, suite)
+        measurer = ChunkMeasurer(work)
         told = None
         try:
             for chunk, kinds in jobs:
@@ -383,12 +380,9 @@ def _start_worker(work: Work, devices: Sequence[str], started: Any) -> None:
             os._exit(1)
 
         threading.Thread(target=follow, daemon=True).start()
-    from refbench.tasks.suite import load_suite
-
     with started.get_lock():
         number, started.value = started.value, started.value + 1
-    work = dataclasses.replace(work, device=devices[number % len(devices)])
-    _in_worker = ChunkMeasurer(work, load_suite(work.suite))
+    _in_worker = ChunkMeasurer(dataclasses.replace(work, device=devices[number % len(devices)]))
 
 
 def _do_in_worker(chunk: int, kinds: tuple[Kind, ...]) -> int:

@@ -6,7 +6,6 @@ side, and the manifest of pass k names the folder of the pass before.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from refbench.errors import RefbenchError
 from refbench.runs.folder import RESPONSES, RunFolder
-from refbench.runs.plan import Request, default_folder
+from refbench.runs.plan import RunOptions, default_folder
 from refbench.schema import RunManifest
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ DRAFT_SHA256 = "draft_sha256"
 """In a record's extra: of the output that was its draft; None where the pass before has none."""
 
 
-def chain(request: Request, suite: Suite, out: str | os.PathLike[str] | None) -> list[tuple[Request, RunFolder]]:
-    """The runs of a request with several passes, in order; one for a single pass.
+def chain(options: RunOptions, suite: Suite, out: str | os.PathLike[str] | None) -> list[tuple[RunOptions, RunFolder]]:
+    """The runs of options with several passes, in order; one for a single pass.
 
     Args:
         out: folder of the last pass; the others are beside it. None takes the default ones.
@@ -33,19 +32,17 @@ def chain(request: Request, suite: Suite, out: str | os.PathLike[str] | None) ->
     Raises:
         RefbenchError: several passes of a folder of PNGs.
     """
-    from refbench.adapters.load import resolve
-
-    if request.passes > 1 and resolve(request.model).kind == "folder":
+    if options.passes > 1 and options.spec.kind == "folder":
         raise RefbenchError(
-            f"Expected a model that can answer again for {request.passes} passes, but {request.model} is a folder of "
+            f"Expected a model that can answer again for {options.passes} passes, but {options.model} is a folder of "
             "PNGs; leave --passes out."
         )
-    found: list[tuple[Request, RunFolder]] = []
-    for number in range(1, request.passes + 1):
-        one = dataclasses.replace(request, passes=number, drafts=found[-1][1].path.name if found else None)
+    found: list[tuple[RunOptions, RunFolder]] = []
+    for number in range(1, options.passes + 1):
+        one = options.as_pass(number, found[-1][1].path.name if found else None)
         if out is None:
             path = default_folder(one, suite)
-        elif number == request.passes:
+        elif number == options.passes:
             path = Path(out)
         else:
             last = Path(out).resolve()

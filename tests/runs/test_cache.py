@@ -59,8 +59,8 @@ def test_scores_are_the_same_without_a_cache(tmp_path: Path, unwritable: Path) -
     def measured(name: str, cache: Path) -> tuple[bytes, bytes]:
         run = RunFolder(tmp_path / name)
         run.write_manifest(manifest(samples=suite.ids, suite_hash=suite.hash))
-        generate(run, suite, [Noise().open], progress=Silent())
-        stage.measure(run, suite, str(suite.folder), cards, cache=cache, progress=Told())
+        generate(run, suite, run.read_manifest(), set(suite.ids), [Noise().open], progress=Silent())
+        stage.measure(run, run.read_manifest(), suite, cards, cache=cache, progress=Told())
         return run.scores.read_bytes(), run.answers.read_bytes()
 
     assert measured("without", unwritable) == measured("with", tmp_path / "cache")

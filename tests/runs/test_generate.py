@@ -72,9 +72,11 @@ def content(run: RunFolder) -> dict[str, bytes]:
 SUITE = tiny(8)
 
 
-def go(run: RunFolder, adapter: Noise, workers: int = 1, **options: object) -> None:
+def go(run: RunFolder, adapter: Noise, workers: int = 1, retry_failed: bool = False, **options: object) -> None:
+    plan = run.read_manifest()
+    left = unfinished(run, plan, retry_failed, repair=True)
     options = {"progress": Silent(), **options}
-    generate(run, SUITE, [adapter.open] * workers, **options)  # type: ignore[arg-type]
+    generate(run, SUITE, plan, left, [adapter.open] * workers, **options)  # type: ignore[arg-type]
 
 
 def test_each_sample_gets_a_png_in_its_tasks_folder_and_a_record(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def test_an_adapter_that_does_not_start_stops_the_stage(tmp_path: Path) -> None:
         raise RefbenchError("Expected weights, but there are none.")
 
     with pytest.raises(RefbenchError, match="Expected weights"):
-        generate(run, SUITE, [refuse], progress=Silent())  # type: ignore[arg-type]
+        generate(run, SUITE, run.read_manifest(), set(SUITE.ids), [refuse], progress=Silent())  # type: ignore[arg-type]
 
 
 def test_a_full_disk_stops_the_stage_and_keeps_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,13 +65,13 @@ class Half(Noise):
 def generated(path: Path, adapter: Noise | None = None) -> RunFolder:
     run = RunFolder(path)
     run.write_manifest(manifest(samples=SUITE.ids, suite_hash=SUITE.hash))
-    generate(run, SUITE, [(adapter or Half()).open], progress=Silent())
+    generate(run, SUITE, run.read_manifest(), set(SUITE.ids), [(adapter or Half()).open], progress=Silent())
     return run
 
 
 def go(run: RunFolder, cards: dict[str, MetricCard], cache: Path | None, **options: object) -> bool:
     options = {"progress": Silent(), **options}
-    return stage.measure(run, SUITE, str(SUITE.folder), cards, cache=cache, **options)  # type: ignore[arg-type]
+    return stage.measure(run, run.read_manifest(), SUITE, cards, cache=cache, **options)  # type: ignore[arg-type]
 
 
 def test_scores_are_what_the_metrics_give(tmp_path: Path, cards: dict[str, MetricCard]) -> None:
