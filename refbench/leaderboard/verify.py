@@ -210,6 +210,7 @@ def _recompute(
     """Measure the outputs as a run of our own, in a temporary run folder."""
     import pyarrow.parquet as pq
 
+    from refbench.runs.executors.contract import Placement
     from refbench.runs.measure import measure
     from refbench.stats.gains import gains
 
@@ -224,7 +225,8 @@ def _recompute(
                 to = run.output(record.task, sample)
                 to.parent.mkdir(parents=True, exist_ok=True)
                 to.write_bytes(package.files[f"outputs/{record.task}/{sample}.png"].read_bytes())
-        measure(run, manifest, suite, cards, device=device, workers=workers, cache=cache_folder(), progress=progress)
+        spread = Placement(workers=workers)
+        measure(run, manifest, suite, cards, device=device, placement=spread, cache=cache_folder(), progress=progress)
         scores, answers = (pq.read_table(path).to_pandas() for path in (run.scores, run.answers))
     metas = metas_of(suite)
     summary = summarise(scores, answers, metas, cards)

@@ -12,14 +12,17 @@ from refbench.devices import AUTO, resolve
 from refbench.errors import RefbenchError
 from refbench.plaintext import check_utf8
 from refbench.runs import engine
+from refbench.runs.aggregate import aggregate_seeds
 from refbench.runs.engine import metric_state
+from refbench.runs.executors.contract import Placement, placed
 from refbench.runs.folder import RunFolder
 from refbench.runs.generate import failures
 from refbench.runs.passes import chain, left_to_spend
 from refbench.runs.plan import RunOptions, model_slug
 from refbench.runs.progress import Progress, showing
 from refbench.runs.result import Result
-from refbench.runs.suites import suite_of
+from refbench.runs.storage import joined
+from refbench.runs.suites import open_suite, suite_of
 from refbench.schema import SampleRecord, Score
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def evaluate(
     Raises:
         RefbenchError: wrong input, a run folder of something else, or every sample failed.
     """
-    return _evaluated(_options(model, suite, options), out, progress)
+    return _repeated(_options(model, suite, options), out, progress)
 
 
 def evaluate_all(
@@ -69,15 +72,15 @@ def evaluate_all(
     if not models:
         raise RefbenchError("Expected the name of at least one model, but none came; see 'refbench list models'.")
     asked = [_options(model, suite, options) for model in models]
-    folders = [out if out is None or len(models) == 1 else Path(out) / model_slug(one.spec) for one in asked]
+    folders = [out if out is None or len(models) == 1 else joined(out, model_slug(one.spec)) for one in asked]
     if out is not None and len(set(folders)) < len(folders):
         raise RefbenchError("Expected models of different names, but two would share a run folder; run them apart.")
-    return [_evaluated(one, folder, progress) for one, folder in zip(asked, folders, strict=True)]
+    return [_repeated(one, folder, progress) for one, folder in zip(asked, folders, strict=True)]
 
 
 def generate_only(
     model: Place, suite: Place = "core", *, out: Place | None = None, progress: bool | Progress = False, **options: Any
-) -> tuple[Path, list[SampleRecord]]:
+) -> tuple[Path | str, list[SampleRecord]]:
     """The first stage of :func:`evaluate` alone.
 
     Returns:
@@ -87,10 +90,10 @@ def generate_only(
     chosen, runs = _opened(asked, out)
     with showing(progress) as shown:
         for number, (one, folder) in enumerate(runs):
-            left = left_to_spend(asked.max_cost_usd, [before.path for _, before in runs[:number]])
+            left = left_to_spend(asked.max_cost_usd, [before for _, before in runs[:number]])
             with folder.locked():
                 manifest = engine.generated(folder, chosen, one, left, shown)
-    return folder.path, failures(folder, manifest)
+    return folder.told, failures(folder, manifest)
 
 
 def score(
@@ -99,7 +102,7 @@ def score(
     suite: str | os.PathLike[str] | None = None,
     metrics: Sequence[str] | None = None,
     device: str | None = None,
-    workers: int = 1,
+    placement: Placement | None = None,
     progress: bool | Progress = False,
 ) -> Result:
     """Measure and aggregate a generated run; only what is missing or defined anew is measured.
@@ -110,7 +113,7 @@ def score(
         metrics: measure at least these (also "default", "learned", "all"); None means the default ones and what was
             measured before.
         device: where learned metrics run; None takes the run's.
-        workers: processes that measure.
+        placement: where it is measured; None is one process here.
         progress: as in :func:`evaluate`.
 
     Raises:
@@ -119,9 +122,11 @@ def score(
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
     whole = suite_of(manifest, run, None if suite is None else os.fspath(suite))
+    spread = placement or Placement()
+    where = placed(device or manifest.device, spread)
     with showing(progress) as shown, folder.locked():
         names = engine.wanted(folder, manifest, None) if metrics is None else [*manifest.metric_cards, *metrics]
-        return engine.scored(folder, whole, manifest, names, resolve(device or manifest.device), workers, shown)
+        return engine.scored(folder, whole, manifest, names, where, spread, shown)
 
 
 def measure(
@@ -161,17 +166,29 @@ def measure(
 
 
 def _options(model: Place, suite: Place, given: dict[str, Any]) -> RunOptions:
-    device = resolve(given.get("device", AUTO))
-    return RunOptions(os.fspath(model), os.fspath(suite), **{**given, "device": device})
+    asked = RunOptions(os.fspath(model), os.fspath(suite), **{"device": AUTO, **given})
+    return asked.on(placed(asked.device, asked.placement))
 
 
 def _opened(options: RunOptions, out: Place | None) -> tuple[Suite, list[tuple[RunOptions, RunFolder]]]:
-    from refbench.tasks.suite import load_suite
-
     if out is not None:
         check_utf8(os.fspath(out), "--out")
-    chosen = load_suite(options.suite).select(tasks=options.tasks, limit=options.limit)
+    chosen = open_suite(options.suite).select(tasks=options.tasks, limit=options.limit)
     return chosen, chain(options, chosen, out)
+
+
+def _repeated(options: RunOptions, out: Place | None, progress: bool | Progress) -> Result:
+    if options.seeds == 1:
+        return _evaluated(options, out, progress)
+    results = []
+    for one in options.repetitions():
+        place = out
+        if out is not None and one.seed != options.seed:
+            place = f"{os.fspath(out).rstrip('/')}+seed-{one.seed}"
+        results.append(_evaluated(one, place, progress))
+    summary = aggregate_seeds([RunFolder(one.folder) for one in results], open_suite(options.suite))
+    fresh, failed = any(one.fresh for one in results), tuple(record for one in results for record in one.failed)
+    return dataclasses.replace(results[0], summary=summary, fresh=fresh, failed=failed, seeds=tuple(results))
 
 
 def _evaluated(options: RunOptions, out: Place | None, progress: bool | Progress) -> Result:
@@ -181,10 +198,10 @@ def _evaluated(options: RunOptions, out: Place | None, progress: bool | Progress
         for one, folder in runs:
             found = None if one.retry_failed or one.overwrite else engine.finished(folder, chosen, one)
             if found is None:
-                left = left_to_spend(one.max_cost_usd, [before.folder for before in results])
+                left = left_to_spend(one.max_cost_usd, [before for _, before in runs[: len(results)]])
                 with folder.locked():
                     manifest = engine.generated(folder, chosen, one, left, shown)
                     names = engine.wanted(folder, manifest, one.metrics)
-                    found = engine.scored(folder, chosen, manifest, names, one.device, one.workers, shown)
+                    found = engine.scored(folder, chosen, manifest, names, one.device, one.placement, shown)
             results.append(found)
     return results[-1] if options.passes == 1 else dataclasses.replace(results[-1], passes=tuple(results))

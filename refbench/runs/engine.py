@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
+import hashlib
+import json
+import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from refbench.cache import cache_folder
@@ -13,15 +16,20 @@ from refbench.devices import spread
 from refbench.errors import RefbenchError
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
+from refbench.runs.executors.contract import Hello, Placement, executor_of
 from refbench.runs.folder import RESPONSES, RunFolder
-from refbench.runs.generate import Opener, failures, generate, unfinished
-from refbench.runs.plan import RunOptions
+from refbench.runs.generate import Drafts, GenerateSetup, failures, generate, jobs_for, unfinished
+from refbench.runs.plan import RunOptions, content_of
 from refbench.runs.progress import Progress
 from refbench.runs.result import Result
 from refbench.runs.resume import changed, going_on, refuse_mixed, refuse_other_run, refuse_own_outputs, tell_strangers
-from refbench.schema import SCORE_VERSION, MetricCard, RunManifest
+from refbench.runs.storage import Local
+from refbench.runs.suites import SuiteAt, recorded
+from refbench.schema import SCORE_VERSION, AdapterCard, MetricCard, RunManifest
 
 if TYPE_CHECKING:
+    from refbench.adapters.contract import Account
+    from refbench.adapters.load import Spec
     from refbench.tasks.suite import Suite
 
 
@@ -64,7 +72,7 @@ def finished(folder: RunFolder, suite: Suite, options: RunOptions) -> Result | N
     if not folder.exists():
         return None
     manifest = folder.read_manifest()
-    refuse_other_run(manifest, options, suite, folder.path)
+    refuse_other_run(manifest, options, suite, folder.place)
     if changed(manifest, options) or unfinished(folder, manifest, False):
         return None
     from refbench.metrics.contract import card_hash
@@ -93,7 +101,7 @@ def _result(
     suite_level: Sequence[Mapping[str, Any]] = (),
 ) -> Result:
     failed = tuple(failures(folder, manifest))
-    return Result(folder.path, summary, fresh, failed, dict(manifest.unavailable), tuple(suite_level))
+    return Result(folder.told, summary, fresh, failed, dict(manifest.unavailable), tuple(suite_level))
 
 
 def generated(
@@ -121,7 +129,7 @@ def generated(
     if len(failed) == len(manifest.samples):
         raise RefbenchError(
             f"Expected at least one image from {options.model}, but all {len(failed)} samples failed (first: "
-            f"{failed[0].error}); all are recorded in {folder.path}, so correct the model and add --retry-failed."
+            f"{failed[0].error}); all are recorded in {folder.place}, so correct the model and add --retry-failed."
         )
     return manifest
 
@@ -136,79 +144,141 @@ def _filled(
     progress: Progress,
 ) -> RunManifest:
     """Open the model and let it answer what is left of the plan; `left` None is all of it, of a run that is new."""
-    from refbench.adapters.contained import open_contained
-    from refbench.adapters.contract import Account
-
-    workers = options.workers
-    account = Account((folder.path / RESPONSES).resolve(), max_cost_usd, options.retry_failed)
-
-    def open_adapter(device: str) -> contextlib.AbstractContextManager[Any]:
-        return open_contained(
-            options.spec,
-            device=device,
-            batch_size=options.batch_size,
-            timeout_s=options.timeout_s,
-            options=options.options or {},
-            threads=max(1, environment.cores() // workers) if workers > 1 else None,
-            account=account,
-        )
-
-    with contextlib.ExitStack() as stack:
-        mine, *others = spread(options.device, workers)
-        first = stack.enter_context(open_adapter(mine))
-        if max_cost_usd is not None and first.card.price_per_image_usd and not getattr(first, "pays", False):
-            raise RefbenchError(
-                f"Expected {options.model} to keep to --max-cost, but it has a price and no account "
-                "(use_account, docs/adapters.md), so nothing would stop it; leave --max-cost out."
-            )
+    planned = suite.ids if manifest is None else manifest.samples
+    todo = set(planned) if left is None else left
+    jobs = jobs_for(planned, todo, options.batch_size)
+    setup = _generating(folder, suite, options, max_cost_usd)
+    with executor_of(options.placement).pool(setup, jobs, progress.note) as pool:
+        hello = pool.hello()
+        card, isolation, pays = (hello.facts[name] for name in ("card", "isolation", "pays"))
+        _refuse_price(options, folder, card, bool(pays), max_cost_usd)
         if manifest is None:
             if options.overwrite:
                 folder.clear()
-            manifest = _manifest(folder, suite, options, first)
+            manifest = _manifest(folder, suite, options, hello)
             folder.write_manifest(manifest)
-        elif (manifest.card, manifest.isolation) != (first.card, first.isolation):
+        elif (manifest.card, manifest.isolation) != (card, isolation):
             refuse_mixed(folder, manifest, options, "its card")
-            manifest = manifest.model_copy(update={"card": first.card, "isolation": first.isolation})
+            manifest = manifest.model_copy(update={"card": card, "isolation": isolation})
             folder.write_manifest(manifest)
-        tell_strangers(first, suite, progress)
-        openers: list[Opener] = [lambda: contextlib.nullcontext(first)]
-        openers += [functools.partial(open_adapter, device) for device in others]
-        generate(
-            folder, suite, manifest, set(manifest.samples) if left is None else left, openers,
-            batch_size=options.batch_size, progress=progress,
-        )  # fmt: skip
+        tell_strangers(options.spec, suite, progress)
+        generate(folder, suite, manifest, todo, pool, progress)
     return manifest
+
+
+def _generating(folder: RunFolder, suite: Suite, options: RunOptions, max_cost_usd: float | None) -> GenerateSetup:
+    from refbench.adapters.contract import Account
+
+    placement, account = options.placement, None
+    if isinstance(folder.storage, Local) and not placement.elsewhere:
+        account = Account((folder.path / RESPONSES).resolve(), max_cost_usd, options.retry_failed)
+    workers = placement.workers
+    threads = placement.cpus() if placement.elsewhere else max(1, environment.cores() // workers)
+    opener = OpenModel(
+        spec=options.spec,
+        content=options.content,
+        devices=(options.device,) if placement.elsewhere else tuple(spread(options.device, workers)),
+        batch_size=options.batch_size,
+        timeout_s=options.timeout_s,
+        options=options.options or {},
+        threads=threads if workers > 1 or placement.elsewhere else None,
+        account=account,
+    )
+    drafts = None
+    if options.drafts is not None:
+        before = folder.beside(options.drafts).shared()
+        drafts = Drafts(before, before.read_records())
+    at = SuiteAt(recorded(options.suite), suite.hash) if placement.elsewhere else suite
+    asked = [folder.whole_place, suite.hash, options.model, options.arguments, options.seed, options.batch_size]
+    identity = hashlib.sha256(json.dumps(["generate", *asked, options.device]).encode()).hexdigest()[:16]
+    return GenerateSetup(at, options.seed, opener, drafts, options.device, identity)
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """Opens the model of a run behind a wall, for a worker's number."""
+
+    spec: Spec
+    content: str | None
+    """Of the model as the run was asked for."""
+    devices: tuple[str, ...]
+    """Worker n takes the n-th, and again from the first."""
+    batch_size: int
+    timeout_s: float
+    options: Mapping[str, Any]
+    threads: int | None
+    account: Account | None
+
+    def __call__(self, number: int, /) -> contextlib.AbstractContextManager[Any]:
+        """The contained adapter.
+
+        Raises:
+            RefbenchError: the model does not start, or is another one on this machine.
+        """
+        from refbench.adapters.contained import open_contained
+
+        if content_of(self.spec) != self.content:
+            raise RefbenchError(
+                f"Expected the model {self.spec.text} to be the same on every machine, but at {self.spec.path} on "
+                f"{socket.gethostname()} it is another; put it on a mount that all machines share."
+            )
+        return open_contained(
+            self.spec,
+            device=self.devices[number % len(self.devices)],
+            batch_size=self.batch_size,
+            timeout_s=self.timeout_s,
+            options=self.options,
+            threads=self.threads,
+            account=self.account,
+        )
+
+
+def _refuse_price(
+    options: RunOptions, folder: RunFolder, card: AdapterCard, pays: bool, max_cost_usd: float | None
+) -> None:
+    """Refuse what costs money where nothing would count it."""
+    if pays and (options.placement.elsewhere or not isinstance(folder.storage, Local)):
+        raise RefbenchError(
+            f"Expected {options.model}, which costs money, to keep its account in a folder of this machine, but "
+            f"{'the workers are elsewhere' if options.placement.elsewhere else f'{folder.place} is an address'}; use "
+            "--executor local and a folder with --out."
+        )
+    if max_cost_usd is not None and card.price_per_image_usd and not pays:
+        raise RefbenchError(
+            f"Expected {options.model} to keep to --max-cost, but it has a price and no account "
+            "(use_account, docs/adapters.md), so nothing would stop it; leave --max-cost out."
+        )
 
 
 def _manifest(
     folder: RunFolder,
     suite: Suite,
     options: RunOptions,
-    adapter: Any,
+    hello: Hello,
 ) -> RunManifest:
     commit, dirty = environment.git_state()
     return RunManifest(
-        run=folder.path.name,
+        run=folder.name,
         suite=suite.name,
         suite_version=str(suite.version),
         suite_hash=suite.hash,
         samples=tuple(suite.ids),
         model=options.model,
-        card=adapter.card,
+        card=hello.facts["card"],
         arguments={
             **options.arguments,
             "batch_size": options.batch_size,
             "workers": options.workers,
             "timeout_s": options.timeout_s,
         },
-        isolation=adapter.isolation,
+        isolation=hello.facts["isolation"],
         seed=options.seed,
         device=options.device,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        versions=environment.versions(),
+        versions=dict(hello.versions),
         git_commit=commit,
         git_dirty=dirty,
-        hardware=environment.hardware(options.device),
+        hardware=dict(hello.hardware),
     )
 
 
@@ -218,7 +288,7 @@ def scored(
     manifest: RunManifest,
     names: Sequence[str],
     device: str,
-    workers: int,
+    placement: Placement,
     progress: Progress,
 ) -> Result:
     """Measure and aggregate a generated run.
@@ -229,7 +299,7 @@ def scored(
         manifest: of the run.
         names: the metrics to measure.
         device: where learned metrics run.
-        workers: processes that measure.
+        placement: where it is measured.
         progress: told of each sample.
     """
     from refbench.metrics.contract import card_hash
@@ -247,7 +317,8 @@ def scored(
         suite,
         cards,
         device=device,
-        workers=workers,
+        placement=placement,
+        suite_place=str(manifest.arguments.get("suite", suite.folder)),
         cache=cache_folder(),
         progress=progress,
     )

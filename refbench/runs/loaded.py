@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refbench.errors import RefbenchError
-from refbench.runs.aggregate import read_summary, refuse_other_score, scoring
+from refbench.runs.aggregate import frame_of, read_summary, refuse_other_score, scoring
 from refbench.runs.diagnostics import diagnostics_of
-from refbench.runs.folder import RunFolder
+from refbench.runs.folder import ANSWERS, SCORES, RunFolder
 from refbench.runs.suites import suite_of
 from refbench.schema import AXES, PIXEL, RunManifest
 
@@ -40,15 +39,15 @@ class LoadedRun:
         found = read_summary(self.folder)
         if found is None:
             raise RefbenchError(
-                f"Expected an up-to-date summary at {self.folder.path}, but there is none; run 'refbench measure "
-                f"{self.folder.path}'."
+                f"Expected an up-to-date summary at {self.folder.place}, but there is none; run 'refbench measure "
+                f"{self.folder.place}'."
             )
         return found
 
     @cached_property
     def scores(self) -> pd.DataFrame:
         """Long form, a row a sample and metric: sample, task, metric, axis, region, value, higher_is_better, card."""
-        return _read(self.folder.scores)
+        return frame_of(self.folder, SCORES)
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -66,7 +65,7 @@ class LoadedRun:
         metas = {meta.id: meta for meta in self.suite.metas}
         planned = list(self.manifest.samples)
         cards, lacking = scoring(self.manifest)
-        table = gains(self.scores, _read(self.folder.answers), planned, cards, lacking)
+        table = gains(self.scores, frame_of(self.folder, ANSWERS), planned, cards, lacking)
         points = pd.DataFrame(np.where(table.could > 0, 100.0 * table.won, np.nan), columns=list(MEASURES))
         records = self.folder.read_records(planned)
         diagnostics = diagnostics_of(self.scores).reindex(planned).reset_index(drop=True)
@@ -92,18 +91,6 @@ def load_run(run: str | os.PathLike[str], *, suite: str | os.PathLike[str] | Non
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
     refuse_other_score(folder, manifest)
-    _read(folder.scores)
+    frame_of(folder, SCORES)
     whole = suite_of(manifest, run, None if suite is None else os.fspath(suite))
     return LoadedRun(folder, manifest, whole)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    if not path.exists():
-        raise RefbenchError(
-            f"Expected a measured run at {path.parent}, but it has no {path.name}; "
-            f"run 'refbench measure {path.parent}'."
-        )
-    frame: pd.DataFrame = pd.read_parquet(path)
-    return frame

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from refbench.errors import RefbenchError, check_seed
 from refbench.plaintext import check_utf8, one_line
+from refbench.runs.executors.contract import Name, Placement
 from refbench.runs.suites import recorded
 from refbench.schema import SampleRecord
 
@@ -43,10 +44,20 @@ class RunOptions:
     passes: int = 1
     """How often; each pass gets the output of the one before as its draft, and is a run of its own. Of one run: which
     pass it is."""
+    seeds: int = 1
+    """Repeat with so many seeds, from `seed` on; each is a run of its own, and intervals hold their spread."""
     batch_size: int = 1
     """Samples handed to the model at once."""
     workers: int = 1
-    """Model processes that generate, and processes that measure, at a time."""
+    """Models that generate, and processes that measure, at a time."""
+    executor: Name = "local"
+    """Where they are: "local" (this machine), "ray" or "slurm"; see docs/scale.md."""
+    gpus_per_worker: float | None = None
+    """Part of a GPU that each worker gets; None is 1 on "cuda" and else none."""
+    address: str | None = None
+    """Of a Ray cluster; "auto" is the one that this machine belongs to, None starts one on this machine."""
+    executor_options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the executor, see :class:`refbench.runs.executors.contract.Placement`."""
     timeout_s: float = 600.0
     """Longest time for one sample, in seconds."""
     retry_failed: bool = False
@@ -58,6 +69,8 @@ class RunOptions:
     """To measure beside the default ones, e.g. ("lpips_alex",) or ("learned",)."""
     max_cost_usd: float | None = None
     """What a service may cost in this run, earlier starts included; it stops before more is spent."""
+    placement: Placement = field(init=False, repr=False)
+    """Where and how wide the run is spread."""
     drafts: str | None = field(init=False, default=None)
     """Name of the run folder beside this one whose outputs are the drafts, see :mod:`refbench.runs.passes`."""
     spec: Spec = field(init=False, repr=False)
@@ -76,6 +89,10 @@ class RunOptions:
             self._set(name, tuple(given) if given else None)
         if self.passes < 1:
             raise RefbenchError(f"Expected 1 pass or more, but {self.passes} came; leave --passes out for one.")
+        if self.seeds < 1:
+            raise RefbenchError(f"Expected 1 seed or more, but {self.seeds} came; leave --seeds out for one.")
+        if self.seeds > 1 and self.passes > 1:
+            raise RefbenchError("Expected --seeds or --passes, but both came; repeat the last pass by --seed.")
         if self.limit is not None and self.limit < 1:
             raise RefbenchError(
                 f"Expected a limit of 1 sample or more, but {self.limit} came; leave --limit out for all."
@@ -87,6 +104,10 @@ class RunOptions:
                 f"Expected at least one worker and a batch of at least one, but {self.workers} and {self.batch_size} "
                 "came."
             )
+        self._set(
+            "placement",
+            Placement(self.executor, self.workers, self.gpus_per_worker, self.address, self.executor_options),
+        )
         check_seed(self.seed)
         for text, what in ((self.model, "--model"), (recorded(self.suite), "--suite"), (self.device, "--device")):
             check_utf8(text, what)
@@ -95,6 +116,22 @@ class RunOptions:
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+    def on(self, device: str) -> RunOptions:
+        """The same on a device that is there; the model is not looked at again."""
+        one = copy.copy(self)
+        one._set("device", device)
+        return one
+
+    def repetitions(self) -> list[RunOptions]:
+        """One for each of its seeds; the model is not looked at again."""
+        found = []
+        for number in range(self.seeds):
+            one = copy.copy(self)
+            one._set("seed", self.seed + number)
+            one._set("seeds", 1)
+            found.append(one)
+        return found
 
     def as_pass(self, number: int, drafts: str | None) -> RunOptions:
         """The same for one of several passes; the model is not looked at again."""

@@ -15,7 +15,8 @@ from refbench.schema import SampleRecord
 class Result:
     """A finished run."""
 
-    folder: Path
+    folder: Path | str
+    """A path of this machine, or an address."""
     summary: RunSummary
     fresh: bool
     """False when everything was there already and nothing was done."""
@@ -25,6 +26,8 @@ class Result:
     """Metric -> why it could not be measured and what to do."""
     suite_level: tuple[Mapping[str, Any], ...] = ()
     """Metrics of the run as a whole (FID, KID): name, value, samples, card."""
+    seeds: tuple[Result, ...] = ()
+    """With several seeds, the result of each; this one's numbers are of all, its folder is the first one's."""
     passes: tuple[Result, ...] = ()
     """With several passes, the result after each; this is the last one's."""
 
@@ -38,5 +41,9 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """As ``refbench eval --json`` prints it."""
-        more = {"suite_level": list(self.suite_level), "passes": [one.to_json() for one in self.passes]}
+        more = {
+            "suite_level": list(self.suite_level),
+            "passes": [one.to_json() for one in self.passes],
+            "seeds": [one.to_json() for one in self.seeds],
+        }
         return self.summary.to_json(str(self.folder)) | {name: found for name, found in more.items() if found}

@@ -7,13 +7,13 @@ model; everything else is refused with what to type.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refbench.errors import RefbenchError
 from refbench.runs.folder import RunFolder
 from refbench.runs.plan import RunOptions
 from refbench.runs.progress import Progress
+from refbench.runs.storage import Local
 from refbench.schema import RunManifest
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
 
 
-def refuse_other_run(manifest: RunManifest, options: RunOptions, suite: Suite, where: Path) -> None:
+def refuse_other_run(manifest: RunManifest, options: RunOptions, suite: Suite, where: str) -> None:
     """Refuse to go on with a run that was started on something else; for the model's content see
     :func:`refuse_mixed`.
 
@@ -82,14 +82,14 @@ def refuse_mixed(folder: RunFolder, manifest: RunManifest, options: RunOptions, 
     """
     model, spec = options.model, options.spec
     records = folder.read_records(manifest.samples)
-    kept = [r.id for r in records.values() if r.status == "ok" and folder.output(r.task, r.id).is_file()]
+    kept = [sample for sample, there in folder.answered(records.values()).items() if there]
     failed = [r.id for r in records.values() if r.status != "ok"]
     differing = _differing(folder, manifest, spec, kept) if spec.kind == "folder" else kept
     beginning = (
-        f"Expected the model {model} to be what it was when the run at {folder.path} was started, but {what} has "
+        f"Expected the model {model} to be what it was when the run at {folder.place} was started, but {what} has "
         "changed since"
         if model == manifest.model
-        else f"Expected the model {manifest.model}, with which the run at {folder.path} was started, but {model} is "
+        else f"Expected the model {manifest.model}, with which the run at {folder.place} was started, but {model} is "
         "another"
     )
     if differing:
@@ -127,7 +127,7 @@ def going_on(folder: RunFolder, suite: Suite, options: RunOptions) -> RunManifes
     from refbench.adapters.folder import FolderAdapter
 
     manifest = folder.read_manifest()
-    refuse_other_run(manifest, options, suite, folder.path)
+    refuse_other_run(manifest, options, suite, folder.place)
     if changed(manifest, options):
         refuse_mixed(folder, manifest, options)
         update: dict[str, Any] = {
@@ -149,28 +149,29 @@ def refuse_own_outputs(folder: RunFolder, options: RunOptions) -> None:
         RefbenchError: the model lies in the run's folder.
     """
     path = options.spec.path
-    if path is not None and path.is_relative_to(folder.path.resolve()):
+    if path is not None and isinstance(folder.storage, Local) and path.is_relative_to(folder.path.resolve()):
         raise RefbenchError(
-            f"Expected to start anew at {folder.path}, but the model {options.model} lies in it and would be removed; "
+            f"Expected to start anew at {folder.place}, but the model {options.model} lies in it and would be removed; "
             "name another folder with --out."
         )
 
 
-def tell_strangers(adapter: Any, suite: Suite, progress: Progress) -> None:
+def tell_strangers(spec: Spec, suite: Suite, progress: Progress) -> None:
     """Say which pictures of a folder no sample of the whole suite has asked for, and how many may have lost detail."""
-    from refbench.adapters.folder import FolderContained
+    from refbench.adapters.folder import FolderAdapter
 
-    if isinstance(adapter, FolderContained):
-        strangers, lossy = adapter.adapter.strangers(suite.every), adapter.adapter.lossy(suite.ids)
+    if spec.kind == "folder" and spec.path is not None:
+        adapter = FolderAdapter(spec.path)
+        strangers, lossy = adapter.strangers(suite.every), adapter.lossy(suite.ids)
         if strangers:
             names = ", ".join(path.name for path in strangers[:10])
             more = f" and {len(strangers) - 10} more" if len(strangers) > 10 else ""
             progress.note(
-                f"{len(strangers)} of the pictures in {adapter.adapter.folder} belong to no sample of '{suite.name}' "
+                f"{len(strangers)} of the pictures in {adapter.folder} belong to no sample of '{suite.name}' "
                 f"and are left out: {names}{more}."
             )
         if lossy:
             progress.note(
-                f"{len(lossy)} of the pictures in {adapter.adapter.folder} are in a format that may lose detail "
+                f"{len(lossy)} of the pictures in {adapter.folder} are in a format that may lose detail "
                 f"(first: {lossy[0].name}); what was lost counts as the model's."
             )
