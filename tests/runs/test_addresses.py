@@ -32,6 +32,7 @@ def few_metrics(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     keep = ("psnr", "ssim", "palette", "background_mse", "seam")
     monkeypatch.setattr(registry, "METRICS", Registry("metric", {name: registry.METRICS[name] for name in keep}))
+    monkeypatch.setattr("refbench.runs.health.doctor_result", lambda cards, device: {})
     monkeypatch.setenv("REFBENCH_CACHE", str(tmp_path / "cache"))
 
 

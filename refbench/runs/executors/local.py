@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from refbench.errors import RefbenchError
-from refbench.runs.executors.contract import Hello, Job, LostError, Outcome, Setup, Worker, attempt, plainly
+from refbench.runs.executors.contract import (
+    TRIES,
+    Hello,
+    Job,
+    LostError,
+    Outcome,
+    Setup,
+    Worker,
+    attempt,
+    plainly,
+)
 
 WAIT_S = 0.5
 """How long the main thread sleeps at once, in seconds, so that a signal is handled on every platform."""
@@ -90,7 +100,15 @@ class Crew:
             self._put(worker.hello())
             self._begin.wait()
             while (job := self._next()) is not None:
-                self._put(attempt(worker, job))
+                outcome = attempt(worker, job)
+                for _ in range(TRIES - 1):
+                    if not isinstance(outcome.error, LostError) or self._stop.is_set():
+                        break
+                    worker = self._anew(worker, setup, number)
+                    outcome = attempt(worker, job)
+                self._put(outcome)
+                if isinstance(outcome.error, LostError):
+                    worker = self._anew(worker, setup, number)
         except BaseException as error:  # handed to the main thread, which raises it
             self._put(error)
         finally:
@@ -98,6 +116,13 @@ class Crew:
                 with contextlib.suppress(Exception):
                     worker.close()
             self._put(None)
+
+    def _anew(self, lost: Worker, setup: Setup, number: int) -> Worker:
+        """Another process in the place of one that died."""
+        lost.close()
+        worker = OwnProcess(setup, number)
+        self._crew[self._crew.index(lost)] = worker
+        return worker
 
     def _event(self) -> Hello | Outcome | BaseException | None:
         while True:

@@ -148,8 +148,10 @@ class ActorPool:
         """Reference of an actor's hello -> actor."""
         self._working: dict[Any, tuple[Any, Job]] = {}
         """Reference of an outcome -> actor and job."""
-        self._ready: dict[Any, int] = {}
-        """Actor that is set up -> its jobs."""
+        self._ready: dict[Any, list[Job]] = {}
+        """Actor that is set up -> its jobs, the one it is at first."""
+        self._died_with: dict[Any, str] = {}
+        """Actor that is gone -> key of the job it was at."""
         self._hello: Hello | None = None
         self._told = False
         for _ in range(max(min(placement.workers, len(jobs)), 1)):
@@ -188,16 +190,15 @@ class ActorPool:
             if isinstance(hello, RefbenchError):
                 raise hello
             self._hello = self._hello or self._same(hello)
-            self._ready[actor] = 0
+            self._ready[actor] = []
             return None
         actor, job = self._working.pop(reference)
-        if actor in self._ready:
-            self._ready[actor] -= 1
         try:
             found: Outcome = ray.get(reference)
-            return found
         except lost as error:
             return self._lost(actor, job, error)
+        self._ready[actor].remove(job)
+        return found
 
     def _same(self, hello: Hello) -> Hello:
         from refbench import __version__
@@ -221,9 +222,9 @@ class ActorPool:
     def _lost(self, actor: Any, job: Job, error: Exception) -> Outcome | None:
         """A job that was lost with its actor goes to another one, which is started in its place."""
         if actor in self._ready:
-            del self._ready[actor]
+            self._died_with[actor] = self._ready.pop(actor)[0].key
             self._start()
-        self._tries[job.key] += 1
+        self._tries[job.key] += self._died_with[actor] == job.key
         if self._tries[job.key] >= TRIES:
             why = f"Expected an answer, but {TRIES} workers died with this one ({type(error).__name__})."
             return Outcome(job, error=LostError(why))
@@ -240,11 +241,10 @@ class ActorPool:
     def _hand_out(self) -> None:
         """Give each actor what it may have, one round after the other, so that the last jobs are spread."""
         for most in range(1, AT_ONCE + 1):
-            for actor, busy in self._ready.items():
-                if busy < most and self._todo:
-                    job = self._todo.popleft()
-                    self._working[actor.do.remote(job)] = actor, job
-                    self._ready[actor] += 1
+            for actor, mine in self._ready.items():
+                if len(mine) < most and self._todo:
+                    mine.append(self._todo.popleft())
+                    self._working[actor.do.remote(mine[-1])] = actor, mine[-1]
 
     def outcomes(self) -> Iterator[Outcome]:
         """As :class:`refbench.runs.executors.contract.Pool`."""
