@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from refbench.cache import cache_folder
-from refbench.devices import spread
 from refbench.errors import RefbenchError
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
@@ -177,7 +176,7 @@ def _generating(folder: RunFolder, suite: Suite, options: RunOptions, max_cost_u
     opener = OpenModel(
         spec=options.spec,
         content=options.content,
-        devices=(options.device,) if placement.elsewhere else tuple(spread(options.device, workers)),
+        devices=placement.devices(options.device),
         batch_size=options.batch_size,
         timeout_s=options.timeout_s,
         options=options.options or {},

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refbench.devices import spread
 from refbench.errors import RefbenchError
 from refbench.images import Image
 from refbench.runs.answers import AnswerStore, Measured, Need, measure_answers, needed
@@ -394,4 +393,4 @@ def _setup(
         identity = hashlib.sha256(f"measure {folder.whole_place} {suite.hash}".encode()).hexdigest()[:16]
         return MeasureSetup(folder.shared(), at, (device,), placement.cpus(), None, identity)
     threads = max(1, cores() // placement.workers) if placement.workers > 1 else None
-    return MeasureSetup(folder, suite, tuple(spread(device, placement.workers)), threads, cache)
+    return MeasureSetup(folder, suite, placement.devices(device), threads, cache)

@@ -129,6 +129,7 @@ class TestPlacement:
             ({"executor": "rey"}, "Unknown executor 'rey'"),
             ({"workers": 0}, "at least one worker"),
             ({"gpus_per_worker": -1}, "0 GPUs a worker or more"),
+            ({"gpus_per_worker": 2}, "at most one GPU a worker with --executor local"),
             ({"address": "auto"}, "--address with --executor ray"),
             ({"options": {"cpus": 2}}, "no --executor-option with --executor local"),
         ],
@@ -145,6 +146,13 @@ class TestPlacement:
             placed("cpu", Placement("ray", gpus_per_worker=1))
         with pytest.raises(RefbenchError, match="auto, cpu or cuda"):
             placed("cuda:1", Placement("ray"))
+
+    def test_parts_of_gpus_share_them_in_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("refbench.runs.executors.contract.count", lambda: 2)
+        monkeypatch.setattr("refbench.devices.count", lambda: 2)
+        assert Placement(workers=4, gpus_per_worker=0.5).devices("cuda") == ("cuda:0", "cuda:0", "cuda:1", "cuda:1")
+        assert Placement(workers=3).devices("cuda") == ("cuda:0", "cuda:1", "cuda:0")
+        assert Placement("ray", workers=3).devices("cuda") == ("cuda",)
 
     def test_ray_takes_its_own_options_alone(self) -> None:
         with pytest.raises(RefbenchError, match=r"cpus and memory_gb with --executor ray, but partition came"):

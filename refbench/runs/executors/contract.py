@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
-from refbench.devices import AUTO, resolve
+from refbench.devices import AUTO, count, resolve, spread
 from refbench.errors import RefbenchError, unknown_name
 from refbench.plaintext import one_line
 from refbench.runs import environment
@@ -52,6 +52,10 @@ class Placement:
             raise RefbenchError(
                 f"Expected 0 GPUs a worker or more, but {self.gpus_per_worker} came; e.g. --gpus-per-worker 0.5."
             )
+        if self.executor == "local" and (self.gpus_per_worker or 0) > 1:
+            raise RefbenchError(
+                f"Expected at most one GPU a worker with --executor local, but {self.gpus_per_worker:g} came."
+            )
         if self.address is not None and self.executor != "ray":
             raise RefbenchError(f"Expected --address with --executor ray, but the executor is {self.executor}.")
         if self.options and self.executor == "local":
@@ -67,6 +71,15 @@ class Placement:
     def gpus(self, device: str) -> float:
         """Part of a GPU that each worker gets on a device."""
         return (1.0 if device.startswith("cuda") else 0.0) if self.gpus_per_worker is None else self.gpus_per_worker
+
+    def devices(self, device: str) -> tuple[str, ...]:
+        """The device of each worker; elsewhere the executor hands GPUs out, and all have the same name for theirs."""
+        if self.elsewhere:
+            return (device,)
+        part = self.gpus_per_worker
+        if part is None or device != "cuda":
+            return tuple(spread(device, self.workers))
+        return tuple(f"cuda:{int(worker * part) % max(count(), 1)}" for worker in range(self.workers))
 
     def cpus(self) -> int:
         """Processor cores of a worker elsewhere."""

@@ -12,6 +12,7 @@ import collections
 import contextlib
 import importlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -90,6 +91,7 @@ class Ray:
 
         ray = _ray()
         address = self.placement.address
+        _reached(address)
         local = {} if address else {"include_dashboard": False, "object_store_memory": 256 * 2**20}
         error: Exception = RuntimeError("nothing answers")
         for _ in range(1 if address else STARTS):
@@ -103,6 +105,20 @@ class Ray:
             f"Expected a Ray cluster at {address or 'this machine'}, but {said}; start one with 'ray start --head', "
             "or name its address with --address."
         )
+
+
+def _reached(address: str | None) -> None:
+    """Refuse an address of host and port where nothing listens: Ray itself tries for many minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise RefbenchError(
+            f"Expected a Ray cluster at {address}, but nothing answers there ({error}); start one with 'ray start "
+            "--head', or check --address."
+        ) from None
 
 
 class Actor:
