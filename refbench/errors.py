@@ -19,6 +19,8 @@ EXTRAS = {
     "models": ("diffusers", "transformers", "accelerate", "peft", "huggingface_hub"),
     "build": ("datasets", "resvg_py"),
     "learned": ("lpips", "open_clip", "dreamsim", "pytorch_fid", "cleanfid"),
+    "ray": ("ray",),
+    "slurm": ("submitit",),
     "web": ("httpx",),
     "pyiqa": ("pyiqa",),
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from refbench.adapters.card import check_card
 from refbench.adapters.registry import MODELS
-from refbench.adapters.spec import absolute_options, literal_in, resolve
+from refbench.adapters.spec import Spec, absolute_options, literal_in, resolve
 from refbench.devices import resolve as placed
 from refbench.errors import RefbenchError, UnavailableError
 from refbench.schema import AdapterCard
@@ -42,7 +42,7 @@ def load_adapter(spec: str | os.PathLike[str], *, device: str = "cpu", **options
 
 @contextlib.contextmanager
 def open_contained(
-    spec: str | os.PathLike[str],
+    spec: str | os.PathLike[str] | Spec,
     *,
     device: str = "cpu",
     batch_size: int = 1,
@@ -59,7 +59,7 @@ def open_contained(
     """Open an adapter behind a wall, and close it at the end of the block.
 
     Args:
-        spec: a registered name, file.py, file.py:Class, or a folder of PNGs.
+        spec: a registered name, file.py, file.py:Class, a folder of PNGs, or what one of these was resolved to.
         device: passed to the adapter, e.g. "cpu" or "cuda".
         batch_size: most samples given to the adapter together, where it has ``refine_batch``.
         timeout_s: longest time for one sample in seconds (times the samples in a batch).
@@ -98,7 +98,7 @@ def open_contained(
 
 
 def _opened(
-    spec: str | os.PathLike[str],
+    spec: str | os.PathLike[str] | Spec,
     given: dict[str, Any],
     *,
     in_process: bool,
@@ -107,7 +107,7 @@ def _opened(
     of_class: Mapping[str, Any] | None = None,
 ) -> Contained:
     """The adapter of a specification, by its kind."""
-    found, walls = resolve(spec), walls or {}
+    found, walls = spec if isinstance(spec, Spec) else resolve(spec), walls or {}
     closed = bool(walls.get("hide")) or not walls.get("network", True)
     if found.kind == "folder":
         from refbench.adapters.folder import FolderAdapter

@@ -16,9 +16,14 @@ def evaluate(
     tasks: o.Tasks = None,
     limit: o.Limit = None,
     seed: o.Seed = 0,
+    seeds: o.Seeds = 1,
     device: o.Device = "auto",
     batch_size: o.BatchSize = 1,
     workers: o.Workers = 1,
+    executor: o.Executor = "local",
+    gpus_per_worker: o.GpusPerWorker = None,
+    address: o.Address = None,
+    executor_option: o.ExecutorOptions = None,
     out: o.Out = None,
     timeout: o.Timeout = 600.0,
     focus: o.Focus = False,
@@ -47,7 +52,7 @@ def evaluate(
     from refbench.cli.side_metrics import SideMetrics
     from refbench.runs.api import evaluate_all
 
-    device = o.device(device)
+    device = o.device(device, executor)
     beside = SideMetrics(protocol, judge, judge_model, judge_votes, suite, device)
     found = evaluate_all(
         o.names(model) or [],
@@ -55,9 +60,14 @@ def evaluate(
         tasks=o.names(tasks),
         limit=limit,
         seed=seed,
+        seeds=seeds,
         device=device,
         batch_size=batch_size,
         workers=workers,
+        executor=executor,
+        gpus_per_worker=gpus_per_worker,
+        address=address,
+        executor_options=o.executor_options(executor_option),
         out=out,
         timeout_s=timeout,
         options=o.adapter_options(option, focus=focus, paste_back=paste_back),
@@ -80,5 +90,7 @@ def evaluate(
             show.result(one)
             if one.passes:
                 show.passes(one.passes)
+            if one.seeds:
+                show.seeds(one.seeds)
         beside.show()
     raise typer.Exit(1 if any(one.failed for one in found) else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def measure(
-    what: Annotated[Path, typer.Argument(metavar="RUN|OUTPUT", help="A run folder, or one refined image.")],
+    what: Annotated[str, typer.Argument(metavar="RUN|OUTPUT", help="A run folder or address, or one refined image.")],
     target: Annotated[Path | None, typer.Option("--target", "-t", help="The truth of the image.")] = None,
     reference: Annotated[Path | None, typer.Option("--reference", "-r", help="The reference it was made from.")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Black and white; white was to be put right.")] = None,
@@ -36,6 +36,10 @@ def measure(
         str | None, typer.Option("--device", help="Where learned metrics run; auto, or of a run by default its own.")
     ] = None,
     workers: o.Workers = 1,
+    executor: o.Executor = "local",
+    gpus_per_worker: o.GpusPerWorker = None,
+    address: o.Address = None,
+    executor_option: o.ExecutorOptions = None,
     protocol: o.Protocol = None,
     judge: o.Judge = None,
     judge_model: o.JudgeModel = None,
@@ -46,35 +50,40 @@ def measure(
 
     Without --mask the region is the full frame. In JSON, "value" is null where it is infinite (PSNR of equal images).
     """
-    device = device and o.device(device)
+    device = device and o.device(device, executor)
     if target is None:
         given = {"--reference": reference, "--mask": mask, "--draft": draft}
-        if what.is_file() or any(given.values()):
+        if Path(what).is_file() or any(given.values()):
             raise RefbenchError(
                 f"Expected --target, the true image to compare {what} with, but it is not given; add --target FILE."
             )
         beside = SideMetrics(protocol, judge, judge_model, judge_votes, suite, device)
-        _run(what, metrics, suite, device, workers, as_json, beside)
+        options = o.executor_options(executor_option)
+        spread = {"workers": workers, "executor": executor, "gpus_per_worker": gpus_per_worker, "address": address}
+        _run(what, metrics, suite, device, {**spread, "options": options}, as_json, beside)
     else:
         of_runs = {"--suite": suite, "--protocol": protocol, "--judge": judge}
         for option in (name for name, value in of_runs.items() if value is not None):
             raise RefbenchError(f"Expected {option} with a run, but {what} is one image; leave {option} out.")
-        _image(what, target, reference, mask, draft, metrics, device or o.device("auto"), as_json)
+        _image(Path(what), target, reference, mask, draft, metrics, device or o.device("auto"), as_json)
 
 
 def _run(
-    run: Path,
+    run: str,
     metrics: str | None,
     suite: str | None,
     device: str | None,
-    workers: int,
+    spread: dict[str, Any],
     as_json: bool,
     beside: SideMetrics,
 ) -> None:
     from refbench.cli import show
     from refbench.runs.api import score
+    from refbench.runs.executors.contract import Placement
 
-    found = score(run, suite=suite, metrics=o.names(metrics), device=device, workers=workers, progress=True)
+    found = score(
+        run, suite=suite, metrics=o.names(metrics), device=device, placement=Placement(**spread), progress=True
+    )
     if not found.fresh:
         show.note(f"Nothing to do: {found.folder} is measured.")
     extra = beside.measured(found.folder)

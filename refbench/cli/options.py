@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +32,7 @@ Model = Annotated[
 SuiteName = Annotated[
     str,
     typer.Option(
-        "--suite", "-s", metavar="SUITE", help="core, mini, or a folder with suite.json.",
+        "--suite", "-s", metavar="SUITE", help="core, mini, or a folder or address with suite.json.",
         autocompletion=completion.suites,
     ),
 ]  # fmt: skip
@@ -49,8 +48,32 @@ Device = Annotated[
     typer.Option("--device", help="Where models and learned metrics run: auto (a GPU if there), cpu, cuda, mps."),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Samples handed to the model at once.")]
-Workers = Annotated[int, typer.Option("--workers", help="Processes that generate, and that measure, at a time.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/<suite>/<model>.")]
+Workers = Annotated[int, typer.Option("--workers", help="Models that generate, and processes that measure, at a time.")]
+Executor = Annotated[
+    str, typer.Option("--executor", metavar="NAME", help="Where workers are: local (this machine), ray or slurm.")
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker", metavar="N", help="GPUs of each worker, 0.5 for two on one; by default 1 on cuda."
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="ADDRESS", help="Of a Ray cluster: auto, host:port; else one is started."),
+]
+ExecutorOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--executor-option", "-x", metavar="NAME=VALUE", help="Of ray or slurm: cpus, memory_gb, partition, time, ..."
+    ),
+]
+Out = Annotated[
+    str | None, typer.Option("--out", help="Run folder or address (s3://...); by default runs/<suite>/<model>.")
+]
+Seeds = Annotated[
+    int, typer.Option("--seeds", help="Repeat with so many seeds, from --seed on; intervals hold their spread.")
+]
 Timeout = Annotated[float, typer.Option("--timeout", help="Longest time for one sample, in seconds.")]
 AdapterOptions = Annotated[
     list[str] | None,
@@ -106,11 +129,16 @@ class Group(TyperGroup):
             formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in self.commands.items()])
 
 
-def device(asked: str) -> str:
-    """The device that is meant, told on stderr where "auto" found a GPU; errors as :func:`refbench.devices.resolve`."""
+def device(asked: str, executor: str = "local") -> str:
+    """The device that is meant, told on stderr where "auto" found a GPU; errors as :func:`refbench.devices.resolve`.
+
+    What other machines have cannot be looked at from here: their executor decides.
+    """
     from refbench import devices
     from refbench.cli import show
 
+    if executor != "local":
+        return asked
     found = devices.resolve(asked)
     if asked == devices.AUTO and found != "cpu":
         show.note(f"Device: {devices.described(found)}; --device cpu for the processor.")
@@ -131,10 +159,8 @@ def names(text: str | None) -> list[str] | None:
     return list(dict.fromkeys(parts))
 
 
-def adapter_options(pairs: Sequence[str] | None, *, focus: bool = False, paste_back: bool = False) -> dict[str, Any]:
-    """NAME=VALUE pairs as keyword arguments; a value that is JSON (5, 0.5, true, [1, 2]) is taken as such.
-
-    `focus` and `paste_back` are added as options of these names where they are set.
+def pairs_of(pairs: Sequence[str] | None, option: str, example: str) -> dict[str, Any]:
+    """NAME=VALUE pairs as a mapping; a value that is JSON (5, 0.5, true, [1, 2]) is taken as such.
 
     Raises:
         RefbenchError: a pair without a name or without "=".
@@ -143,9 +169,23 @@ def adapter_options(pairs: Sequence[str] | None, *, focus: bool = False, paste_b
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
         if not equals or not name.strip().isidentifier():
-            raise RefbenchError(f"Expected --option NAME=VALUE, but '{pair}' came; write e.g. --option steps=8.")
+            raise RefbenchError(f"Expected {option} NAME=VALUE, but '{pair}' came; write e.g. {option} {example}.")
         try:
             found[name.strip()] = json.loads(value)
         except ValueError:
             found[name.strip()] = value
+    return found
+
+
+def executor_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """The options of an executor; errors as :func:`pairs_of`."""
+    return pairs_of(pairs, "--executor-option", "cpus=4")
+
+
+def adapter_options(pairs: Sequence[str] | None, *, focus: bool = False, paste_back: bool = False) -> dict[str, Any]:
+    """NAME=VALUE pairs as keyword arguments; errors as :func:`pairs_of`.
+
+    `focus` and `paste_back` are added as options of these names where they are set.
+    """
+    found = pairs_of(pairs, "--option", "steps=8")
     return found | {name: True for name, given in (("focus", focus), ("paste_back", paste_back)) if given}

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from refbench.runs.api import Result
     from refbench.runs.protocols import Row
+    from refbench.runs.result import Result
     from refbench.tasks.importing import Imported
 
 TITLES = {
@@ -287,14 +287,24 @@ def _diagnostics(found: Mapping[str, Mapping[str, Any]]) -> None:
 
 def passes(found: Sequence[Result]) -> None:
     """The score and its axes after each pass, of one model."""
+    names = [f"pass {number}" for number in range(1, len(found) + 1)]
+    _side_by_side("each pass on the one before", names, found)
+
+
+def seeds(found: Sequence[Result]) -> None:
+    """The score and its axes of each seed, of one model; the table above is of all together."""
+    _side_by_side("each seed by itself", [f"repetition {number}" for number in range(1, len(found) + 1)], found)
+
+
+def _side_by_side(title: str, names: Sequence[str], found: Sequence[Result]) -> None:
     columns = ["mean", *AXES, PIXEL]
     lines = []
-    for number, one in enumerate(found, 1):
+    for name, one in zip(names, found, strict=True):
         data = one.to_json()
         cells = {**data["axes"], "mean": data["mean"], PIXEL: data[PIXEL]}
-        lines.append([f"pass {number}", *(interval(cells[column]) for column in columns)])
+        lines.append([name, *(interval(cells[column]) for column in columns)])
     titles = [TITLES[column] for column in columns]
-    table(f"{data['model']}, each pass on the one before", ["", *titles], lines, right=titles, width=NARROW)
+    table(f"{data['model']}, {title}", ["", *titles], lines, right=titles, width=NARROW)
 
 
 def result(found: Result, *, kept: bool = True) -> None:
@@ -347,6 +357,6 @@ def result(found: Result, *, kept: bool = True) -> None:
     for record in listed:
         line(f"failed: {record.id}: {record.error}")
     if len(found.failed) > len(listed):
-        where = f", see {found.folder / 'records.jsonl'}" if kept else "; --out keeps them all"
+        where = f", see {found.folder}/records.jsonl" if kept else "; --out keeps them all"
         line(f"failed: {len(found.failed) - len(listed)} more{where}")
     line(f"run: {found.folder}" if kept else "run: not kept; --out FOLDER keeps it")

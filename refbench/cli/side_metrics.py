@@ -39,7 +39,7 @@ class SideMetrics:
 
             self.judge = Judge(self.url, self.model, self.votes)
 
-    def measured(self, run: Path) -> dict[str, Any]:
+    def measured(self, run: Path | str) -> dict[str, Any]:
         """Do what was asked for on one run; returns what JSON output adds."""
         from refbench.cache import cache_folder
 

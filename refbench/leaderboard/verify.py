@@ -106,8 +106,7 @@ def verify(
             c.check_labels(rows, cards, {meta.id: meta.task for meta in whole.metas})
             claimed = {key: float(row["value"]) for key, row in rows.items()}
             notes = look_at_outputs(package, whole)
-            spec = suite if isinstance(suite, str) else content.suite
-            found = _recompute(package, whole, spec, cards, lacking, device, workers, progress or Silent())
+            found = _recompute(package, whole, cards, lacking, device, workers, progress or Silent())
             differences = c.compare_scores(claimed, found.scores, cards)
             compared, more = c.compare_claims(content.claims, found.summary, found.allowed)
             findings = _findings(package, claimed, found, differences, more, notes)
@@ -213,7 +212,6 @@ def _cards(
 def _recompute(
     package: Package,
     suite: Suite,
-    spec: str,
     cards: Mapping[str, MetricCard],
     lacking: Mapping[str, str],
     device: str,
@@ -224,6 +222,7 @@ def _recompute(
     import pyarrow.parquet as pq
 
     from refbench.metrics.registry import cards_of
+    from refbench.runs.executors.contract import Placement
     from refbench.runs.measure import measure
     from refbench.stats.gains import gains
 
@@ -238,7 +237,8 @@ def _recompute(
                 to = run.output(record.task, sample)
                 to.parent.mkdir(parents=True, exist_ok=True)
                 to.write_bytes(package.files[f"outputs/{record.task}/{sample}.png"].read_bytes())
-        measure(run, suite, spec, cards, device=device, workers=workers, cache=cache_folder(), progress=progress)
+        spread = Placement(workers=workers)
+        measure(run, manifest, suite, cards, device=device, placement=spread, cache=cache_folder(), progress=progress)
         scores, baselines = (pq.read_table(path).to_pandas() for path in (run.scores, run.answers))
     metas, known = meta_table(suite.metas), cards_of(lacking) | dict(cards)
     summary = summarise(scores, baselines, metas, known, unavailable=lacking)

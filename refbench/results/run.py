@@ -13,9 +13,9 @@ import numpy as np
 
 from refbench.errors import RefbenchError
 from refbench.results.comparable import Facts
-from refbench.runs.aggregate import RunSummary, read_summary, refuse_other_score, scoring
+from refbench.runs.aggregate import RunSummary, frame_of, read_summary, refuse_other_score, scoring
 from refbench.runs.diagnostics import diagnostics_of
-from refbench.runs.folder import RunFolder
+from refbench.runs.folder import ANSWERS, SCORES, RunFolder
 from refbench.runs.suites import suite_of
 from refbench.schema import AXES, PIXEL, MetricCard, RunManifest, SampleMeta, SampleRecord
 from refbench.stats.gains import MEASURES, Gains, clipped, gains
@@ -72,7 +72,7 @@ class RunResult:
         strange = [sample for sample in self.manifest.samples if sample not in known]
         if strange:
             raise RefbenchError(
-                f"Expected samples of suite '{self.suite.name}' in {self.folder.path}, but '{strange[0]}' is not in "
+                f"Expected samples of suite '{self.suite.name}' in {self.folder.place}, but '{strange[0]}' is not in "
                 "it; evaluate the model again."
             )
         return {sample: known[sample] for sample in self.manifest.samples}
@@ -80,12 +80,12 @@ class RunResult:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """Long form, a row a sample and metric: sample, task, metric, axis, region, value, higher_is_better, card."""
-        return _table(self.folder.scores)
+        return frame_of(self.folder, SCORES)
 
     @cached_property
     def baselines(self) -> pd.DataFrame:
         """The same of the baselines and the truth, with a column `answer`."""
-        return _table(self.folder.answers)
+        return frame_of(self.folder, ANSWERS)
 
     @cached_property
     def records(self) -> Mapping[str, SampleRecord]:
@@ -108,8 +108,8 @@ class RunResult:
         found = read_summary(self.folder)
         if found is None:
             raise RefbenchError(
-                f"Expected an up-to-date summary at {self.folder.path}, but there is none; run 'refbench measure "
-                f"{self.folder.path}'."
+                f"Expected an up-to-date summary at {self.folder.place}, but there is none; run 'refbench measure "
+                f"{self.folder.place}'."
             )
         return found
 
@@ -191,11 +191,12 @@ def measured(run: str | os.PathLike[str]) -> tuple[RunFolder, RunManifest]:
     folder = RunFolder.open(run)
     manifest = folder.read_manifest()
     refuse_other_score(folder, manifest)
-    for path in (folder.scores, folder.answers):
-        if not manifest.metric_cards or not path.is_file():
+    there = folder.storage.names()
+    for name in (SCORES, ANSWERS):
+        if not manifest.metric_cards or name not in there:
             raise RefbenchError(
-                f"Expected a measured run at {folder.path}, but it has no {path.name}; run 'refbench measure "
-                f"{folder.path}'."
+                f"Expected a measured run at {folder.place}, but it has no {name}; run 'refbench measure "
+                f"{folder.place}'."
             )
     return folder, manifest
 
@@ -213,15 +214,3 @@ def load_run(run: str | os.PathLike[str], *, suite: str | os.PathLike[str] | Non
     folder, manifest = measured(run)
     whole = suite_of(manifest, run, None if suite is None else os.fspath(suite))
     return RunResult(folder, manifest, whole, manifest.card.name, *scoring(manifest))
-
-
-def _table(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise RefbenchError(
-            f"Expected scores at {path}, but the file is broken ({error}); delete it and run 'refbench measure "
-            f"{path.parent}'."
-        ) from None

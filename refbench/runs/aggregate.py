@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
 from refbench import __version__
 from refbench.errors import RefbenchError
-from refbench.images import write_atomic
 from refbench.runs.diagnostics import means
-from refbench.runs.folder import RunFolder
-from refbench.runs.jsontext import as_json, digest_of, read_json
+from refbench.runs.folder import ANSWERS, SCORES, SEEDS, SUMMARY, RunFolder
 from refbench.schema import SCORE_VERSION, MetricCard, Record, RunManifest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from refbench.stats.recovery import Summary
@@ -79,7 +77,7 @@ class RunSummary(Record):
 
 def read_summary(folder: RunFolder) -> RunSummary | None:
     """The summary of a run, or None where there is none or its tables have changed since."""
-    content = read_json(folder.summary)
+    content = folder.read_json(SUMMARY)
     if content is None:
         return None
     try:
@@ -111,8 +109,8 @@ def refuse_other_score(folder: RunFolder, manifest: RunManifest) -> None:
     """
     if manifest.metric_cards and manifest.score_version != SCORE_VERSION:
         raise RefbenchError(
-            f"Expected numbers of score {SCORE_VERSION}, but those of {folder.path} are of score "
-            f"{manifest.score_version or 1}; run 'refbench measure {folder.path}', which generates nothing anew."
+            f"Expected numbers of score {SCORE_VERSION}, but those of {folder.place} are of score "
+            f"{manifest.score_version or 1}; run 'refbench measure {folder.place}', which generates nothing anew."
         )
 
 
@@ -128,8 +126,6 @@ def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resampl
     Raises:
         RefbenchError: the run is not measured, or the folder cannot be written.
     """
-    import pandas as pd
-
     from refbench.stats.gains import withheld
     from refbench.stats.recovery import summarise
 
@@ -137,13 +133,8 @@ def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resampl
     refused, cost = _of_records(folder, manifest)
     if found is not None and (found.refused, found.cost_usd) == (refused, cost):
         return found
-    scores, answers = _frame(folder.scores), _frame(folder.answers)
-    planned = set(manifest.samples)
-    fields = ("id", "task", "category", "mode", "source_id")
-    metas = pd.DataFrame(
-        [[getattr(meta, name) for name in fields] for meta in suite.metas if meta.id in planned],
-        columns=["sample", *fields[1:]],
-    )
+    scores, answers = frame_of(folder, SCORES), frame_of(folder, ANSWERS)
+    metas = _metas(suite, manifest)
     cards, lacking = scoring(manifest)
     numbers: Summary = summarise(scores, answers, metas, cards, seed=0, resamples=resamples, unavailable=lacking)
     summary = RunSummary(
@@ -159,8 +150,68 @@ def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resampl
         diagnostics=means(scores),
         cost_usd=cost,
     )
-    write_atomic(folder.summary, (as_json(summary.model_dump(mode="json")) + "\n").encode())
+    folder.write_json(SUMMARY, summary.model_dump(mode="json"))
     return summary
+
+
+def aggregate_seeds(runs: Sequence[RunFolder], suite: Suite, *, resamples: int = 2000) -> RunSummary:
+    """The summary of a run and its repetitions with other seeds, written as ``seeds.json`` of the first.
+
+    Intervals hold the spread between samples and between seeds (:mod:`refbench.stats.bootstrap`); `failed`, `refused`
+    and the cost are of all together.
+
+    Args:
+        runs: each measured, by the same metrics.
+        suite: for the metadata of the samples.
+        resamples: of the bootstrap.
+
+    Raises:
+        RefbenchError: they were measured by different metrics.
+    """
+    from refbench.stats.recovery import summarise
+
+    manifests = [run.read_manifest() for run in runs]
+    first, manifest = read_summary(runs[0]), manifests[0]
+    assert first is not None
+    if any(other.metric_cards != manifest.metric_cards for other in manifests):
+        raise RefbenchError(
+            "Expected the same metrics in each repetition, but they differ; run 'refbench measure' on each run again."
+        )
+    cards, lacking = scoring(manifest)
+    frames = [frame_of(run, SCORES) for run in runs]
+    numbers = summarise(
+        frames, frame_of(runs[0], ANSWERS), _metas(suite, manifest), cards, seed=0, resamples=resamples,
+        unavailable=lacking,
+    )  # fmt: skip
+    of_each = [_of_records(run, one) for run, one in zip(runs, manifests, strict=True)]
+    prices = [price for _, price in of_each if price is not None]
+    diagnostics = {
+        name: {**cell, "mean": sum(means(frame)[name]["mean"] for frame in frames) / len(frames)}
+        for name, cell in first.diagnostics.items()
+        if all(means(frame).get(name, {}).get("mean") is not None for frame in frames)
+    }
+    summary = first.model_copy(
+        update={
+            "numbers": numbers.model_dump(mode="json"),
+            "refused": sum(refused for refused, _ in of_each),
+            "diagnostics": diagnostics,
+            "cost_usd": sum(prices) if prices else None,
+        }
+    )
+    seeds = {"seeds": [one.seed for one in manifests], "runs": [run.name for run in runs]}
+    runs[0].write_json(SEEDS, {**seeds, "numbers": summary.numbers})
+    return summary
+
+
+def _metas(suite: Suite, manifest: RunManifest) -> pd.DataFrame:
+    import pandas as pd
+
+    planned = set(manifest.samples)
+    fields = ("id", "task", "category", "mode", "source_id")
+    return pd.DataFrame(
+        [[getattr(meta, name) for name in fields] for meta in suite.metas if meta.id in planned],
+        columns=["sample", *fields[1:]],
+    )
 
 
 def _of_records(folder: RunFolder, manifest: RunManifest) -> tuple[int, float | None]:
@@ -171,16 +222,32 @@ def _of_records(folder: RunFolder, manifest: RunManifest) -> tuple[int, float | 
 
 
 def _inputs(folder: RunFolder) -> dict[str, str]:
-    tables = {path.name: digest_of(path) or "missing" for path in (folder.scores, folder.answers)}
+    tables = {}
+    for name in (SCORES, ANSWERS):
+        data = folder.storage.read(name)
+        tables[name] = "missing" if data is None else hashlib.sha256(data).hexdigest()
     return {**tables, "refbench": __version__, "score": str(SCORE_VERSION)}
 
 
-def _frame(path: Path) -> pd.DataFrame:
+def frame_of(folder: RunFolder, name: str) -> pd.DataFrame:
+    """A score table of a measured run.
+
+    Raises:
+        RefbenchError: it is not there, or broken.
+    """
     import pyarrow.parquet as pq
 
-    if not path.exists():
+    handle = folder.storage.opened(name)
+    if handle is None:
         raise RefbenchError(
-            f"Expected measured scores at {path}, but there are none; run 'refbench measure' on the run."
+            f"Expected a measured run at {folder.place}, but it has no {name}; run 'refbench measure {folder.place}'."
         )
-    frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    try:
+        with handle:
+            frame: pd.DataFrame = pq.read_table(handle).to_pandas()
+    except (OSError, ValueError) as error:
+        raise RefbenchError(
+            f"Expected scores in {name} at {folder.place}, but the file is broken ({error}); delete it and run "
+            f"'refbench measure {folder.place}'."
+        ) from None
     return frame

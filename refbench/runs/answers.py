@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from refbench.baselines import BASELINES, baseline_image
 from refbench.schema import MetricCard, Score, Truth
@@ -156,21 +156,21 @@ class AnswerStore:
         return [have[need] for need in needs if need in have]
 
 
+Measured: TypeAlias = tuple[list[tuple[str, Need]], list[AnswerRow]]
+"""Every (sample, need) that was asked, and a row for each where the metric is defined; see :meth:`AnswerStore.put`."""
+
+
 def measure_answers(
-    store: AnswerStore,
-    suite: str,
-    truths: Sequence[Truth],
-    left: Mapping[str, set[Need]],
-    measurer: Callable[[tuple[str, ...]], Measurer],
-) -> None:
-    """Measure and store what is missing for these samples.
+    truths: Sequence[Truth], left: Mapping[str, Set[Need]], measurer: Callable[[tuple[str, ...]], Measurer]
+) -> list[Measured]:
+    """Measure what is missing for these samples.
 
     Args:
-        suite: hash of the suite.
         truths: the samples of one chunk; those not in `left` are skipped.
         left: from :meth:`AnswerStore.missing`.
         measurer: gives a measurer for some metric names.
     """
+    found: list[Measured] = []
     for answer in BASELINES:
         groups: dict[tuple[Need, ...], list[Truth]] = {}
         for truth in truths:
@@ -188,7 +188,8 @@ def measure_answers(
                 # Without a target the draft is the truth outside the mask only.
                 if truth.has_target or answer != "target" or score.region == "outside"
             ]
-            store.put(suite, [(truth.id, need) for truth in members for need in needs], rows)
+            found.append(([(truth.id, need) for truth in members for need in needs], rows))
+    return found
 
 
 def _row(score: Score, truth: Truth, answer: str) -> AnswerRow:

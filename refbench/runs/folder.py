@@ -1,4 +1,4 @@
-"""The run folder: manifest, outputs, an append-only record, and what is refused when it does not fit.
+"""The run folder: manifest, outputs, a record that only grows, and what is refused when it does not fit.
 
 Layout::
 
@@ -10,41 +10,103 @@ Layout::
     answers.parquet          the same for the trivial answers and the target
     summary.json             axes, categories, metrics, with intervals
 
-Every file but the record is written beside its place and renamed; the record is appended one whole
-line at a time, so that a kill leaves at most one broken last line, which is cut off on the next start.
+On this machine every file but the record is written beside its place and renamed; the record is appended one whole
+line at a time, so that a kill leaves at most one broken last line, which is cut off on the next start. At an address
+(:mod:`refbench.runs.storage`) nothing is appended, renamed or locked: records go into objects of a few lines each
+(``records/``), put together at the end, and a note says who writes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import socket
 import threading
-from collections.abc import Iterable, Iterator
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
 
 from refbench.errors import RefbenchError
-from refbench.images import write_atomic
+from refbench.images import Image, decode_image
+from refbench.runs.jsontext import as_json
+from refbench.runs.storage import Local, Remote, joined, storage_at
+from refbench.runs.tables import ChunkState, Kind, Stored, fill
 from refbench.schema import RunManifest, SampleRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MANIFEST = "manifest.json"
 RECORDS = "records.jsonl"
 SCORES = "scores.parquet"
 ANSWERS = "answers.parquet"
 SUMMARY = "summary.json"
+SEEDS = "seeds.json"
 PARTS = ".parts"
 RESPONSES = "responses"
 LOCK = ".lock"
+SEGMENTS = "records"
+WRITER = "writer.json"
+LEASE_S = 60.0
+"""How long the note of who writes at an address holds, in seconds; it is renewed three times as often."""
+FLUSH_S = 2.0
+"""Records at an address are put together for so many seconds, and not longer than :data:`FLUSH_LINES` lines."""
+FLUSH_LINES = 64
 
 
 class RunFolder:
-    """One run on disk. Safe for several threads of one process; :meth:`locked` keeps other processes out."""
+    """One run. Safe for several threads of one process; :meth:`locked` keeps other processes out.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    Args:
+        place: a path of this machine, or an address.
+    """
+
+    def __init__(self, place: str | os.PathLike[str]) -> None:
+        self.storage: Local | Remote = storage_at(place)
         self._append_lock = threading.Lock()
+        self._waiting: list[bytes] = []
+        self._segment, self._flushed = 0, 0.0
+
+    def __reduce__(self) -> tuple[type[RunFolder], tuple[str]]:
+        return RunFolder, (self.place,)
+
+    @property
+    def place(self) -> str:
+        """The path or address, as text."""
+        return self.storage.where
+
+    @property
+    def path(self) -> Path:
+        """The folder on this machine.
+
+        Raises:
+            RefbenchError: it is at an address.
+        """
+        if isinstance(self.storage, Remote):
+            raise RefbenchError(
+                f"Expected a run folder on this machine, but {self.place} is an address; copy it here first."
+            )
+        return self.storage.root
+
+    @property
+    def whole_place(self) -> str:
+        """The absolute path, or the address."""
+        return self.place if isinstance(self.storage, Remote) else str(self.path.resolve())
+
+    def shared(self) -> RunFolder:
+        """The same for workers that start elsewhere in the file system."""
+        return RunFolder(self.whole_place)
+
+    @property
+    def told(self) -> Path | str:
+        """The folder's path, or its address, as results name it."""
+        return self.place if isinstance(self.storage, Remote) else self.path
 
     @property
     def scores(self) -> Path:
@@ -61,14 +123,94 @@ class RunFolder:
         """Path of ``summary.json``."""
         return self.path / SUMMARY
 
+    def beside(self, name: str) -> RunFolder:
+        """The run of another name in the same folder."""
+        if isinstance(self.storage, Remote):
+            return RunFolder(joined(self.place.rpartition("/")[0], name))
+        return RunFolder(self.path.resolve().with_name(name))
+
     @property
-    def parts(self) -> Path:
-        """Folder of the measured chunks that are not merged yet."""
-        return self.path / PARTS
+    def name(self) -> str:
+        """The last part of the path or address."""
+        return self.place.rpartition("/")[2] if isinstance(self.storage, Remote) else self.path.name
 
     def output(self, task: str, sample: str) -> Path:
         """Where the refinement of a sample lies."""
         return self.path / "outputs" / task / f"{sample}.png"
+
+    # ---- outputs and tables
+
+    @staticmethod
+    def output_name(task: str, sample: str) -> str:
+        """The name of a refinement below the run folder."""
+        return f"outputs/{task}/{sample}.png"
+
+    def write_output(self, task: str, sample: str, png: bytes) -> None:
+        """Write the refinement of a sample."""
+        self.storage.once(self.output_name(task, sample), png)
+
+    def read_output(self, record: SampleRecord) -> Image:
+        """The refinement of a sample, decoded.
+
+        Raises:
+            RefbenchError: it is not there, or no picture.
+        """
+        name = self.output_name(record.task, record.id)
+        data = self.storage.read(name)
+        where = joined(self.place, name)
+        if data is None:
+            raise RefbenchError(
+                f"Expected the output of '{record.id}' at {where}, but there is none; run 'refbench generate' with the "
+                "same arguments to make it again."
+            )
+        return decode_image(data, where)
+
+    def answered(self, records: Iterable[SampleRecord]) -> dict[str, bool]:
+        """Sample -> whether its output is there, of those recorded as ok."""
+        mine = [record for record in records if record.status == "ok"]
+        there = self.storage.names("outputs") if mine else set()
+        return {record.id: self.output_name(record.task, record.id) in there for record in mine}
+
+    def table(self, name: str, kind: Kind) -> Stored:
+        """A score table or a part of one; empty where it is not there; errors as :class:`Stored`."""
+        return Stored(self.storage.opened(name), kind, joined(self.place, name))
+
+    def holds(self, name: str, kind: Kind, states: Sequence[ChunkState]) -> bool:
+        """Whether a score table holds just what is wanted; a missing or damaged one does not."""
+        try:
+            stored = self.table(name, kind)
+        except RefbenchError:
+            return False
+        stored.close()
+        return stored.states == tuple(states)
+
+    def write_table(self, name: str, kind: Kind, chunks: Iterator[pa.Table], states: Sequence[ChunkState]) -> None:
+        """Write a score table or a part of one, a chunk at a time."""
+
+        def write(handle: BinaryIO) -> None:
+            fill(handle, kind, chunks, states)
+
+        self.storage.filled(name, write)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON object that refbench can make again; None where it is missing or broken."""
+        try:
+            value = json.loads(self.storage.read(name) or b"")
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write plain values as JSON, whole or not at all."""
+        self.storage.write(name, (as_json(value) + "\n").encode())
+
+    def drop_parts(self) -> None:
+        """Remove the measured chunks, which are merged."""
+        if isinstance(self.storage, Local):
+            shutil.rmtree(self.path / PARTS, ignore_errors=True)
+        else:
+            for name in self.storage.names(PARTS):
+                self.storage.remove(name)
 
     # ---- opening
 
@@ -78,6 +220,14 @@ class RunFolder:
         Raises:
             RefbenchError: the path is a file, cannot be read, or holds something that is no run.
         """
+        if isinstance(self.storage, Remote):
+            entries = {name.partition("/")[0] for name in self.storage.names()}
+            if MANIFEST not in entries and entries - {WRITER}:
+                raise RefbenchError(
+                    f"Expected nothing or a run (with {MANIFEST}) at {self.place}, but other files are there; name "
+                    "another address with --out."
+                )
+            return MANIFEST in entries
         try:
             entries = {entry.name for entry in os.scandir(self.path)}
         except FileNotFoundError:
@@ -106,11 +256,7 @@ class RunFolder:
             RefbenchError: no such folder, or no manifest in it.
         """
         folder = cls(path)
-        try:
-            there = (folder.path / MANIFEST).is_file()
-        except OSError as error:
-            raise RefbenchError(f"Expected a readable run folder at {path}, but {error.strerror}.") from None
-        if not there:
+        if folder.storage.read(MANIFEST) is None:
             raise RefbenchError(
                 f"Expected a run folder (with {MANIFEST}) at {path}, but there is none; "
                 "make one with 'refbench eval' or check the path."
@@ -124,6 +270,10 @@ class RunFolder:
         Raises:
             RefbenchError: another process works on this run, or the folder cannot be written.
         """
+        if isinstance(self.storage, Remote):
+            with self._noted(self.storage):
+                yield
+            return
         from filelock import FileLock, Timeout
 
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
@@ -152,6 +302,55 @@ class RunFolder:
                     for folder in made:
                         folder.rmdir()
 
+    @contextlib.contextmanager
+    def _noted(self, storage: Remote) -> Iterator[None]:
+        """Hold a run at an address by a note of who writes, renewed as long as it is held."""
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+        self._refuse_writer(storage, mine["host"])
+
+        def note() -> None:
+            storage.once(WRITER, json.dumps({**mine, "time": time.time()}).encode())
+
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(LEASE_S / 3):
+                with contextlib.suppress(RefbenchError):  # the next one may come through
+                    note()
+
+        note()
+        storage.recovered()
+        threading.Thread(target=renew, daemon=True, name="refbench-writer").start()
+        self._segment = max((int(Path(name).stem) for name in storage.names(SEGMENTS)), default=0)
+        try:
+            yield
+        finally:
+            done.set()
+            self._flush()
+            self._put_together(storage)
+            storage.remove(WRITER)
+
+    def _refuse_writer(self, storage: Remote, host: object) -> None:
+        found = storage.read(WRITER)
+        try:
+            note = json.loads(found or b"{}")
+            age, dead = time.time() - float(note["time"]), note["host"] == host and not _alive(int(note["pid"]))
+        except (ValueError, KeyError, TypeError):
+            return
+        if age < LEASE_S and not dead:
+            raise RefbenchError(
+                f"Expected to be alone at {self.place}, but a refbench on {note['host']} wrote there {age:.0f} s ago; "
+                f"wait for it (a dead one is forgotten after {LEASE_S:.0f} s) or name another address with --out."
+            )
+
+    def _put_together(self, storage: Remote) -> None:
+        """Make one ``records.jsonl`` of what was written in parts."""
+        parts = sorted(storage.names(SEGMENTS))
+        if parts:
+            storage.write(RECORDS, self._record_lines())
+            for name in parts:
+                storage.remove(name)
+
     def _sweep(self) -> None:
         """Remove files that a kill left half written beside their place."""
         keep = {LOCK, PARTS}
@@ -168,14 +367,15 @@ class RunFolder:
         Raises:
             RefbenchError: it cannot be read, is no JSON, or lacks or has unknown fields.
         """
-        path = self.path / MANIFEST
+        where = joined(self.place, MANIFEST)
+        data = self.storage.read(MANIFEST)
+        if data is None:
+            raise RefbenchError(f"Expected a readable manifest at {where}, but there is none.")
         try:
-            return RunManifest.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise RefbenchError(f"Expected a readable manifest at {path}, but {error.strerror}.") from None
+            return RunManifest.model_validate_json(data)
         except ValidationError as error:
             raise RefbenchError(
-                f"Expected a run manifest at {path}, but it is broken ({first_fault(error)}); restore the file, or "
+                f"Expected a run manifest at {where}, but it is broken ({first_fault(error)}); restore the file, or "
                 "start the run in another folder with --out."
             ) from None
 
@@ -185,11 +385,16 @@ class RunFolder:
         Raises:
             RefbenchError: something cannot be removed.
         """
+        if isinstance(self.storage, Remote):
+            for name in self.storage.names():
+                if name not in (MANIFEST, WRITER) and not name.startswith(f"{RESPONSES}/"):
+                    self.storage.remove(name)
+            return
         files = [self.path / name for name in (RECORDS, SCORES, ANSWERS, SUMMARY, "suite_scores.json", "judge.json")]
         try:
-            for path in [*files, *self.path.glob("protocol-*.json")]:
+            for path in [*files, *self.path.glob("protocol-*.json"), self.path / SEEDS]:
                 path.unlink(missing_ok=True)
-            for path in (self.path / "outputs", self.parts):
+            for path in (self.path / "outputs", self.path / PARTS):
                 if path.is_symlink():
                     path.unlink()
                 elif path.exists():
@@ -201,8 +406,8 @@ class RunFolder:
             ) from None
 
     def write_manifest(self, manifest: RunManifest) -> None:
-        """Write the manifest atomically."""
-        write_atomic(self.path / MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
+        """Write the manifest, whole or not at all."""
+        self.storage.write(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
 
     # ---- records
 
@@ -218,13 +423,8 @@ class RunFolder:
         Raises:
             RefbenchError: any other line is broken, or names a sample that is not planned; says which line.
         """
-        path = self.path / RECORDS
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise RefbenchError(f"Expected a readable record at {path}, but {error.strerror}.") from None
+        where = joined(self.place, RECORDS)
+        data = self._record_lines()
         allowed = None if planned is None else set(planned)
         records: dict[str, SampleRecord] = {}
         lines = data.split(b"\n")
@@ -236,31 +436,52 @@ class RunFolder:
                 if number == len(lines) - 1 and lines[-1] == b"":
                     break
                 raise RefbenchError(
-                    f"Expected a sample record in line {number} of {path}, but it is broken ({first_fault(error)}); "
+                    f"Expected a sample record in line {number} of {where}, but it is broken ({first_fault(error)}); "
                     "remove that line and its sample is done again."
                 ) from None
             if allowed is not None and record.id not in allowed:
                 raise RefbenchError(
-                    f"Expected a planned sample in line {number} of {path}, but '{record.id}' is not in the manifest; "
+                    f"Expected a planned sample in line {number} of {where}, but '{record.id}' is not in the manifest; "
                     "remove that line."
                 )
             records[record.id] = record
             good += len(line) + 1
-        if repair and good < len(data):
-            with path.open("r+b") as handle:
+        if repair and good < len(data) and isinstance(self.storage, Local):
+            with (self.path / RECORDS).open("r+b") as handle:
                 handle.truncate(good)
                 os.fsync(handle.fileno())
         return records
 
+    def _record_lines(self) -> bytes:
+        """All that was recorded; of what was written in parts, whole lines alone."""
+        whole = self.storage.read(RECORDS) or b""
+        if isinstance(self.storage, Local):
+            return whole
+        parts = (self.storage.read(name) or b"" for name in sorted(self.storage.names(SEGMENTS)))
+        return whole + b"".join(part[: part.rfind(b"\n") + 1] for part in parts) + b"".join(self._waiting)
+
+    def _flush(self) -> None:
+        """Write what waits as an object of its own."""
+        if self._waiting:
+            self._segment += 1
+            self.storage.once(f"{SEGMENTS}/{self._segment:08d}.jsonl", b"".join(self._waiting))
+            self._waiting.clear()
+            self._flushed = time.monotonic()
+
     def append_record(self, record: SampleRecord) -> None:
-        """Append one line and wait until it is on disk.
+        """Append one line and wait until it is on disk; at an address, within some seconds.
 
         Raises:
             RefbenchError: the disk is full or the folder cannot be written; what was recorded before is kept.
         """
-        path = self.path / RECORDS
         line = (record.model_dump_json() + "\n").encode()
         with self._append_lock:
+            if isinstance(self.storage, Remote):
+                self._waiting.append(line)
+                if len(self._waiting) >= FLUSH_LINES or time.monotonic() - self._flushed >= FLUSH_S:
+                    self._flush()
+                return
+            path = self.path / RECORDS
             try:
                 handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 try:
@@ -284,3 +505,13 @@ def first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     return f"{where}: {fault['msg']}" if where else str(fault["msg"])
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,42 +1,140 @@
-"""Stage 1: ask the contained adapter for every sample that has no output yet, and write down what happened.
+"""Stage 1: ask the model for every sample that has no output yet, and write down what happened.
 
-Each worker is a thread that feeds one contained adapter (a child process for classes and scripts), so that
-decoding, encoding and waiting overlap. Batches are cut from the plan at fixed places: a batch that a kill
-has torn is asked for whole again, and only its missing samples are written, so that an adapter whose answer
+A worker opens a contained adapter (a child process for classes and scripts) and answers batches with rows; the one
+process that started them writes rows into the run folder. Batches are cut from the plan at fixed places: a batch that a
+kill has torn is asked for whole again, and only its missing samples are written, so that an adapter whose answer
 depends on its batch gives the same images as in one go.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.images import Image, load_image, save_png
+from refbench.images import Image, encode_png
+from refbench.runs.environment import hardware
+from refbench.runs.executors.contract import Hello, Job, LostError, Pool
 from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import finite
 from refbench.runs.passes import DRAFT_SHA256, pass_before
 from refbench.runs.plan import batches, pending, seed_for
 from refbench.runs.progress import Progress
+from refbench.runs.suites import SuiteAt
 from refbench.schema import Inputs, Refinement, RunManifest, SampleRecord
 
 if TYPE_CHECKING:
     from refbench.adapters.contract import Contained
     from refbench.tasks.suite import Suite
 
-STOP_GRACE_S = 0.1
-"""How long a failure is held back: an adapter that dies because the user pressed Ctrl-C is no failed sample."""
+_READING = threading.Lock()  # a suite keeps the last sample it decoded: threads take turns
 
 
-Opener = Callable[[], AbstractContextManager["Contained"]]
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sample's answer."""
+
+    record: SampleRecord
+    png: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of one batch."""
+
+    rows: list[Row]
+    stop: str | None = None
+    """Why no further sample can succeed; those of the batch that have no row are asked for in the next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """Of a later pass: the outputs of the run before."""
+
+    before: RunFolder
+    records: Mapping[str, SampleRecord]
+
+
+@dataclass(frozen=True)
+class GenerateSetup:
+    """How a worker that generates is set up."""
+
+    suite: Suite | SuiteAt
+    seed: int
+    """Of the run."""
+    open_adapter: Callable[[int], AbstractContextManager[Contained]]
+    """Opens the model for a worker's number; can be pickled where workers are elsewhere."""
+    drafts: Drafts | None = None
+    device: str = "cpu"
+    """Where the model runs."""
+    identity: str = ""
+    in_thread: bool = field(default=True, init=False)
+
+    def __call__(self, number: int, /) -> GenerateWorker:
+        """Open suite and model."""
+        return GenerateWorker(self, number)
+
+
+class GenerateWorker:
+    """A model that is loaded, and the suite it answers."""
+
+    def __init__(self, setup: GenerateSetup, number: int) -> None:
+        self.setup = setup
+        self.suite = setup.suite.opened() if isinstance(setup.suite, SuiteAt) else setup.suite
+        self._context = setup.open_adapter(number)
+        self.adapter = self._context.__enter__()
+
+    def hello(self) -> Hello:
+        """The card, how the model is contained, whether it keeps an account, and what a user should know."""
+        adapter = self.adapter
+        facts: dict[str, Any] = {"card": adapter.card, "isolation": adapter.isolation, "pays": adapter.pays}
+        facts["remarks"] = adapter.remarks(self.suite.every, self.suite.ids)
+        return Hello(facts, hardware=hardware(self.setup.device))
+
+    def do(self, batch: tuple[str, ...], /) -> Answers:
+        """The rows of one batch of the plan."""
+        with _READING:
+            samples = [self.suite.sample(sample) for sample in batch]
+        tasks = {sample.id: sample.meta.task for sample in samples}
+        inputs = [sample.inputs(seed_for(self.setup.seed, sample.id)) for sample in samples]
+        del samples
+        refinements: list[Refinement] = []
+        if self.setup.drafts is not None:
+            inputs, refinements = _next_pass(self.setup.drafts, inputs)
+        rows: list[Row] = []
+        for refinement in [*refinements, *(self.adapter.refine_batch(inputs) if inputs else ())]:
+            if refinement.failure == "stop":
+                return Answers(rows, refinement.error or "The adapter asked to stop.")
+            rows.append(self._row(refinement, tasks[refinement.id]))
+        return Answers(rows)
+
+    def _row(self, refinement: Refinement, task: str) -> Row:
+        extra = refinement.recorded
+        if self.setup.drafts is not None:
+            extra[DRAFT_SHA256] = _sha256(self.setup.drafts.records, refinement.id)
+        image = refinement.image
+        record = SampleRecord(
+            id=refinement.id,
+            task=task,
+            status="ok" if image is not None else "refused" if refinement.failure == "refused" else "failed",
+            error=(refinement.error or "The adapter gave no image.") if image is None else None,
+            seconds=round(refinement.seconds, 4),
+            sha256=None if image is None else pixels_sha256(image),
+            extra=finite(extra),
+        )
+        return Row(record, None if image is None else encode_png(image))
+
+    def close(self) -> None:
+        """End the model."""
+        self.adapter.close()
+        self._context.__exit__(None, None, None)
 
 
 def pixels_sha256(image: Image) -> str:
@@ -46,96 +144,22 @@ def pixels_sha256(image: Image) -> str:
     return digest.hexdigest()
 
 
-class _Stage:
-    """What the workers of one start share."""
-
-    def __init__(self, folder: RunFolder, suite: Suite, manifest: RunManifest, left: set[str], batch_size: int) -> None:
-        self.folder, self.suite, self.seed, self.left = folder, suite, manifest.seed, left
-        self.before = pass_before(folder, manifest)
-        self.drafts = {} if self.before is None else self.before.read_records(manifest.samples)
-        self.todo: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()
-        for batch in batches(manifest.samples, batch_size):
-            if left.intersection(batch):
-                self.todo.put(batch)
-        self.events: queue.SimpleQueue[SampleRecord | BaseException | None] = queue.SimpleQueue()
-        self.stop = threading.Event()
-        self.reading = threading.Lock()
-
-    def work(self, open_adapter: Opener, crew: list[Contained]) -> None:
-        """One worker: open an adapter, take batches until there are none."""
-        try:
-            with open_adapter() as adapter:
-                crew.append(adapter)
-                while not self.stop.is_set():
-                    try:
-                        batch = self.todo.get_nowait()
-                    except queue.Empty:
-                        break
-                    self._one_batch(adapter, batch)
-        except BaseException as error:  # handed to the main thread, which raises it
-            self.events.put(error)
-        finally:
-            self.events.put(None)
-
-    def _one_batch(self, adapter: Contained, batch: tuple[str, ...]) -> None:
-        with self.reading:
-            samples = [self.suite.sample(sample) for sample in batch]
-        tasks = {sample.id: sample.meta.task for sample in samples}
-        inputs = [sample.inputs(seed_for(self.seed, sample.id)) for sample in samples]
-        del samples
-        if self.before is not None:
-            inputs, refinements = self._next_pass(self.before, inputs, tasks)
-        else:
-            refinements = []
-        for refinement in [*refinements, *(adapter.refine_batch(inputs) if inputs else ())]:
-            if refinement.id not in self.left:
-                continue
-            if refinement.image is None:
-                self.stop.wait(STOP_GRACE_S)
-            if self.stop.is_set():
-                return
-            if refinement.failure == "stop":  # no record: the sample is asked for in the next start
-                raise RefbenchError(refinement.error or "The adapter asked to stop.")
-            record = self._written(refinement, tasks[refinement.id])
-            self.folder.append_record(record)
-            self.events.put(record)
-
-    def _next_pass(
-        self, before: RunFolder, batch: Sequence[Inputs], tasks: Mapping[str, str]
-    ) -> tuple[list[Inputs], list[Refinement]]:
-        """The inputs with the outputs of the pass before as drafts, and the failures of those that have none."""
-        inputs, failed = [], []
-        for one in batch:
-            record = self.drafts.get(one.id)
-            if record is None or record.sha256 is None:
-                failed.append(Refinement(one.id, None, 0.0, "The pass before has no output."))
-                continue
-            path = before.output(tasks[one.id], one.id)
-            draft = load_image(path)
-            if pixels_sha256(draft) != record.sha256:
-                raise RefbenchError(
-                    f"Expected the output of the pass before as it was recorded at {path}, but the image has changed; "
-                    "delete it, and the same command makes it again."
-                )
-            inputs.append(dataclasses.replace(one, draft=draft))
-        return inputs, failed
-
-    def _written(self, refinement: Refinement, task: str) -> SampleRecord:
-        sha256, extra = None, refinement.recorded
-        if self.before is not None:
-            extra[DRAFT_SHA256] = _sha256(self.drafts, refinement.id)
-        if refinement.image is not None:
-            save_png(self.folder.output(task, refinement.id), refinement.image)
-            sha256 = pixels_sha256(refinement.image)
-        return SampleRecord(
-            id=refinement.id,
-            task=task,
-            status="ok" if sha256 else "refused" if refinement.failure == "refused" else "failed",
-            error=(refinement.error or "The adapter gave no image.") if refinement.image is None else None,
-            seconds=round(refinement.seconds, 4),
-            sha256=sha256,
-            extra=finite(extra),
-        )
+def _next_pass(drafts: Drafts, batch: Sequence[Inputs]) -> tuple[list[Inputs], list[Refinement]]:
+    """The inputs with the outputs of the pass before as drafts, and the failures of those that have none."""
+    inputs, failed = [], []
+    for one in batch:
+        record = drafts.records.get(one.id)
+        if record is None or record.sha256 is None:
+            failed.append(Refinement(one.id, None, 0.0, "The pass before has no output."))
+            continue
+        draft = drafts.before.read_output(record)
+        if pixels_sha256(draft) != record.sha256:
+            raise RefbenchError(
+                f"Expected the output of the pass before as it was recorded for '{one.id}' at {drafts.before.place}, "
+                "but the image has changed; delete it, and the same command makes it again."
+            )
+        inputs.append(dataclasses.replace(one, draft=draft))
+    return inputs, failed
 
 
 def _sha256(records: Mapping[str, SampleRecord], sample: str) -> str | None:
@@ -149,72 +173,63 @@ def unfinished(folder: RunFolder, manifest: RunManifest, retry_failed: bool, *, 
     if before is not None:  # what was made of another draft is asked for again
         drafts = before.read_records(manifest.samples)
         records = {k: r for k, r in records.items() if r.extra.get(DRAFT_SHA256) == _sha256(drafts, k)}
-    there = {r.id: folder.output(r.task, r.id).is_file() for r in records.values() if r.status == "ok"}
-    return pending(manifest.samples, records, there, retry_failed)
+    return pending(manifest.samples, records, folder.answered(records.values()), retry_failed)
+
+
+def jobs_for(samples: Sequence[str], left: set[str], batch_size: int) -> list[Job]:
+    """The batches of the plan that have a sample left."""
+    cut = enumerate(batches(samples, batch_size))
+    return [Job(f"{number:07d}", batch) for number, batch in cut if left.intersection(batch)]
 
 
 def generate(
-    folder: RunFolder,
-    suite: Suite,
-    open_adapters: Sequence[Opener],
-    *,
-    batch_size: int = 1,
-    retry_failed: bool = False,
-    progress: Progress,
+    folder: RunFolder, suite: Suite, manifest: RunManifest, left: set[str], pool: Pool, progress: Progress
 ) -> None:
-    """Fill the run folder with one record for each planned sample.
+    """Write one record for each sample that is left of the plan, and the outputs.
 
     Args:
         folder: locked, with its manifest written.
-        suite: the suite of the manifest, with at least its samples.
-        open_adapters: one for each worker; each is entered in the worker's own thread.
-        batch_size: samples handed to the adapter at once.
-        retry_failed: ask again for samples recorded as failed.
+        suite: of the manifest.
+        manifest: of the run.
+        left: what was to be asked for, see :func:`unfinished`.
+        pool: at the jobs of :func:`jobs_for`.
+        progress: told of each sample.
 
     Raises:
-        RefbenchError: the folder cannot be written, an adapter does not start, or it says that no sample can succeed.
-        KeyboardInterrupt: passed on after the adapters are ended; what is recorded is kept.
+        RefbenchError: the folder cannot be written, or a worker says that no sample can succeed.
     """
-    manifest = folder.read_manifest()
-    left = unfinished(folder, manifest, retry_failed, repair=True)
-    if not left:
-        return
-    stage = _Stage(folder, suite, manifest, left, batch_size)
-    crew: list[Contained] = []
-    threads = [
-        threading.Thread(target=stage.work, args=(opener, crew), daemon=True, name=f"refbench-generate-{n}")
-        for n, opener in enumerate(open_adapters)
-    ]
+    tasks = {meta.id: meta.task for meta in suite.metas}
     progress.start("generate", len(manifest.samples), len(manifest.samples) - len(left))
-    try:
-        for thread in threads:
-            thread.start()
-        running = len(threads)
-        while running:
-            try:
-                event = stage.events.get(timeout=0.5)
-            except queue.Empty:  # wake up, so that a signal is handled at once on every platform
+    todo = set(left)
+    for outcome in pool.outcomes():
+        answers = outcome.rows
+        if isinstance(outcome.error, LostError):
+            answers = Answers([_lost(sample, tasks[sample], outcome.error) for sample in outcome.job.content])
+        elif outcome.error is not None:
+            raise outcome.error
+        for row in answers.rows:
+            if row.record.id not in todo:
                 continue
-            if event is None:
-                running -= 1
-            elif isinstance(event, SampleRecord):
-                progress.advance(1, int(event.status != "ok"))
-            else:
-                raise event
-    except BaseException:
-        stage.stop.set()
-        for adapter in list(crew):
-            with contextlib.suppress(Exception):
-                adapter.close()
-        for thread in threads:
-            thread.join(timeout=10)
-        raise
-    still = unfinished(folder, manifest, False)
-    if still:
+            if row.png is not None:
+                folder.write_output(row.record.task, row.record.id, row.png)
+            folder.append_record(row.record)
+            todo.discard(row.record.id)
+            progress.advance(1, int(row.record.status != "ok"))
+        if answers.stop is not None:
+            raise RefbenchError(answers.stop)
+    if todo:
         raise RefbenchError(
-            f"Expected an answer for each of {len(manifest.samples)} samples, but {len(still)} have none "
-            f"(first: {sorted(still)[0]}); run the same command again to go on."
+            f"Expected an answer for each of {len(manifest.samples)} samples, but {len(todo)} have none "
+            f"(first: {sorted(todo)[0]}); run the same command again to go on."
         )
+
+
+def _lost(sample: str, task: str, error: LostError) -> Row:
+    """The failure of a sample whose worker was lost with it again and again."""
+    record = SampleRecord(
+        id=sample, task=task, status="failed", error=str(error), seconds=0.0, extra={"failure": "lost"}
+    )
+    return Row(record, None)
 
 
 def failures(folder: RunFolder, manifest: RunManifest) -> list[SampleRecord]:

@@ -24,7 +24,7 @@ import numpy as np
 from refbench.baselines import baseline_image
 from refbench.cache import keep
 from refbench.errors import RefbenchError, missing_package
-from refbench.images import Image, resize, write_atomic
+from refbench.images import Image, resize
 from refbench.runs.folder import RunFolder
 from refbench.runs.jsontext import as_json, read_json
 from refbench.runs.suites import suite_of
@@ -305,7 +305,7 @@ def judge_run(
         "drift": drift,
         "samples": rows,
     }
-    write_atomic(folder.path / FILE, as_json(found).encode())
+    folder.write_json(FILE, found)
     return found
 
 

@@ -6,15 +6,14 @@ side, and the manifest of pass k names the folder of the pass before.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refbench.errors import RefbenchError
 from refbench.runs.folder import RESPONSES, RunFolder
-from refbench.runs.plan import Request, default_folder
+from refbench.runs.plan import RunOptions, default_folder
+from refbench.runs.storage import Local
 from refbench.schema import RunManifest
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ DRAFT_SHA256 = "draft_sha256"
 """In a record's extra: of the output that was its draft; None where the pass before has none."""
 
 
-def chain(request: Request, suite: Suite, out: str | os.PathLike[str] | None) -> list[tuple[Request, RunFolder]]:
-    """The runs of a request with several passes, in order; one for a single pass.
+def chain(options: RunOptions, suite: Suite, out: str | os.PathLike[str] | None) -> list[tuple[RunOptions, RunFolder]]:
+    """The runs of options with several passes, in order; one for a single pass.
 
     Args:
         out: folder of the last pass; the others are beside it. None takes the default ones.
@@ -33,24 +32,17 @@ def chain(request: Request, suite: Suite, out: str | os.PathLike[str] | None) ->
     Raises:
         RefbenchError: several passes of a folder of PNGs.
     """
-    from refbench.adapters.spec import resolve
-
-    if request.passes > 1 and resolve(request.model).kind == "folder":
+    if options.passes > 1 and options.spec.kind == "folder":
         raise RefbenchError(
-            f"Expected a model that can answer again for {request.passes} passes, but {request.model} is a folder of "
+            f"Expected a model that can answer again for {options.passes} passes, but {options.model} is a folder of "
             "PNGs; leave --passes out."
         )
-    found: list[tuple[Request, RunFolder]] = []
-    for number in range(1, request.passes + 1):
-        one = dataclasses.replace(request, passes=number, drafts=found[-1][1].path.name if found else None)
-        if out is None:
-            path = default_folder(one, suite)
-        elif number == request.passes:
-            path = Path(out)
-        else:
-            last = Path(out).resolve()
-            path = last.with_name(f"{last.name}+pass-{number}")
-        found.append((one, RunFolder(path)))
+    found: list[tuple[RunOptions, RunFolder]] = []
+    for number in range(1, options.passes + 1):
+        one = options.as_pass(number, found[-1][1].name if found else None)
+        last = RunFolder(default_folder(one, suite) if out is None else out)
+        alone = out is None or number == options.passes
+        found.append((one, last if alone else last.beside(f"{last.name}+pass-{number}")))
     return found
 
 
@@ -63,19 +55,19 @@ def pass_before(folder: RunFolder, manifest: RunManifest) -> RunFolder | None:
     name = manifest.arguments.get("drafts")
     if name is None:
         return None
-    found = RunFolder(folder.path.resolve().parent / str(name))
+    found = folder.beside(str(name))
     if not found.exists():
         raise RefbenchError(
-            f"Expected the pass before {folder.path} at {found.path}, since its outputs are the drafts, but there is "
+            f"Expected the pass before {folder.place} at {found.place}, since its outputs are the drafts, but there is "
             "no run; run the same command again from the first pass."
         )
     return found
 
 
-def left_to_spend(limit: float | None, before: Sequence[Path]) -> float | None:
+def left_to_spend(limit: float | None, before: Sequence[RunFolder]) -> float | None:
     """What the passes before leave of a limit in USD."""
     if limit is None or not before:
         return limit
     from refbench.adapters.web.ledger import spent
 
-    return max(0.0, limit - sum(spent(path / RESPONSES) for path in before))
+    return max(0.0, limit - sum(spent(run.path / RESPONSES) for run in before if isinstance(run.storage, Local)))

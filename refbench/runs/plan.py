@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,46 +14,131 @@ from typing import TYPE_CHECKING, Any
 
 from refbench.errors import RefbenchError, check_seed
 from refbench.plaintext import check_utf8, one_line
+from refbench.runs.executors.contract import Name, Placement
 from refbench.runs.suites import recorded
 from refbench.schema import SampleRecord
 
 if TYPE_CHECKING:
+    from refbench.adapters.spec import Spec
     from refbench.tasks.suite import Suite
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One evaluation as the user asked for it; defaults are the command line's."""
+class RunOptions:
+    """One evaluation as the user asked for it; what a field says of a verb's option holds for the Python API too."""
 
     model: str
-    """Registered name, file.py, file.py:Class, or folder of PNGs."""
+    """Registered name, file.py, file.py:Class, or folder of PNGs named by sample id."""
     suite: str = "core"
-    """Name or folder of the suite."""
+    """Name ("core", "mini") or folder of the suite."""
     tasks: tuple[str, ...] | None = None
+    """Only these tasks."""
     limit: int | None = None
+    """Only so many samples, taken from the tasks in turn."""
     seed: int = 0
+    """Of the run; each sample's own seed follows from it and the sample's id."""
     device: str = "cpu"
+    """Where the model and the learned metrics run: "cpu", "cuda", "cuda:1" or "mps"; the API also takes "auto"."""
     options: Mapping[str, Any] | None = None
-    """Passed to the adapter's constructor."""
+    """Keyword arguments of the adapter."""
     passes: int = 1
-    """Which pass this is; of a user's request, how many."""
-    drafts: str | None = None
+    """How often; each pass gets the output of the one before as its draft, and is a run of its own. Of one run: which
+    pass it is."""
+    seeds: int = 1
+    """Repeat with so many seeds, from `seed` on; each is a run of its own, and intervals hold their spread."""
+    batch_size: int = 1
+    """Samples handed to the model at once."""
+    workers: int = 1
+    """Models that generate, and processes that measure, at a time."""
+    executor: Name = "local"
+    """Where they are: "local" (this machine), "ray" or "slurm"; see docs/scale.md."""
+    gpus_per_worker: float | None = None
+    """Part of a GPU that each worker gets; None is 1 on "cuda" and else none."""
+    address: str | None = None
+    """Of a Ray cluster; "auto" is the one that this machine belongs to, None starts one on this machine."""
+    executor_options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the executor, see :class:`refbench.runs.executors.contract.Placement`."""
+    timeout_s: float = 600.0
+    """Longest time for one sample, in seconds."""
+    retry_failed: bool = False
+    """Ask again for samples that failed in an earlier start; the model may have been mended, where no kept output could
+    differ (none is kept, or it is a folder whose PNGs of the kept ones are the same)."""
+    overwrite: bool = False
+    """Start anew whatever run is in the folder; answers that were paid for are kept."""
+    metrics: tuple[str, ...] | None = None
+    """To measure beside the default ones, e.g. ("lpips_alex",) or ("learned",)."""
+    max_cost_usd: float | None = None
+    """What a service may cost in this run, earlier starts included; it stops before more is spent."""
+    placement: Placement = field(init=False, repr=False)
+    """Where and how wide the run is spread."""
+    drafts: str | None = field(init=False, default=None)
     """Name of the run folder beside this one whose outputs are the drafts, see :mod:`refbench.runs.passes`."""
+    spec: Spec = field(init=False, repr=False)
+    """What the model is; found out once."""
     content: str | None = field(init=False, default=None)
     """Of the model, see :func:`content_of`; taken once."""
 
     def __post_init__(self) -> None:
+        from refbench.adapters.spec import resolve
+
+        self._set("model", os.fspath(self.model))
+        self._set("spec", resolve(self.model))
+        self._set("suite", os.fspath(self.suite))
+        for name in ("tasks", "metrics"):
+            given = getattr(self, name)
+            self._set(name, tuple(given) if given else None)
         if self.passes < 1:
             raise RefbenchError(f"Expected 1 pass or more, but {self.passes} came; leave --passes out for one.")
+        if self.seeds < 1:
+            raise RefbenchError(f"Expected 1 seed or more, but {self.seeds} came; leave --seeds out for one.")
+        if self.seeds > 1 and self.passes > 1:
+            raise RefbenchError("Expected --seeds or --passes, but both came; repeat the last pass by --seed.")
         if self.limit is not None and self.limit < 1:
             raise RefbenchError(
                 f"Expected a limit of 1 sample or more, but {self.limit} came; leave --limit out for all."
             )
+        if self.max_cost_usd is not None and not self.max_cost_usd >= 0:
+            raise RefbenchError(f"Expected a limit of 0 USD or more as --max-cost, but {self.max_cost_usd} came.")
+        if self.workers < 1 or self.batch_size < 1:
+            raise RefbenchError(
+                f"Expected at least one worker and a batch of at least one, but {self.workers} and {self.batch_size} "
+                "came."
+            )
+        self._set(
+            "placement",
+            Placement(self.executor, self.workers, self.gpus_per_worker, self.address, self.executor_options),
+        )
         check_seed(self.seed)
         for text, what in ((self.model, "--model"), (recorded(self.suite), "--suite"), (self.device, "--device")):
             check_utf8(text, what)
         _plain(self.options)
-        object.__setattr__(self, "content", content_of(self.model))
+        self._set("content", content_of(self.spec))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def on(self, device: str) -> RunOptions:
+        """The same on a device that is there; the model is not looked at again."""
+        one = copy.copy(self)
+        one._set("device", device)
+        return one
+
+    def repetitions(self) -> list[RunOptions]:
+        """One for each of its seeds; the model is not looked at again."""
+        found = []
+        for number in range(self.seeds):
+            one = copy.copy(self)
+            one._set("seed", self.seed + number)
+            one._set("seeds", 1)
+            found.append(one)
+        return found
+
+    def as_pass(self, number: int, drafts: str | None) -> RunOptions:
+        """The same for one of several passes; the model is not looked at again."""
+        one = copy.copy(self)
+        one._set("passes", number)
+        one._set("drafts", drafts)
+        return one
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -98,17 +185,14 @@ def batches(ids: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
         yield tuple(ids[at : at + size])
 
 
-def content_of(model: str) -> str | None:
+def content_of(spec: Spec) -> str | None:
     """12 hex digits that change when a model given by path changes; None for a registered name.
 
     A file counts by its bytes and the class named in it, a folder by the names and bytes of its PNGs.
 
     Raises:
-        RefbenchError: the model is unknown (with near names), or nothing is at its path.
+        RefbenchError: the file or folder cannot be read.
     """
-    from refbench.adapters.spec import resolve
-
-    spec = resolve(model)
     if spec.path is None:
         return None
     if spec.kind == "folder":
@@ -122,14 +206,12 @@ def content_of(model: str) -> str | None:
     return hashlib.sha256(source + f"\0{spec.attribute or ''}".encode()).hexdigest()[:12]
 
 
-def model_slug(model: str) -> str:
+def model_slug(spec: Spec) -> str:
     """A folder name for a model: its registered name, or the stem of its file, or the name of its folder."""
     from refbench.adapters.registry import MODELS
-    from refbench.adapters.spec import resolve
 
-    spec = resolve(model)
-    if spec.path is None or model in MODELS:  # a script that has a name keeps it
-        text = model
+    if spec.path is None or spec.text in MODELS:  # a script that has a name keeps it
+        text = spec.text
     elif spec.kind == "folder":
         text = spec.path.parent.name if spec.path.name == "outputs" else spec.path.name
     else:
@@ -137,25 +219,25 @@ def model_slug(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "model"
 
 
-def default_folder(request: Request, suite: Suite, root: str | Path = "runs") -> Path:
+def default_folder(options: RunOptions, suite: Suite, root: str | Path = "runs") -> Path:
     """``runs/<suite>/<model>`` for the whole suite with seed 0; what differs from that is added to the name.
 
-    The place depends on nothing but the request, so that the same command finds its run again.
+    The place depends on nothing but the options, so that the same command finds its run again.
     """
-    name = model_slug(request.model)
-    if request.tasks:
-        name += "+" + "+".join(request.tasks)
-    if request.limit is not None:
-        name += f"+limit-{request.limit}"
-    if request.seed:
-        name += f"+seed-{request.seed}"
-    if request.device != "cpu":
-        name += f"+{re.sub(r'[^A-Za-z0-9]+', '-', request.device)}"
-    for key, value in sorted((request.options or {}).items()):
+    name = model_slug(options.spec)
+    if options.tasks:
+        name += "+" + "+".join(options.tasks)
+    if options.limit is not None:
+        name += f"+limit-{options.limit}"
+    if options.seed:
+        name += f"+seed-{options.seed}"
+    if options.device != "cpu":
+        name += f"+{re.sub(r'[^A-Za-z0-9]+', '-', options.device)}"
+    for key, value in sorted((options.options or {}).items()):
         text = key.replace("_", "-") if value is True else f"{key}-{value}"
         name += "+" + re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:40]
-    if request.passes > 1:
-        name += f"+pass-{request.passes}"
+    if options.passes > 1:
+        name += f"+pass-{options.passes}"
     return Path(root) / suite.name / name
 
 

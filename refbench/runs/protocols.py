@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from refbench.devices import resolve
 from refbench.errors import unknown_name
-from refbench.images import Image, mask_box, write_atomic
+from refbench.images import Image, mask_box
 from refbench.runs.folder import RunFolder
-from refbench.runs.jsontext import as_json, read_json
 from refbench.runs.suites import suite_of
 from refbench.runs.suitewide import pictures, state_of
 from refbench.schema import Truth
@@ -126,7 +125,7 @@ def protocol_named(name: str) -> Protocol:
 class Row:
     """What a protocol says of one run."""
 
-    run: Path
+    run: Path | str
     model: str
     protocol: Protocol
     values: Mapping[str, float | None]
@@ -178,13 +177,13 @@ def apply_protocol(
     _, unavailable = metric_state(list(metrics), whole.targets)
     definition = [name, {key: metric.hash for key, metric in metrics.items() if key not in unavailable}]
     state = state_of(folder, manifest, definition)
-    path = folder.path / f"protocol-{name}.json"
-    found = read_json(path)
+    file = f"protocol-{name}.json"
+    found = folder.read_json(file)
     if found is None or found.get("state") != state:
         columns = [column for column in protocol.columns if column.metric not in unavailable]
         samples = _measured(columns, folder, whole, resolve(device or manifest.device), cache)
         found = {"state": state, "protocol": name, "definition": definition, "samples": samples}
-        write_atomic(path, as_json(found).encode())
+        folder.write_json(file, found)
     return _row(protocol, folder, manifest.card.name, len(manifest.samples), found["samples"], unavailable)
 
 
@@ -204,7 +203,7 @@ def _row(
         if column.fold == "share above 0":
             numbers = [float(number > 0) for number in numbers]
         values[column.title] = sum(numbers) / len(numbers) if numbers else None
-    return Row(folder.path, model, protocol, values, counts, len(samples), planned - len(samples), dict(unavailable))
+    return Row(folder.told, model, protocol, values, counts, len(samples), planned - len(samples), dict(unavailable))
 
 
 def _key(column: Column) -> str:

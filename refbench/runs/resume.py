@@ -7,12 +7,12 @@ model; everything else is refused with what to type.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refbench.errors import RefbenchError
 from refbench.runs.folder import RunFolder
-from refbench.runs.plan import Request
+from refbench.runs.plan import RunOptions
+from refbench.runs.storage import Local
 from refbench.schema import RunManifest
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
 
 
-def refuse_other_run(manifest: RunManifest, request: Request, suite: Suite, where: Path) -> None:
+def refuse_other_run(manifest: RunManifest, options: RunOptions, suite: Suite, where: str) -> None:
     """Refuse to go on with a run that was started on something else; for the model's content see
     :func:`refuse_mixed`.
 
@@ -33,17 +33,17 @@ def refuse_other_run(manifest: RunManifest, request: Request, suite: Suite, wher
             f"'{manifest.suite}' with hash {manifest.suite_hash[:12]}, and results of different suites never mix; "
             "name another folder with --out, or start anew with --overwrite."
         )
-    mine = request.arguments
+    mine = options.arguments
     # Two models given by path are told apart by their content alone, see refuse_mixed.
     contents = (manifest.arguments.get("model_content"), mine["model_content"])
     pairs: list[tuple[str, Any, Any]] = [
-        *([("model", manifest.model, request.model)] if None in contents else []),
-        ("seed", manifest.seed, request.seed),
-        ("device", manifest.device, request.device),
+        *([("model", manifest.model, options.model)] if None in contents else []),
+        ("seed", manifest.seed, options.seed),
+        ("device", manifest.device, options.device),
         ("tasks", manifest.arguments.get("tasks"), mine["tasks"]),
         ("limit", manifest.arguments.get("limit"), mine["limit"]),
         ("adapter options", manifest.arguments.get("options") or {}, mine["options"]),
-        ("pass", manifest.arguments.get("passes", 1), request.passes),
+        ("pass", manifest.arguments.get("passes", 1), options.passes),
         ("samples", manifest.samples, suite.ids),
     ]
     for what, old, new in pairs:
@@ -61,37 +61,34 @@ def _word(value: Any) -> str:
     return "none" if value is None or value == {} else f"{value}"
 
 
-def changed(manifest: RunManifest, request: Request) -> bool:
+def changed(manifest: RunManifest, options: RunOptions) -> bool:
     """Whether a model given by path is not what it was when the run was started."""
-    return bool(manifest.arguments.get("model_content") != request.content)
+    return bool(manifest.arguments.get("model_content") != options.content)
 
 
-def refuse_mixed(folder: RunFolder, manifest: RunManifest, model: str, retry_failed: bool, what: str = "it") -> None:
+def refuse_mixed(folder: RunFolder, manifest: RunManifest, options: RunOptions, what: str = "it") -> None:
     """Refuse a changed model (or card) where the run would then hold outputs of two.
 
     Args:
         folder: the run.
         manifest: of the run, as it was started.
-        model: as asked for now.
-        retry_failed: whether what failed is to be asked for again.
+        options: as asked for now.
         what: has changed, for the sentence.
 
     Raises:
         RefbenchError: a kept output could differ (``--overwrite`` starts anew), or samples failed and nobody has asked
             for them again (``--retry-failed``).
     """
-    from refbench.adapters.spec import resolve
-
+    model, spec = options.model, options.spec
     records = folder.read_records(manifest.samples)
-    kept = [r.id for r in records.values() if r.status == "ok" and folder.output(r.task, r.id).is_file()]
+    kept = [sample for sample, there in folder.answered(records.values()).items() if there]
     failed = [r.id for r in records.values() if r.status != "ok"]
-    spec = resolve(model)
     differing = _differing(folder, manifest, spec, kept) if spec.kind == "folder" else kept
     beginning = (
-        f"Expected the model {model} to be what it was when the run at {folder.path} was started, but {what} has "
+        f"Expected the model {model} to be what it was when the run at {folder.place} was started, but {what} has "
         "changed since"
         if model == manifest.model
-        else f"Expected the model {manifest.model}, with which the run at {folder.path} was started, but {model} is "
+        else f"Expected the model {manifest.model}, with which the run at {folder.place} was started, but {model} is "
         "another"
     )
     if differing:
@@ -99,7 +96,7 @@ def refuse_mixed(folder: RunFolder, manifest: RunManifest, model: str, retry_fai
             f"{beginning}, and {len(differing)} of the kept outputs (first: {differing[0]}) would have to be made "
             "anew; run the same command with --overwrite to start anew, or name another folder with --out."
         )
-    if failed and not retry_failed:
+    if failed and not options.retry_failed:
         raise RefbenchError(
             f"{beginning}; no kept output could differ, so run the same command with --retry-failed to ask again for "
             f"the {len(failed)} that failed, or with --overwrite to start anew."
@@ -124,20 +121,19 @@ def _differing(folder: RunFolder, manifest: RunManifest, spec: Spec, kept: list[
     return [sample for sample in kept if not same(sample)]
 
 
-def going_on(folder: RunFolder, suite: Suite, request: Request, retry_failed: bool) -> RunManifest:
+def going_on(folder: RunFolder, suite: Suite, options: RunOptions) -> RunManifest:
     """The manifest of the run that is there, with the model as it is now where that can make no difference."""
     from refbench.adapters.folder import FolderAdapter
-    from refbench.adapters.spec import resolve
 
     manifest = folder.read_manifest()
-    refuse_other_run(manifest, request, suite, folder.path)
-    if changed(manifest, request):
-        refuse_mixed(folder, manifest, request.model, retry_failed)
+    refuse_other_run(manifest, options, suite, folder.place)
+    if changed(manifest, options):
+        refuse_mixed(folder, manifest, options)
         update: dict[str, Any] = {
-            "arguments": {**manifest.arguments, "model_content": request.content},
-            "model": request.model,
+            "arguments": {**manifest.arguments, "model_content": options.content},
+            "model": options.model,
         }
-        spec = resolve(request.model)
+        spec = options.spec
         if spec.kind == "folder" and spec.path is not None:
             update["card"] = FolderAdapter(spec.path).card
         manifest = manifest.model_copy(update=update)
@@ -145,17 +141,15 @@ def going_on(folder: RunFolder, suite: Suite, request: Request, retry_failed: bo
     return manifest
 
 
-def refuse_own_outputs(folder: RunFolder, request: Request) -> None:
+def refuse_own_outputs(folder: RunFolder, options: RunOptions) -> None:
     """Refuse to start anew where that would remove the model itself (a folder of PNGs inside of the run).
 
     Raises:
         RefbenchError: the model lies in the run's folder.
     """
-    from refbench.adapters.spec import resolve
-
-    path = resolve(request.model).path
-    if path is not None and path.is_relative_to(folder.path.resolve()):
+    path = options.spec.path
+    if path is not None and isinstance(folder.storage, Local) and path.is_relative_to(folder.path.resolve()):
         raise RefbenchError(
-            f"Expected to start anew at {folder.path}, but the model {request.model} lies in it and would be removed; "
+            f"Expected to start anew at {folder.place}, but the model {options.model} lies in it and would be removed; "
             "name another folder with --out."
         )

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refbench.images import Image, load_image, write_atomic
+from refbench.images import Image
 from refbench.runs.folder import RunFolder
-from refbench.runs.jsontext import as_json, read_json
 from refbench.schema import RunManifest, SampleRecord
 
 if TYPE_CHECKING:
@@ -40,14 +39,14 @@ def answered(folder: RunFolder, manifest: RunManifest) -> list[SampleRecord]:
 def pictures(folder: RunFolder, manifest: RunManifest, suite: Suite) -> Iterator[tuple[Truth, Image]]:
     """(truth, output) of each answered sample, decoded one at a time."""
     for record in answered(folder, manifest):
-        yield suite.truth(record.id), load_image(folder.output(record.task, record.id))
+        yield suite.truth(record.id), folder.read_output(record)
 
 
 def read_suite_scores(folder: RunFolder, manifest: RunManifest, names: Sequence[str]) -> list[dict[str, Any]] | None:
     """The stored numbers, an empty list where none are asked for, None where they are missing or outdated."""
     if not names:
         return []
-    found = read_json(folder.path / FILE)
+    found = folder.read_json(FILE)
     if found is None or found.get("state") != state_of(folder, manifest, _cards(names)):
         return None
     rows: list[dict[str, Any]] = found.get("scores", [])
@@ -56,7 +55,7 @@ def read_suite_scores(folder: RunFolder, manifest: RunManifest, names: Sequence[
 
 def measured_before(folder: RunFolder) -> list[str]:
     """Names of the metrics that this run as a whole was measured with before."""
-    found = read_json(folder.path / FILE) or {}
+    found = folder.read_json(FILE) or {}
     return [str(row["name"]) for row in found.get("scores", []) if isinstance(row, dict) and "name" in row]
 
 
@@ -115,5 +114,5 @@ def measure_suite_level(
             {"name": name, "value": value, "samples": len(pairs), "higher_is_better": False, "card": metric.hash}
         )
     content = {"state": state_of(folder, manifest, _cards(names)), "scores": rows}
-    write_atomic(folder.path / FILE, as_json(content).encode())
+    folder.write_json(FILE, content)
     return rows, True

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeAlias
 
 from refbench.errors import RefbenchError
 
@@ -76,22 +74,27 @@ def table(kind: Kind, rows: Sequence[Sequence[Any]]) -> pa.Table:
 
 
 class Stored:
-    """A score table on disk: its state, and its rows chunk by chunk.
+    """A score table: its state, and its rows chunk by chunk.
+
+    Args:
+        handle: the open file; None where there is none, which is a table of no chunks.
+        kind: of the table.
+        path: where it is, for messages.
 
     Raises:
         RefbenchError: the file is there but is no table that refbench wrote.
     """
 
-    def __init__(self, path: Path, kind: Kind) -> None:
+    def __init__(self, handle: BinaryIO | None, kind: Kind, path: str) -> None:
         import pyarrow.parquet as pq
 
-        self.path, self.kind = path, kind
+        self.kind, self._handle = kind, handle
         self.states: tuple[ChunkState, ...] = ()
         self._file: pq.ParquetFile | None = None
-        if not path.exists():
+        if handle is None:
             return
         try:
-            self._file = pq.ParquetFile(path)
+            self._file = pq.ParquetFile(handle)
             found = self._file.schema_arrow
             states = json.loads(found.metadata[STATE_KEY])
             self.states = tuple(
@@ -118,40 +121,15 @@ class Stored:
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._handle is not None:
+            self._handle.close()
 
 
-def write(path: Path, kind: Kind, chunks: Iterator[pa.Table], states: Sequence[ChunkState]) -> None:
-    """Write a table atomically, one row group a chunk, holding one chunk in memory at a time.
-
-    Raises:
-        RefbenchError: the folder cannot be written or the disk is full.
-    """
+def fill(handle: BinaryIO, kind: Kind, chunks: Iterator[pa.Table], states: Sequence[ChunkState]) -> None:
+    """Write a table into an open file, one row group a chunk, holding one chunk in memory at a time."""
     import pyarrow.parquet as pq
 
     state = json.dumps(states, separators=(",", ":")).encode()
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as handle:
-            with pq.ParquetWriter(handle, schema(kind).with_metadata({STATE_KEY: state}), compression="zstd") as writer:
-                for chunk in chunks:
-                    writer.write_table(chunk.replace_schema_metadata(None), row_group_size=max(len(chunk), 1))
-            handle.flush()
-            os.fsync(handle.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise RefbenchError(
-            f"Expected to write {path}, but {error.strerror or error}; free some space and run the same command again, "
-            "what is measured is kept."
-        ) from None
-
-
-def finished(path: Path, wanted: Sequence[ChunkState], kind: Kind) -> bool:
-    """Whether the table at `path` holds just what is wanted; a missing or damaged one does not."""
-    try:
-        stored = Stored(path, kind)
-    except RefbenchError:
-        return False
-    stored.close()
-    return stored.states == tuple(wanted)
+    with pq.ParquetWriter(handle, schema(kind).with_metadata({STATE_KEY: state}), compression="zstd") as writer:
+        for chunk in chunks:
+            writer.write_table(chunk.replace_schema_metadata(None), row_group_size=max(len(chunk), 1))

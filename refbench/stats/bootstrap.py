@@ -13,6 +13,19 @@ intervals hold the truth in 85-90 % of suites, this one in about 95 %. With fewe
 there is no interval. q is at most twice Student's quantile (clusters - strata degrees of freedom): where all clusters
 but one are alike, resamples without that one have next to no spread and |t*| no meaning.
 
+Repetitions. Where a run was repeated with R seeds, a cluster has R values, and its value is their mean. A resample
+draws clusters, and inside each drawn cluster R of its repetitions, with replacement (the two-stage bootstrap of Davison
+& Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). With u[k, r] the influence of repetition r of
+cluster k on the statistic, so that the influence of the cluster is their sum,
+
+    SE² = SE_c² + sum_k sum_r (u[k, r] - mean_r u[k, r])²,
+
+SE_c being the clustered error of the means. For the mean of K clusters with variance a² between them and e² between
+repetitions, SE_c² is a²/K + e²/(K R) and the second term e²/(K R) x (R-1)/R: the interval holds the spread between
+seeds even where clusters are alike, and is at most that much too wide. Seeds of a run belong to samples
+(runs/plan.py), so that repetitions of two clusters are independent and no term is common to all clusters. One
+repetition is the same to the bit as without this.
+
 The p value is that interval turned round. At any level it is value ± s·T·SE, with T Student's quantile of that level
 and s = q / T at 95 %; p is the level at which its end is 0. So p < 0.05 says what the 95 % interval says, never else,
 and p has no floor from the number of resamples, as a correction for many comparisons needs.
@@ -148,16 +161,23 @@ def estimate(
     """Linear combinations of ratios of column sums, with clustered intervals.
 
     Args:
-        numerators: (K, P) sums of each cluster.
-        denominators: (K, P); the total of each column is above 0.
+        numerators: (K, P) sums of each cluster, or (R, K, P) of each of R repetitions, see above.
+        denominators: of the same shape; the total of each column is above 0.
         combinations: (Q, P) coefficients: statistic q is ``sum_p c[q, p] * N[p] / D[p]`` over column totals.
         strata: (K,) numbers 0..H-1; resampling stays inside them.
         rng: source of the resamples; the same generator state gives the same draws for any columns,
             so statistics estimated apart are still drawn jointly.
         resamples: B.
     """
-    weights = resample(strata, resamples, rng)
-    top, bottom = weights @ numerators, weights @ denominators
+    weights, inner = resample(strata, resamples, rng), None
+    parts = numerators, denominators
+    if numerators.ndim == 3:
+        inner = _repeated(weights, len(numerators), rng)
+        numerators, denominators = numerators.mean(0), denominators.mean(0)
+    top, bottom = (
+        weights @ mean if inner is None else np.einsum("bkr,rkp->bp", inner, part)
+        for mean, part in zip((numerators, denominators), parts, strict=True)
+    )
     ratio = _ratios(top, bottom)
     total, whole = _ratios(numerators.sum(0), denominators.sum(0)), denominators.sum(0)
     q_count = len(combinations)
@@ -173,9 +193,15 @@ def estimate(
             value[q] = 0.0  # what rounding leaves of sums that cancel out
         draws[:, q] = ratio[:, used] @ c
         se[q] = clustered_errors(ones, ((n - total[used] * d) @ (c / whole[used]))[None], strata)[0]
+        if inner is not None:
+            own = (parts[0][:, :, used] - total[used] * parts[1][:, :, used]) @ (c / whole[used])
+            within = own.var(axis=0) / len(own)
+            se[q] = np.sqrt(se[q] ** 2 + within.sum())
         slope = _ratios(np.broadcast_to(c, bottom[:, used].shape).copy(), bottom[:, used])
         influence = slope @ n.T - (slope * ratio[:, used]) @ d.T
         draws_se[:, q] = clustered_errors(weights, influence, strata)
+        if inner is not None:
+            draws_se[:, q] = np.sqrt(draws_se[:, q] ** 2 + weights @ within)
         active = (n != 0).any(1) | (d != 0).any(1)
         taking_part[q] = active.sum()
         if taking_part[q] >= MIN_CLUSTERS:
@@ -183,6 +209,13 @@ def estimate(
             quantile[q] = _quantile(value[q], draws[:, q], draws_se[:, q], se[q], freedom)
             p[q] = _p_value(value[q], se[q], quantile[q], freedom)
     return Estimates(value, se, quantile, p, taking_part, draws, draws_se)
+
+
+def _repeated(weights: Floats, count: int, rng: np.random.Generator) -> Floats:
+    """How much of each repetition is in each resample: (B, K, R), with the clusters' weights (B, K) as sums."""
+    drawn = rng.multinomial((weights * count).astype(np.int64), np.full(count, 1 / count))
+    shares: Floats = drawn / count
+    return shares
 
 
 def _quantile(value: float, draws: Floats, errors: Floats, se: float, freedom: int) -> float:

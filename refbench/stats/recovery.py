@@ -16,7 +16,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from refbench.errors import RefbenchError
 from refbench.schema import AXES, PIXEL, SCORE_VERSION, MetricCard, Record
-from refbench.stats.bootstrap import MIN_CLUSTERS, RESAMPLES, clusters, estimate, generator, sums_by
+from refbench.stats.bootstrap import MIN_CLUSTERS, RESAMPLES, Floats, Ints, clusters, estimate, generator, sums_by
 from refbench.stats.gains import MEASURES, NO_TARGETS, Bools, Gains, gains
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Summary(Record):
 
 
 def summarise(
-    scores: pd.DataFrame,
+    scores: pd.DataFrame | Sequence[pd.DataFrame],
     baselines: pd.DataFrame,
     metas: pd.DataFrame,
     cards: Mapping[str, MetricCard],
@@ -126,7 +126,8 @@ def summarise(
     """Recovery of one run with intervals.
 
     Args:
-        scores: rows (sample, metric, region, axis, value, higher_is_better, card); failed samples have none.
+        scores: rows (sample, metric, region, axis, value, higher_is_better, card); failed samples have none. Of a run
+            that was repeated with other seeds, the rows of each repetition.
         baselines: the same with `answer` in draft, paste, stretch, target: the baselines and the truth.
         metas: rows (sample, task, category, mode, source_id) of the planned samples.
         cards: metric name -> card.
@@ -143,9 +144,15 @@ def summarise(
         raise RefbenchError(
             "Expected at least one planned sample to summarise, but there is none; choose a larger --limit."
         )
-    table = gains(scores, baselines, list(metas["sample"]), cards, unavailable)
+    runs = list(scores) if isinstance(scores, Sequence) else [scores]
+    tables = [gains(run, baselines, list(metas["sample"]), cards, unavailable) for run in runs]
+    table = tables[0]
+    if any(other.metrics != table.metrics for other in tables):
+        raise RefbenchError(
+            "Expected the same metrics in each repetition, but they differ; run 'refbench measure' on each run again."
+        )
     sources, categories = (metas[name].astype(str).to_numpy(object) for name in ("source_id", "category"))
-    one = _Sets(table, cards, sources, categories, seed, resamples)
+    one = _Sets(tables, cards, sources, categories, seed, resamples)
     everything = np.ones(len(table.samples), dtype=bool)
     unscored = one.unscored(everything)
     cells, by_metric = one.cells(everything, "all")
@@ -160,7 +167,8 @@ def summarise(
             only_here = {metric: why for metric, why in one.unscored(inside).items() if metric not in unscored}
             if only_here:
                 unscored_in[f"{kind} {name}"] = only_here
-    filled = {name: int(table.filled[:, m].sum()) for m, name in enumerate(table.metrics) if table.filled[:, m].any()}
+    lacking = {name: sum(int(t.filled[:, m].sum()) for t in tables) for m, name in enumerate(table.metrics)}
+    filled = {name: count for name, count in lacking.items() if count}
     return Summary(
         score_version=SCORE_VERSION,
         axes={axis: cells[axis] for axis in AXES},
@@ -175,7 +183,7 @@ def summarise(
         unscored_in=unscored_in,
         filled=filled,
         samples=len(table.samples),
-        failed=int(table.failed.sum()),
+        failed=sum(int(t.failed.sum()) for t in tables),
         clusters=len(set(sources)),
         seed=seed,
         resamples=resamples,
@@ -187,7 +195,7 @@ def whole_cells(
 ) -> dict[str, Cell]:
     """Axes and "mean" on all samples of one run, as :func:`summarise` gives them."""
     sources, categories = (metas[name].astype(str).to_numpy(object) for name in ("source_id", "category"))
-    one = _Sets(table, cards, sources, categories, seed, resamples)
+    one = _Sets([table], cards, sources, categories, seed, resamples)
     cells = one.cells(np.ones(len(table.samples), dtype=bool), "all")[0]
     return {name: cells[name] for name in (*AXES, "mean")}
 
@@ -211,18 +219,19 @@ def unscored(table: Gains, cards: Mapping[str, MetricCard], inside: Bools) -> di
 
 
 class _Sets:
-    """Cells of any subset of the samples of one run."""
+    """Cells of any subset of the samples of one run, or of its repetitions."""
 
     def __init__(
         self,
-        table: Gains,
+        tables: Sequence[Gains],
         cards: Mapping[str, MetricCard],
         sources: Names,
         categories: Names,
         seed: int,
         resamples: int,
     ) -> None:
-        self.table, self.cards, self.sources, self.categories = table, cards, sources, categories
+        self.tables, self.cards, self.sources, self.categories = tables, cards, sources, categories
+        self.table = tables[0]
         self.seed, self.resamples = seed, resamples
 
     def unscored(self, inside: Bools) -> dict[str, str]:
@@ -232,7 +241,7 @@ class _Sets:
         table = self.table
         names = [n for n in table.measured(inside) if name == "all" or n in MEASURES]
         codes, strata = clusters(list(self.sources[inside]), list(self.categories[inside]))
-        won, could = (sums_by(codes, len(strata), part[inside]) for part in table.parts(names))
+        won, could = self._sums(names, inside, codes, len(strata))
         found = estimate(
             won,
             could,
@@ -252,12 +261,18 @@ class _Sets:
         }
         by_metric = {}
         for m, metric in enumerate(table.metrics if name == "all" else ()):
-            raw = table.raw[table.defined[:, m], m]
+            raw = np.concatenate([one.raw[one.defined[:, m], m] for one in self.tables])
             mean = float(raw.mean()) if len(raw) else float("nan")
             by_metric[metric] = MetricCell(
                 **of.get(metric, nothing),
                 axis=self.cards[metric].axis,
                 raw_mean=mean if np.isfinite(mean) else None,
-                samples=len(raw),
+                samples=int(table.defined[:, m].sum()),
             )
         return cells, by_metric
+
+    def _sums(self, names: Sequence[str], inside: Bools, codes: Ints, count: int) -> tuple[Floats, Floats]:
+        """What each cluster won and could win, (K, P), or (R, K, P) of repetitions."""
+        parts = [[sums_by(codes, count, part[inside]) for part in one.parts(names)] for one in self.tables]
+        won, could = ([part[which] for part in parts] for which in (0, 1))
+        return (won[0], could[0]) if len(parts) == 1 else (np.stack(won), np.stack(could))

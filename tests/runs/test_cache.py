@@ -13,12 +13,11 @@ from refbench.metrics.features import FeatureStore
 from refbench.runs import measure as stage
 from refbench.runs.api import metric_state
 from refbench.runs.folder import RunFolder
-from refbench.runs.generate import generate
 from refbench.runs.health import doctor_result
 from refbench.runs.progress import Silent
 from refbench.weights.places import remember
 
-from .test_generate import Noise
+from .test_generate import Noise, answered
 
 
 @pytest.fixture(params=["under a file", "no such place"])
@@ -59,8 +58,8 @@ def test_scores_are_the_same_without_a_cache(tmp_path: Path, unwritable: Path) -
     def measured(name: str, cache: Path) -> tuple[bytes, bytes]:
         run = RunFolder(tmp_path / name)
         run.write_manifest(manifest(samples=suite.ids, suite_hash=suite.hash))
-        generate(run, suite, [Noise().open], progress=Silent())
-        stage.measure(run, suite, str(suite.folder), cards, cache=cache, progress=Told())
+        answered(run, suite, Noise().open)
+        stage.measure(run, run.read_manifest(), suite, cards, cache=cache, progress=Told())
         return run.scores.read_bytes(), run.answers.read_bytes()
 
     assert measured("without", unwritable) == measured("with", tmp_path / "cache")

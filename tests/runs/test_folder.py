@@ -158,11 +158,15 @@ class TestPlace:
         output = folder.output("a", "a-000")
         output.parent.mkdir(parents=True)
         output.write_bytes(b"whole")
-        half = [output.with_name(".a-000.png.x1"), folder.path / ".scores.parquet.tmp", folder.parts / ".scores-0.tmp"]
-        folder.parts.mkdir()
+        half = [
+            output.with_name(".a-000.png.x1"),
+            folder.path / ".scores.parquet.tmp",
+            (folder.path / ".parts") / ".scores-0.tmp",
+        ]
+        (folder.path / ".parts").mkdir()
         for path in half:
             path.write_bytes(b"half")
-        part = folder.parts / "scores-00000.parquet"
+        part = (folder.path / ".parts") / "scores-00000.parquet"
         part.write_bytes(b"part")
         with folder.locked():
             assert not any(path.exists() for path in half)

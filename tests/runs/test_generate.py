@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from tiny import manifest, tiny
 
 from refbench.errors import RefbenchError
 from refbench.images import load_image
+from refbench.runs.executors.local import LocalProcesses
 from refbench.runs.folder import RunFolder
-from refbench.runs.generate import failures, generate, pixels_sha256, unfinished
+from refbench.runs.generate import GenerateSetup, failures, generate, jobs_for, pixels_sha256, unfinished
 from refbench.runs.plan import seed_for
 from refbench.runs.progress import Silent
 from refbench.schema import Inputs, Refinement
@@ -72,9 +73,34 @@ def content(run: RunFolder) -> dict[str, bytes]:
 SUITE = tiny(8)
 
 
-def go(run: RunFolder, adapter: Noise, workers: int = 1, **options: object) -> None:
-    options = {"progress": Silent(), **options}
-    generate(run, SUITE, [adapter.open] * workers, **options)  # type: ignore[arg-type]
+def go(
+    run: RunFolder,
+    adapter: Noise,
+    workers: int = 1,
+    batch_size: int = 1,
+    retry_failed: bool = False,
+    progress: Silent | None = None,
+) -> None:
+    answered(run, SUITE, adapter.open, workers, batch_size, retry_failed, progress or Silent())
+
+
+def answered(
+    run: RunFolder,
+    suite: Suite,
+    opened: Callable[[], contextlib.AbstractContextManager[Noise]],
+    workers: int = 1,
+    batch_size: int = 1,
+    retry_failed: bool = False,
+    progress: Silent | None = None,
+) -> None:
+    """Let a model of the tests answer what is left of a run."""
+    plan = run.read_manifest()
+    left = unfinished(run, plan, retry_failed, repair=True)
+    if left:
+        setup = GenerateSetup(suite, plan.seed, lambda number: opened())  # type: ignore[arg-type, return-value]
+        jobs = jobs_for(plan.samples, left, batch_size)
+        with LocalProcesses(workers).pool(setup, jobs, print) as pool:
+            generate(run, suite, plan, left, pool, progress or Silent())
 
 
 def test_each_sample_gets_a_png_in_its_tasks_folder_and_a_record(tmp_path: Path) -> None:
@@ -189,26 +215,24 @@ def test_an_adapter_that_does_not_start_stops_the_stage(tmp_path: Path) -> None:
         raise RefbenchError("Expected weights, but there are none.")
 
     with pytest.raises(RefbenchError, match="Expected weights"):
-        generate(run, SUITE, [refuse], progress=Silent())  # type: ignore[arg-type]
+        answered(run, SUITE, refuse)
 
 
 def test_a_full_disk_stops_the_stage_and_keeps_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = started(tmp_path, SUITE)
-    import refbench.runs.generate as module
+    real, written = RunFolder.write_output, []
 
-    real, written = module.save_png, []
-
-    def save(path: Path, image: object) -> None:
+    def save(self: RunFolder, task: str, sample: str, png: bytes) -> None:
         if len(written) == 3:
             raise RefbenchError("Expected to write, but No space left on device.")
-        written.append(path)
-        real(path, image)  # type: ignore[arg-type]
+        written.append(sample)
+        real(self, task, sample, png)
 
-    monkeypatch.setattr(module, "save_png", save)
+    monkeypatch.setattr(RunFolder, "write_output", save)
     with pytest.raises(RefbenchError, match="No space left"):
         go(run, Noise())
     assert len(run.read_records()) == 3
-    monkeypatch.setattr(module, "save_png", real)
+    monkeypatch.setattr(RunFolder, "write_output", real)
     go(run, Noise())
     assert len(run.read_records()) == 8
 

@@ -18,12 +18,13 @@ from refbench.metrics.measurer import Measurer
 from refbench.runs import measure as stage
 from refbench.runs.answers import AnswerStore, needed
 from refbench.runs.api import measure, metric_state
+from refbench.runs.executors.contract import Placement
 from refbench.runs.folder import RunFolder
-from refbench.runs.generate import generate, pixels_sha256
+from refbench.runs.generate import pixels_sha256
 from refbench.runs.progress import Silent
 from refbench.schema import MetricCard, Refinement, SampleRecord, Score, Truth
 
-from .test_generate import Noise
+from .test_generate import Noise, answered
 
 SUITE = tiny(10)  # chunks of 8 and 2
 METRICS = ("psnr", "mse", "background_mse", "seam")
@@ -65,13 +66,13 @@ class Half(Noise):
 def generated(path: Path, adapter: Noise | None = None) -> RunFolder:
     run = RunFolder(path)
     run.write_manifest(manifest(samples=SUITE.ids, suite_hash=SUITE.hash))
-    generate(run, SUITE, [(adapter or Half()).open], progress=Silent())
+    answered(run, SUITE, (adapter or Half()).open)
     return run
 
 
 def go(run: RunFolder, cards: dict[str, MetricCard], cache: Path | None, **options: object) -> bool:
     options = {"progress": Silent(), **options}
-    return stage.measure(run, SUITE, str(SUITE.folder), cards, cache=cache, **options)  # type: ignore[arg-type]
+    return stage.measure(run, run.read_manifest(), SUITE, cards, cache=cache, **options)  # type: ignore[arg-type]
 
 
 def test_scores_are_what_the_metrics_give(tmp_path: Path, cards: dict[str, MetricCard]) -> None:
@@ -183,7 +184,7 @@ def test_stopped_at_any_measurement_the_tables_end_the_same(
     go(torn, cards, tmp_path / "cache")
     assert torn.scores.read_bytes() == whole.scores.read_bytes()
     assert torn.answers.read_bytes() == whole.answers.read_bytes()
-    assert not torn.parts.exists()
+    assert not (torn.path / ".parts").exists()
 
 
 def test_a_second_model_measures_no_answer_again(tmp_path: Path, cards: dict[str, MetricCard], calls: Calls) -> None:
@@ -200,7 +201,7 @@ def test_a_second_model_measures_no_answer_again(tmp_path: Path, cards: dict[str
 def test_worker_processes_give_the_same_tables(tmp_path: Path, cards: dict[str, MetricCard]) -> None:
     one, two = generated(tmp_path / "one"), generated(tmp_path / "two")
     go(one, cards, None)
-    go(two, cards, tmp_path / "cache", workers=2)
+    go(two, cards, tmp_path / "cache", placement=Placement(workers=2))
     assert two.scores.read_bytes() == one.scores.read_bytes()
     assert two.answers.read_bytes() == one.answers.read_bytes()
 

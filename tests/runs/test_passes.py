@@ -17,7 +17,7 @@ from refbench.images import load_image, save_png
 from refbench.runs.api import evaluate, generate_only
 from refbench.runs.folder import RESPONSES, RunFolder
 from refbench.runs.passes import chain, left_to_spend
-from refbench.runs.plan import Request
+from refbench.runs.plan import RunOptions
 
 DARKER = "return np.where(inputs.mask[..., None], inputs.draft // 2, inputs.draft)"
 """Halves the masked levels at each pass."""
@@ -121,7 +121,7 @@ def test_the_limit_of_cost_is_for_all_passes(here: Path) -> None:
 
 
 def test_the_places_of_the_passes_lie_side_by_side(here: Path) -> None:
-    runs = chain(Request("identity", "tiny", passes=3), SUITE, "a/run")
+    runs = chain(RunOptions("identity", "tiny", passes=3), SUITE, "a/run")
     assert [folder.path.name for _, folder in runs] == ["run+pass-1", "run+pass-2", "run"]
     assert [request.drafts for request, _ in runs] == [None, "run+pass-1", "run+pass-2"]
     assert len({folder.path.resolve().parent for _, folder in runs}) == 1

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import NOISE, adapter_file, manifest, tiny
 
-from refbench.adapters.card import check_card
+from refbench.adapters.load import check_card, resolve
 from refbench.errors import RefbenchError
 from refbench.runs.folder import RunFolder
-from refbench.runs.plan import Request, batches, content_of, default_folder, model_slug, seed_for
+from refbench.runs.plan import RunOptions, batches, content_of, default_folder, model_slug, seed_for
 from refbench.runs.resume import changed, refuse_other_run
 
 
@@ -51,28 +51,28 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("request_", "name"),
         [
-            (Request("identity", "tiny"), "identity"),
-            (Request("identity", "tiny", limit=4), "identity+limit-4"),
-            (Request("identity", "tiny", tasks=("logo-refine",)), "identity+logo-refine"),
-            (Request("identity", "tiny", seed=3), "identity+seed-3"),
-            (Request("identity", "tiny", device="cuda:1"), "identity+cuda-1"),
-            (Request("identity", "tiny", options={"steps": 8}), "identity+steps-8"),
+            (RunOptions("identity", "tiny"), "identity"),
+            (RunOptions("identity", "tiny", limit=4), "identity+limit-4"),
+            (RunOptions("identity", "tiny", tasks=("logo-refine",)), "identity+logo-refine"),
+            (RunOptions("identity", "tiny", seed=3), "identity+seed-3"),
+            (RunOptions("identity", "tiny", device="cuda:1"), "identity+cuda-1"),
+            (RunOptions("identity", "tiny", options={"steps": 8}), "identity+steps-8"),
         ],
     )
-    def test_another_request_has_another_place(self, request_: Request, name: str) -> None:
+    def test_another_request_has_another_place(self, request_: RunOptions, name: str) -> None:
         assert default_folder(request_, tiny()) == Path("runs/tiny") / name
 
     def test_paths_become_plain_names(self, tmp_path: Path) -> None:
         file = adapter_file(tmp_path, NOISE, "my_model")
-        assert model_slug(str(file)) == "my_model"
-        assert model_slug(f"{file}:Model") == "my_model-Model"
+        assert model_slug(resolve(file)) == "my_model"
+        assert model_slug(resolve(f"{file}:Model")) == "my_model-Model"
         (tmp_path / "run x" / "outputs").mkdir(parents=True)
         (tmp_path / "run x" / "outputs" / "a.png").write_bytes(b"")
-        assert model_slug(str(tmp_path / "run x" / "outputs")) == "run-x"
+        assert model_slug(resolve(tmp_path / "run x" / "outputs")) == "run-x"
 
 
 class TestOtherRuns:
-    def ours(self, request: Request, **changes: object) -> None:
+    def ours(self, request: RunOptions, **changes: object) -> None:
         suite = tiny()
         refuse_other_run(
             manifest(**{"samples": suite.ids, "suite_hash": suite.hash, "arguments": request.arguments, **changes}),
@@ -82,13 +82,13 @@ class TestOtherRuns:
         )
 
     def test_the_same_request_goes_on(self) -> None:
-        same = Request("identity", "tiny")
+        same = RunOptions("identity", "tiny")
         self.ours(same)
         with pytest.raises(RefbenchError):
             self.ours(same, model="sharpen")
 
     def test_batch_size_and_workers_may_change(self) -> None:
-        request = Request("identity", "tiny")
+        request = RunOptions("identity", "tiny")
         suite = tiny()
         old = manifest(
             samples=suite.ids, suite_hash=suite.hash, arguments={**request.arguments, "batch_size": 4, "workers": 2}
@@ -107,44 +107,44 @@ class TestOtherRuns:
     )
     def test_another_one_is_refused_with_both_values(self, changes: dict[str, object], words: str) -> None:
         with pytest.raises(RefbenchError, match=words):
-            self.ours(Request("identity", "tiny"), **changes)
+            self.ours(RunOptions("identity", "tiny"), **changes)
 
     @pytest.mark.parametrize(
-        "other", [Request("identity", "tiny", limit=3), Request("identity", "tiny", options={"a": 1})]
+        "other", [RunOptions("identity", "tiny", limit=3), RunOptions("identity", "tiny", options={"a": 1})]
     )
-    def test_other_arguments_are_refused(self, other: Request) -> None:
+    def test_other_arguments_are_refused(self, other: RunOptions) -> None:
         suite = tiny()
         old = manifest(samples=suite.ids, suite_hash=suite.hash, arguments=other.arguments)
         with pytest.raises(RefbenchError, match=r"same (limit|adapter options)"):
-            refuse_other_run(old, Request("identity", "tiny"), suite, Path("here"))
+            refuse_other_run(old, RunOptions("identity", "tiny"), suite, Path("here"))
 
     def test_a_model_file_that_changed_is_refused(self, tmp_path: Path) -> None:
         file = adapter_file(tmp_path, NOISE)
-        request = Request(str(file), "tiny")
+        request = RunOptions(str(file), "tiny")
         suite = tiny()
         old = manifest(samples=suite.ids, suite_hash=suite.hash, model=str(file), arguments=request.arguments)
         refuse_other_run(old, request, suite, Path("here"))
         file.write_text(file.read_text() + "\n# better\n")
         assert not changed(old, request)
-        assert changed(old, Request(str(file), "tiny"))
+        assert changed(old, RunOptions(str(file), "tiny"))
 
     def test_a_folder_of_images_that_changed_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(b"1")
-        before = content_of(str(tmp_path))
+        before = content_of(resolve(tmp_path))
         (tmp_path / "a.png").write_bytes(b"12")
-        assert content_of(str(tmp_path)) != before
+        assert content_of(resolve(tmp_path)) != before
 
 
 @pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"seed": -1}])
 def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(RefbenchError, match="Expected"):
-        Request("identity", "tiny", **wrong)
+        RunOptions("identity", "tiny", **wrong)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, -float("inf")], {"a": float("nan")}, object()])
 def test_options_that_json_has_not_are_refused(value: object) -> None:
     with pytest.raises(RefbenchError, match="finite numbers"):
-        Request("identity", "tiny", options={"a": value})
+        RunOptions("identity", "tiny", options={"a": value})
 
 
 @pytest.mark.parametrize("field", ["model", "suite", "device", "options"])
@@ -152,7 +152,7 @@ def test_names_that_are_not_utf8_are_refused(field: str) -> None:
     given: dict[str, object] = {"model": "identity", "suite": "tiny"}
     bad = os.fsdecode(b"bad\xff")
     with pytest.raises(RefbenchError, match=r"UTF-8|Unknown model"):
-        Request(**{**given, field: {"a": bad} if field == "options" else bad})  # type: ignore[arg-type]
+        RunOptions(**{**given, field: {"a": bad} if field == "options" else bad})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])

@@ -9,7 +9,7 @@ import pytest
 from tiny import manifest, write_tiny
 
 from refbench.errors import RefbenchError
-from refbench.runs.plan import Request
+from refbench.runs.plan import RunOptions
 from refbench.runs.suites import recorded, suite_of
 from refbench.schema import RunManifest
 from refbench.tasks.suite import load_suite
@@ -30,7 +30,7 @@ def test_a_folder_is_recorded_absolute_and_a_name_as_it_is(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for said in ("./tiny", "tiny/", str(folder)):
-        assert Request("identity", said).arguments["suite"] == str(folder)
+        assert RunOptions("identity", said).arguments["suite"] == str(folder)
     assert recorded("core") == "core"
 
 

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from refbench.errors import RefbenchError
-from refbench.runs.tables import ChunkState, ScoreRow, Stored, finished, schema, table, write
+from refbench.runs.folder import RunFolder
+from refbench.runs.tables import ChunkState, ScoreRow, schema, table
 
 STATES = [
     ChunkState(("a-000", "a-001"), ("0" * 16, None), (("psnr", "c" * 12),)),
@@ -19,16 +20,17 @@ ROW = ScoreRow("a-000", "a", "psnr", "texture_fidelity", "inside", math.inf, Tru
 
 
 def write_example(path: Path) -> None:
-    write(path, "scores", iter([table("scores", [ROW]), table("scores", [])]), STATES)
+    chunks = iter([table("scores", [ROW]), table("scores", [])])
+    RunFolder(path.parent).write_table(path.name, "scores", chunks, STATES)
 
 
 def test_rows_and_state_come_back(tmp_path: Path) -> None:
     write_example(tmp_path / "scores.parquet")
-    stored = Stored(tmp_path / "scores.parquet", "scores")
+    stored = RunFolder(tmp_path).table("scores.parquet", "scores")
     assert stored.states == tuple(STATES)
     assert stored.rows(0).to_pylist() == [ROW._asdict()]
     assert len(stored.rows(1)) == 0, "a chunk whose samples all failed is there and empty"
-    assert finished(tmp_path / "scores.parquet", STATES, "scores")
+    assert RunFolder(tmp_path).holds("scores.parquet", "scores", STATES)
 
 
 def test_the_columns_are_the_documented_ones() -> None:
@@ -59,7 +61,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 def test_another_sample_output_or_card_is_another_state(tmp_path: Path, other: ChunkState) -> None:
     write_example(tmp_path / "scores.parquet")
     assert other.key != STATES[0].key
-    assert not finished(tmp_path / "scores.parquet", [other, STATES[1]], "scores")
+    assert not RunFolder(tmp_path).holds("scores.parquet", "scores", [other, STATES[1]])
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"text"])
@@ -67,14 +69,14 @@ def test_a_damaged_table_is_one_sentence_and_not_finished(tmp_path: Path, conten
     path = tmp_path / "scores.parquet"
     path.write_bytes(content)
     with pytest.raises(RefbenchError, match=r"scores\.parquet, but it is damaged"):
-        Stored(path, "scores")
-    assert not finished(path, STATES, "scores")
+        RunFolder(tmp_path).table("scores.parquet", "scores")
+    assert not RunFolder(tmp_path).holds("scores.parquet", "scores", STATES)
 
 
 def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
     pq.write_table(table("scores", [ROW]), tmp_path / "scores.parquet")
     with pytest.raises(RefbenchError, match="damaged"):
-        Stored(tmp_path / "scores.parquet", "scores")
+        RunFolder(tmp_path).table("scores.parquet", "scores")
 
 
 def test_a_write_that_fails_leaves_the_old_table(tmp_path: Path) -> None:
@@ -87,6 +89,6 @@ def test_a_write_that_fails_leaves_the_old_table(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(RefbenchError, match="No space left"):
-        write(path, "scores", broken(), STATES)
+        RunFolder(tmp_path).write_table("scores.parquet", "scores", broken(), STATES)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["scores.parquet"]
