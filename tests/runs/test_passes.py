@@ -114,9 +114,9 @@ def test_passes_without_a_meaning_are_refused(here: Path) -> None:
 def test_the_limit_of_cost_is_for_all_passes(here: Path) -> None:
     ledger = Ledger(Account(here / "first" / RESPONSES, 5.0))
     ledger.settle(ledger.reserve(1.0, "a-000", "key"), 0.75)
-    assert left_to_spend(2.0, [here / "first", here / "no-answers"]) == 1.25
-    assert left_to_spend(0.5, [here / "first"]) == 0.0
-    assert left_to_spend(None, [here / "first"]) is None
+    assert left_to_spend(2.0, [RunFolder(here / "first"), RunFolder(here / "no-answers")]) == 1.25
+    assert left_to_spend(0.5, [RunFolder(here / "first")]) == 0.0
+    assert left_to_spend(None, [RunFolder(here / "first")]) is None
     assert left_to_spend(-1.0, []) == -1.0  # refused where the limit is checked
 
 
