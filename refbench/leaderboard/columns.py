@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 from refbench.leaderboard.entry import Entry
 from refbench.leaderboard.verdict import Verdict
 from refbench.schema import AXES, CATEGORIES, MODES, PIXEL
+from refbench.stats.gains import NO_TARGETS
 from refbench.stats.ranking import Standing
 from refbench.stats.recovery import Cell, Summary
 
@@ -201,13 +202,15 @@ def _status(row: Row) -> Value:
     return row.verdict.verdict if row.verdict else "claimed only"
 
 
-# ---- by category, mode, view, difficulty: the score there
+# ---- by category, mode, view, difficulty: the score there, or without targets the first axis that is measured
 
 
 def _inside(kind: str, name: str) -> Callable[[Row], Value]:
     def produce(row: Row) -> Value:
         tables = {"category": row.summary.categories, "mode": row.summary.modes, **row.summary.others}
-        return tables.get(kind, {}).get(name, {}).get("mean")
+        cells = tables.get(kind, {}).get(name, {})
+        measured = [one for one in ("mean", *AXES) if one in cells and cells[one].reason != NO_TARGETS]
+        return cells[measured[0]] if measured else None
 
     return produce
 

@@ -88,6 +88,12 @@ def _title(board: Board) -> str:
     return f"{suite}, score {version}, {len(board.sheet.metas)} samples"
 
 
+def _without(board: Board) -> str:
+    """What a board of a suite without targets says of its numbers; nothing on others."""
+    told = " This suite has no targets: texture and score are not measured; models and categories stand by alignment."
+    return told if board.sheet.head.without else ""
+
+
 # ---- Markdown
 
 
@@ -100,7 +106,7 @@ def markdown(board: Board) -> str:
         "95 % interval from a studentised bootstrap over source assets. **Bold** is the best of "
         "a column, <u>underlined</u> "
         "what cannot be told apart from it. A model shares its place with those it is not better than, all such claims "
-        "together holding with 95 % confidence.",
+        f"together holding with 95 % confidence.{_without(board)}",
         "",
         "The same as [a page with sorting and filters](index.html), [CSV](board.csv), [LaTeX](board.tex) and "
         "[JSON](board.json). How to submit, and to challenge an entry: [docs/submitting.md](../docs/submitting.md).",
@@ -322,6 +328,7 @@ def html(board: Board) -> str:
     first = board.rows[0].summary
     page = environment.from_string(template).render(
         title=_title(board),
+        without=_without(board),
         suite=head.suite,
         views=views,
         models=models,

@@ -117,8 +117,9 @@ def test_a_board_of_a_suite_without_targets_ranks_by_alignment(cli: Cli, own: Pa
     done = cli("leaderboard", "add", "runs/A", "runs/B", "--board", "board", "--suite", "mine", "--by", "me")
     assert done.code == 0, done.err
     text = (here / "board/README.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith(("| A |", "| B |"))][:2]
-    assert [row.count("not measured") for row in rows] == [3, 3]
+    rows = [line for line in text.splitlines() if line.startswith(("| A |", "| B |"))]
+    assert [row.count("not measured") for row in rows[:4]] == [3, 3, 0, 0]  # overall, then by category: alignment
+    assert "models and categories stand by alignment" in text
     assert "score 2 without targets, 3 samples" in text
     assert "target of" not in text
     found = json.loads((here / "board/board.json").read_text())
