@@ -38,6 +38,7 @@ myst_enable_extensions = ["attrs_inline"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autodoc_default_options = {"exclude-members": "model_config"}
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
@@ -50,6 +51,7 @@ nitpick_ignore_regex = [
     (r"py:.*", rf"({'|'.join(FOREIGN)})(\..*)?"),
     (r"py:.*", r"(Any|Path|Mapping|Sequence|Iterator|Iterable|Collection|Callable|Literal|Tensor|NDArray|Exception)"),
     (r"py:.*", r"(str|int|float|bool|bytes|dict|list|tuple|set|frozenset|object|None|ABC|Protocol|ValueError)"),
+    (r"py:.*", r"(ndarray|generic|u?int\d+|float\d+)"),
 ]
 
 html_theme = "furo"
@@ -70,6 +72,10 @@ HUBS = {
 }
 """Page -> which of its links, by how they begin, are to pages that stand below it."""
 
+_INTERVAL = re.compile(r"(\d) \[(-?[\d.]+), (-?[\d.]+)\]")
+_ARRAY = re.compile(
+    r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?(?:numpy\.)?dtype\[~?(?:numpy\.)?(\w+)\]\]"
+)
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#:\s]+)\.md(?:#[^)]*)?\)")
 _FIRST_LINK = re.compile(r"^\| \[[^]]*\]\(([^)#:\s]+)\.md\)", re.MULTILINE)
@@ -78,6 +84,11 @@ _FIRST_LINK = re.compile(r"^\| \[[^]]*\]\(([^)#:\s]+)\.md\)", re.MULTILINE)
 def _toctree(links: list[str], caption: str | None = None) -> str:
     lines = ["", "```{toctree}", ":hidden:", *([f":caption: {caption}"] if caption else []), "", *links, "```", ""]
     return "\n".join(lines)
+
+
+def keep_intervals_whole(app: Any, name: str, source: list[str]) -> None:
+    """No line breaks inside "0.2 [-0.8, 1.1]" and "0.2 ±0.9"."""
+    source[0] = _INTERVAL.sub("\\1\u00a0[\\2,\u00a0\\3]", source[0]).replace(" ±", "\u00a0±")
 
 
 def add_navigation(app: Any, name: str, source: list[str]) -> None:
@@ -96,6 +107,15 @@ def plain_attributes(app: Any, what: str, name: str, thing: Any, options: Any, l
     """Keep napoleon from reading an attribute's "words: more words" as a type and a description."""
     if what in ("attribute", "data", "property"):
         lines.insert(0, "\\")  # a line that shows nothing and has no colon
+
+
+def readable(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """ "ndarray[float64]" for numpy's own way of saying it, and "..." for a default that is made anew each time."""
+    return tuple(
+        text and _ARRAY.sub(r"ndarray[\1]", text).replace("<factory>", "...") for text in (signature, returned)
+    )
 
 
 def known_elsewhere(app: Any, env: Any, node: Any, content: Any) -> Any:
@@ -135,7 +155,9 @@ def add_front(app: Any, error: Exception | None) -> None:
 
 def setup(app: Any) -> None:
     """Connect the above."""
+    app.connect("source-read", keep_intervals_whole)
     app.connect("source-read", add_navigation)
     app.connect("autodoc-process-docstring", plain_attributes, priority=400)
+    app.connect("autodoc-process-signature", readable)
     app.connect("missing-reference", known_elsewhere)
     app.connect("build-finished", add_front)

@@ -179,7 +179,7 @@ def commands() -> str:
         "## Commands",
     ]
     for name, command in found.items():
-        parts += [f"### {name}", joined(" ".join(one.split()) for one in (command.help or "").split("\n\n"))]
+        parts += [f"### {name}", joined(_quoted(" ".join(one.split())) for one in (command.help or "").split("\n\n"))]
         context = typer.Context(command)
         records = [(one, one.get_help_record(context)) for one in command.params if not getattr(one, "hidden", False)]
         parts.append(table(("argument or option", "what"), [(f"`{r[0]}`", _what(r[1])) for _, r in records if r]))
@@ -190,8 +190,14 @@ def _anchor(verb: str, found: Mapping[str, Any]) -> str:
     return next(name for name in found if name.split()[0] == verb).replace(" ", "-")
 
 
+def _quoted(text: str) -> str:
+    """Options as code, where they are not yet."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(re.sub(r"(--[a-z][a-z-]*)", r"`\1`", part) if part[:1] != "`" else part for part in parts)
+
+
 def _what(text: str) -> str:
-    return re.sub(r"\s*\[(default: [^]]*|required)\]\s*$", r" *\1*", text)
+    return re.sub(r"\s*\[(default: [^]]*|required)\]\s*$", r" *\1*", _quoted(text))
 
 
 def _exits(command: Any) -> str:

@@ -3,7 +3,7 @@
 The draft keeps its coarse light and colour, the reference gives the rest. Where the draft shows other content than the
 reference (the prompt says so, or nothing of the one is found in the other), the masked part is painted over (Telea,
 JGT 2004) and the reference's figure laid in. Where the reference cannot be laid with confidence, the draft stays.
-Constants were chosen on the validation suite (docs/adapters.md).
+Constants were chosen on the validation suite (reports/models.md).
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_ncnn_computes_the_same(tmp_path: Path) -> None:
-    """A second implementation; with the published weights the largest difference was 7e-6 (docs/adapters.md)."""
+    """A second implementation; with the published weights the largest difference was 7e-6 (reports/models.md)."""
     ncnn = pytest.importorskip("ncnn")
     network = random_network(UpConv7(), gain=1.4)
     lines, before = ["7767517", "8 8", "Input in 0 1 b0"], 3
