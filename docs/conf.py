@@ -45,7 +45,22 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
 nitpicky = True
-FOREIGN = ("np", "numpy", "pd", "pandas", "torch", "pathlib", "os", "collections", "typing", "PIL", "nn", "abc")
+FOREIGN = (
+    "np",
+    "numpy",
+    "pd",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "torch",
+    "pathlib",
+    "os",
+    "collections",
+    "typing",
+    "PIL",
+    "nn",
+    "abc",
+)
 """Libraries whose names stand in signatures; their documentation is not asked for, as a build reaches no network."""
 nitpick_ignore_regex = [
     (r"py:.*", rf"({'|'.join(FOREIGN)})(\..*)?"),

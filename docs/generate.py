@@ -253,4 +253,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # the code beside these pages, whatever is installed
     sys.exit(main(sys.argv[1:]))
