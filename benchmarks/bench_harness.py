@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refbench.adapters.contained import open_contained
+from refbench.adapters.load import open_contained
 from refbench.adapters.scaffold import new_adapter
 from refbench.schema import Inputs
 

@@ -149,6 +149,13 @@ class Sample:
         return Inputs(self.id, self.draft, self.reference, self.mask, self.prompt, self.reference_box, seed)
 
 
+Failure = Literal["invalid", "error", "refused", "stop", "died", "timeout", "garbage", "start", "missing", "forbidden"]
+"""Why a sample has no image, in order: an answer that is none, an exception, a safety filter, no sample can have one,
+a crash, too slow, nonsense on the channel, it does not start again, no such file, it looked for what is hidden."""
+Isolation = Literal["worker", "process", "folder", "in-process"]
+"""How a model runs: a class in a child process, a script in its own, a folder of pictures, a class in this process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refinement:
     """What became of one sample: an image of the draft's size, or the reason there is none."""
@@ -158,8 +165,19 @@ class Refinement:
     seconds: float
     error: str | None = None
     """One sentence; None when it worked."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Facts the adapter reports about this sample, e.g. price in USD."""
+    failure: Failure | None = None
+    price_usd: float | None = None
+    """What the answer cost; None when the adapter does not say."""
+    seed: int = 0
+    """That the adapter was given."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Plain values that the adapter tells of this sample."""
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """``extra`` of the sample's record: the facts, price and failure where there are any."""
+        named = {"price_usd": self.price_usd, "failure": self.failure}
+        return {**self.facts, **{name: value for name, value in named.items() if value is not None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +276,13 @@ class SampleRecord(Record):
     sha256: str | None = None
     """Of the output's decoded pixels and shape; None without an output."""
     extra: Plain = Field(default_factory=dict)
+    """See :attr:`Refinement.recorded`."""
+
+    @property
+    def price_usd(self) -> float | None:
+        """What the answer cost; None when the adapter did not say."""
+        price = self.extra.get("price_usd")
+        return float(price) if isinstance(price, int | float) else None
 
 
 class RunManifest(Record):
@@ -275,7 +300,7 @@ class RunManifest(Record):
     card: AdapterCard
     arguments: Plain
     """As the user gave them, with paths made absolute."""
-    isolation: Literal["worker", "process", "folder", "in-process"]
+    isolation: Isolation
     seed: int
     device: str
     created: str

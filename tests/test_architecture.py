@@ -99,6 +99,61 @@ def test_the_import_scan_sees_every_form_of_import(tmp_path: Path) -> None:
     assert room(path) == "scan_example"
 
 
+def name_of(path: Path) -> str:
+    return ".".join(("refbench", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def needed(source: str, known: set[str]) -> set[str]:
+    """The modules of `known` that a module imports when it or a function of it runs; not those for types alone."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                kept = [one for one in value if not (isinstance(one, ast.If) and "TYPE_CHECKING" in ast.dump(one.test))]
+                setattr(node, field, kept)
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            below = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (below & known) | ({str(node.module)} if below - known else set())
+    return found & known
+
+
+def circles(imports: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of modules of which each needs the others, by closing the relation."""
+    reached = {name: set(names) for name, names in imports.items()}
+    while True:
+        more = {name: names.union(*(reached[one] for one in names)) for name, names in reached.items()}
+        if more == reached:
+            break
+        reached = more
+    groups = {frozenset(one for one in names if name in reached[one]) for name, names in reached.items()}
+    return [set(group) for group in groups if group]
+
+
+CIRCLES = [{"refbench.leaderboard.board", "refbench.leaderboard.render"}]
+"""Those that are still there."""
+
+
+def test_no_modules_import_each_other() -> None:
+    known = {name_of(path) for path in modules()}
+    imports = {name_of(path): needed(path.read_text(encoding="utf-8"), known) for path in modules()}
+    assert [circle for circle in circles(imports) if circle not in CIRCLES] == []
+
+
+def test_the_search_for_circles_sees_functions_and_no_types() -> None:
+    known = {"refbench.a", "refbench.b", "refbench.c"}
+    imports = {
+        "refbench.a": needed("from refbench import b", known),
+        "refbench.b": needed("def f():\n    from refbench.c import thing", known),
+        "refbench.c": needed("if TYPE_CHECKING:\n    from refbench.a import Thing", known),
+    }
+    assert circles(imports) == []
+    assert circles({**imports, "refbench.c": needed("import refbench.a", known)}) == [known]
+
+
 def loaded_by(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
@@ -111,7 +166,7 @@ def loaded_by(statement: str) -> set[str]:
         "import refbench.cli.main",
         "import refbench.schema, refbench.registry, refbench.images",
         "import refbench.runs.api, refbench.runs.measure, refbench.runs.aggregate",
-        "import refbench.adapters.registry, refbench.adapters.load, refbench.adapters.contained",
+        "import refbench.adapters.registry, refbench.adapters.classes, refbench.adapters.contained",
         "import refbench.metrics.registry, refbench.metrics.contract",
         "import refbench.tasks.suite",
         "import refbench.weights, refbench.weights.listing",

@@ -22,7 +22,7 @@ def test_on_the_embedded_suite_they_are_the_contestants_and_the_plain_constructi
         np.testing.assert_array_equal(answers["draft"], sample.draft)
         np.testing.assert_array_equal(answers["target"], suite.target(sample))
         np.testing.assert_array_equal(answers["stretch"], resize(sample.reference, sample.draft.shape[:2]))
-        np.testing.assert_array_equal(answers["paste"], paste.refine(sample))
+        np.testing.assert_array_equal(answers["paste"], paste.refine(sample).image)
         x, y, width, height = sample.reference_box or (0, 0, sample.reference.shape[1], sample.reference.shape[0])
         part = np.ascontiguousarray(sample.reference[y : y + height, x : x + width])
         left, top, wide, tall = mask_box(sample.mask)

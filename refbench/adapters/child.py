@@ -12,14 +12,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from refbench.adapters.contract import ChildError, answered
+from refbench.errors import RefbenchError
 from refbench.plaintext import one_line
+from refbench.schema import AdapterCard, Inputs, Refinement
 
 TAIL_BYTES = 4096
 """How much of what a child wrote last is kept; the rest is read and dropped, so that no child blocks on it."""
+STARTS = 3
+"""After so many starts in a row that fail, the samples that are left fail without another try."""
 
 
 def child_environment(environment: Mapping[str, str], private: Path) -> dict[str, str]:
@@ -167,3 +172,73 @@ class Child:
                     if stream is not None:
                         stream.close()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Restarted:
+    """What is asked in a child process that is started again whenever it dies; subclasses say how it starts."""
+
+    card: AdapterCard
+    pays = False
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._child: Child | None = None
+        self._failed_starts = 0
+
+    def _start(self) -> None:
+        """Start the child, wait until it is ready, and put it into ``self._child``.
+
+        Raises:
+            RefbenchError: it does not start.
+        """
+        raise NotImplementedError
+
+    def _say_close(self, child: Child) -> None:
+        """Ask a child that is alive to close by itself."""
+        raise NotImplementedError
+
+    def _one(self, inputs: Inputs) -> Refinement:
+        """The refinement of one sample, never raised."""
+        raise NotImplementedError
+
+    def _ready(self) -> Child:
+        if self._child is not None and self._child.alive:
+            return self._child
+        self._drop()
+        if self._failed_starts >= STARTS:
+            raise ChildError("start", f"The {self._what} could not be started again after {STARTS} tries.")
+        try:
+            self._start()
+        except RefbenchError as error:
+            self._failed_starts += 1
+            raise ChildError("start", str(error)) from None
+        self._failed_starts = 0
+        assert self._child is not None
+        return self._child
+
+    def _drop(self) -> None:
+        if self._child is not None:
+            child, self._child = self._child, None
+            child.end()
+
+    def refine(self, inputs: Inputs, /) -> Refinement:
+        """The refinement of one sample; a failure is raised, see :func:`refbench.adapters.contract.answered`."""
+        return answered(self._one(inputs))
+
+    @staticmethod
+    def remarks(every: Collection[str], planned: Collection[str]) -> list[str]:
+        """None: a process has an answer to whatever it is asked."""
+        return []
+
+    def close(self) -> None:
+        """Let the adapter close, then end the child and what it started."""
+        child, self._child = self._child, None
+        if child is not None:
+            try:
+                if child.alive:
+                    with child.deadline(5):
+                        self._say_close(child)
+                with contextlib.suppress(OSError, ValueError):
+                    child.input.close()
+            finally:
+                child.end(patience_s=5)

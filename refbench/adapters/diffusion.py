@@ -22,6 +22,8 @@ from refbench.plaintext import one_line
 from refbench.schema import AdapterCard, Inputs
 
 Offload = Literal["none", "model", "sequential"]
+REQUIRES = ("torch", "diffusers", "transformers", "accelerate")
+"""Modules of every editor's card."""
 DTYPES = {"bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16", "float32": "float32"}
 
 
@@ -106,12 +108,9 @@ class DiffusersEditor:
         self.pipeline: Any = None
 
     def _card_of(self, published: AdapterCard) -> AdapterCard:
-        """The class's card with what the options change: the name, and where the weights come from."""
-        notes = ["on an enlarged crop around the mask"] * self.options.focus
-        notes += ["only the mask's inside is kept"] * self.options.paste_back
-        update: dict[str, Any] = {"name": published.name + self.options.suffix}
-        if notes:
-            update["summary"] = f"{published.summary.rstrip('.')}; {', '.join(notes)}."
+        """The class's card with what the options change: name, summary, and where the weights come from."""
+        summary = self.options.on_card(published.summary)
+        update: dict[str, Any] = {"name": published.name + self.options.suffix, "summary": summary}
         if self.model != self.repository:
             folder = Path(self.model).expanduser()
             update["weights"] = f"local folder {folder.name}" if folder.is_dir() else self.model
@@ -240,6 +239,8 @@ class DiffusersEditor:
                 f"Expected finite values from '{self.card.name}', but some are NaN in {self.dtype}; use "
                 "-o dtype=float32 (or bfloat16 in place of float16)."
             )
+        if images.shape[-1] == 4:  # with alpha: over white
+            images = images[..., :3] * images[..., 3:] + 1 - images[..., 3:]
         return [np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8) for image in images]
 
     def _failure(self, error: BaseException) -> RefbenchError | None:
@@ -301,3 +302,19 @@ def _positive(name: str, value: Any, default: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise RefbenchError(f"Expected the option {name} to be a whole number of at least 1, but it is '{value}'.")
     return value
+
+
+def flat(values: Sequence[Any]) -> Any:
+    """One sample's value itself, several as the list that the pipelines take for a batch."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def share(name: str, value: Any) -> float:
+    """An option between 0 (excluded) and 1.
+
+    Raises:
+        RefbenchError: it is not.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
+        raise RefbenchError(f"Expected the option {name} to be above 0 and at most 1, but it is '{value}'.")
+    return float(value)

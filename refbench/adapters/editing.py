@@ -41,6 +41,12 @@ class Options:
         """What the name on the board gets: "+focus", "+paste-back" or both."""
         return "+focus" * self.focus + "+paste-back" * self.paste_back
 
+    def on_card(self, summary: str) -> str:
+        """A card's summary with what is worked at and what stands outside the mask."""
+        notes = ["on an enlarged crop around the mask"] * self.focus
+        notes.append(f"outside the mask {'the draft' if self.paste_back else 'its own pixels'}")
+        return f"{summary.rstrip('.')}; {', '.join(notes)}."
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -142,3 +148,10 @@ def beside(left: Image, right: Image) -> Image:
 def mask_picture(mask: Mask) -> Image:
     """A mask as a black and white RGB picture."""
     return np.repeat((mask.astype(np.uint8) * 255)[..., None], 3, axis=2)
+
+
+def picture(image: Image) -> Any:
+    """An array (H, W, 3) as the PIL image that pipelines take."""
+    from PIL import Image as PILImage
+
+    return PILImage.fromarray(image)

@@ -1,35 +1,21 @@
 """Contestants that are a diffusers pipeline: which picture goes into which slot, and how each is asked.
 
-`flux-kontext`, `flux-kontext-inpaint`, `flux2-klein`, `qwen-image-edit`, `sd-inpaint`, `sdxl-ip-adapter`. What they
-share, options included, is in :mod:`refbench.adapters.diffusion`. Where a card has a download size or graphics memory,
-it is computed from published parameter counts at two bytes each, not measured; docs/adapters.md names the sources.
+`flux-kontext`, `flux-kontext-inpaint`, `flux2-klein`, `flux2-klein-inpaint`, `qwen-image-edit`, `qwen-image-2.1`; the
+Stable Diffusion family is in :mod:`refbench.adapters.stable_diffusion`, and what all share, options included, in
+:mod:`refbench.adapters.diffusion`. Where a card has a download size or graphics memory, it is computed from published
+parameter counts at two bytes each, not measured; docs/running-models.md names the sources.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-from refbench.adapters.diffusion import DiffusersEditor, located
-from refbench.adapters.editing import Work, beside, mask_picture
-from refbench.errors import RefbenchError
-from refbench.images import Image
+from refbench.adapters.diffusion import REQUIRES, DiffusersEditor, flat, share
+from refbench.adapters.editing import Work, beside, mask_picture, picture
 from refbench.schema import AdapterCard
 
-REQUIRES = ("torch", "diffusers", "transformers", "accelerate")
 FLUX_DEV = "FLUX.1 [dev] Non-Commercial License"
-
-
-def picture(image: Image) -> Any:
-    """An array (H, W, 3) as the PIL image that pipelines take."""
-    from PIL import Image as PILImage
-
-    return PILImage.fromarray(image)
-
-
-def _flat(values: Sequence[Any]) -> Any:
-    """One sample's value itself, several as the list that the pipelines take for a batch."""
-    return values[0] if len(values) == 1 else list(values)
 
 
 class FluxKontext(DiffusersEditor):
@@ -60,8 +46,8 @@ class FluxKontext(DiffusersEditor):
         """The canvas in `image`; sizes are passed through, without the pipeline's own buckets."""
         height, width = works[0].size
         return {
-            "image": _flat([picture(beside(work.draft, work.reference)) for work in works]),
-            "prompt": _flat([self.prompt(work) for work in works]),
+            "image": flat([picture(beside(work.draft, work.reference)) for work in works]),
+            "prompt": flat([self.prompt(work) for work in works]),
             "height": height,
             "width": width,
             "max_area": height * width,
@@ -98,10 +84,10 @@ class FluxKontextInpaint(DiffusersEditor):
     def arguments(self, works: Sequence[Work]) -> dict[str, Any]:
         """The draft in `image`, the reference in `image_reference`, the mask in `mask_image`."""
         return {
-            "image": _flat([picture(work.draft) for work in works]),
-            "image_reference": _flat([picture(work.reference) for work in works]),
-            "mask_image": _flat([picture(mask_picture(work.mask)).convert("L") for work in works]),
-            "prompt": _flat([self.prompt(work) for work in works]),
+            "image": flat([picture(work.draft) for work in works]),
+            "image_reference": flat([picture(work.reference) for work in works]),
+            "mask_image": flat([picture(mask_picture(work.mask)).convert("L") for work in works]),
+            "prompt": flat([self.prompt(work) for work in works]),
             "height": works[0].size[0],
             "width": works[0].size[1],
             "strength": self.strength,
@@ -139,6 +125,42 @@ class Flux2Klein(DiffusersEditor):
         }
 
 
+class Flux2KleinInpaint(Flux2Klein):
+    """FLUX.2 [klein] repainting the mask, with the reference as its picture to look at; one sample at a time.
+
+    Args:
+        strength: share of the noise schedule that is run; 1 starts from pure noise inside the mask.
+        **options: as :class:`DiffusersEditor`.
+    """
+
+    card = Flux2Klein.card.model_copy(
+        update={
+            "name": "flux2-klein-inpaint",
+            "summary": "FLUX.2 [klein] 4B repaints the mask while it looks at the draft and at the reference.",
+        }
+    )
+    pipeline_class = "Flux2KleinInpaintPipeline"
+    default_instruction = "{prompt}"
+
+    def __init__(self, *, strength: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.strength = share("strength", strength)
+
+    def arguments(self, works: Sequence[Work]) -> dict[str, Any]:
+        """The draft in `image`, the reference in `image_reference`, the mask in `mask_image`."""
+        (work,) = works
+        return {
+            "image": picture(work.draft),
+            "image_reference": picture(work.reference),
+            "mask_image": picture(mask_picture(work.mask)).convert("L"),
+            "prompt": self.prompt(work),
+            "height": work.size[0],
+            "width": work.size[1],
+            "strength": self.strength,
+            "guidance_scale": self.guidance,
+        }
+
+
 class QwenImageEdit(DiffusersEditor):
     """Qwen-Image-Edit 2511 (or 2509, by the option model) with draft, reference and mask as its three pictures."""
 
@@ -171,125 +193,34 @@ class QwenImageEdit(DiffusersEditor):
         }
 
 
-class StableDiffusionInpaint(DiffusersEditor):
-    """Stable Diffusion 1.5 inpainting: no reference; what words alone can do.
-
-    Args:
-        strength: share of the noise schedule that is run.
-        **options: as :class:`DiffusersEditor`.
-    """
+class QwenImage21(DiffusersEditor):
+    """Qwen-Image-2.1 with draft, reference and mask as three of its up to ten pictures; one sample at a time."""
 
     card = AdapterCard(
-        name="sd-inpaint",
-        summary="Stable Diffusion 1.5 repaints the mask from the prompt alone; no reference.",
-        licence="CreativeML OpenRAIL-M", open_weights=True, paper="https://arxiv.org/abs/2112.10752",
-        weights="stable-diffusion-v1-5/stable-diffusion-inpainting", parameters=1_066_000_000, vram_gb=2.2,
-        needs_reference=False, requires=REQUIRES,
+        name="qwen-image-2.1",
+        summary="Qwen-Image-2.1 edits the draft by the reference, with the mask as a third picture.",
+        licence="Qwen Research License (non-commercial)", open_weights=True, paper=None, weights="Qwen/Qwen-Image-2.1",
+        parameters=15_000_000_000, download_mb=30_000, vram_gb=30, requires=REQUIRES,
     )  # fmt: skip
-    pipeline_class = "StableDiffusionInpaintPipeline"
-    repository = "stable-diffusion-v1-5/stable-diffusion-inpainting"
-    default_steps = 50
-    default_guidance = 7.5
-    default_size = 512
-    multiple = 8
-    batches = True
-
-    def __init__(self, *, strength: float = 1.0, **options: Any) -> None:
-        super().__init__(**options)
-        self.strength = share("strength", strength)
+    pipeline_class = "QwenImage21Pipeline"
+    repository = "Qwen/Qwen-Image-2.1"
+    default_steps = 40
+    default_guidance = 1.0
+    multiple = 32
+    default_instruction = (
+        "{prompt} Edit <image1>, only where <image3> is white. <image2> is the reference. Keep everything else in "
+        "<image1> as it is."
+    )
 
     def arguments(self, works: Sequence[Work]) -> dict[str, Any]:
-        """The draft in `image`, the mask in `mask_image`."""
-        return {
-            "image": _flat([picture(work.draft) for work in works]),
-            "mask_image": _flat([picture(mask_picture(work.mask)).convert("L") for work in works]),
-            "prompt": _flat([self.prompt(work) for work in works]),
-            "height": works[0].size[0],
-            "width": works[0].size[1],
-            "strength": self.strength,
-            "guidance_scale": self.guidance,
-        }
-
-
-class SDXLIPAdapter(DiffusersEditor):
-    """SDXL inpainting with the reference as an image prompt, through IP-Adapter; one sample at a time.
-
-    Args:
-        ip_adapter: local folder, or hub id, of the IP-Adapter.
-        ip_adapter_file: its weights in the folder, with the folder they lie in.
-        ip_adapter_encoder: folder of its image encoder.
-        ip_adapter_scale: weight of the reference beside the words, 0 to 1.
-        strength: share of the noise schedule that is run; the published weights ask for less than 1.
-        **options: as :class:`DiffusersEditor`.
-    """
-
-    card = AdapterCard(
-        name="sdxl-ip-adapter",
-        summary="SDXL repaints the mask with the reference as an image prompt through IP-Adapter Plus.",
-        licence="CreativeML OpenRAIL++-M, IP-Adapter Apache-2.0", open_weights=True,
-        paper="https://arxiv.org/abs/2308.06721",
-        weights="diffusers/stable-diffusion-xl-1.0-inpainting-0.1 + h94/IP-Adapter", parameters=4_525_000_000,
-        vram_gb=9.1, requires=REQUIRES,
-    )  # fmt: skip
-    pipeline_class = "StableDiffusionXLInpaintPipeline"
-    repository = "diffusers/stable-diffusion-xl-1.0-inpainting-0.1"
-    default_steps = 20
-    default_guidance = 8.0
-    multiple = 8
-    adapter_repository: ClassVar[str] = "h94/IP-Adapter"
-    adapter_file: ClassVar[str] = "sdxl_models/ip-adapter-plus_sdxl_vit-h.safetensors"
-    adapter_encoder: ClassVar[str] = "models/image_encoder"
-    extra_files = ((adapter_repository, adapter_file, f"{adapter_encoder}/*"),)
-
-    def __init__(
-        self,
-        *,
-        ip_adapter: str | None = None,
-        ip_adapter_file: str | None = None,
-        ip_adapter_encoder: str | None = None,
-        ip_adapter_scale: float = 0.6,
-        strength: float = 0.99,
-        **options: Any,
-    ) -> None:
-        super().__init__(**options)
-        self.ip_adapter = str(ip_adapter or self.adapter_repository)
-        self.ip_adapter_file = ip_adapter_file or self.adapter_file
-        self.ip_adapter_encoder = ip_adapter_encoder or self.adapter_encoder
-        self.ip_adapter_scale = share("ip_adapter_scale", ip_adapter_scale)
-        self.strength = share("strength", strength)
-
-    def add_parts(self, pipeline: Any) -> None:
-        """Load the IP-Adapter and its image encoder."""
-        files = (self.ip_adapter_file, f"{self.ip_adapter_encoder}/*")
-        folder = located(self.ip_adapter, self.ip_adapter_file, None, *files)
-        subfolder, _, name = self.ip_adapter_file.rpartition("/")
-        pipeline.load_ip_adapter(
-            folder, subfolder=subfolder, weight_name=name, image_encoder_folder=self.ip_adapter_encoder,
-            local_files_only=True,
-        )  # fmt: skip
-        pipeline.set_ip_adapter_scale(self.ip_adapter_scale)
-
-    def arguments(self, works: Sequence[Work]) -> dict[str, Any]:
-        """The draft in `image`, the mask in `mask_image`, the reference in `ip_adapter_image`."""
+        """Draft, reference and mask, in this order, in `image`; guidance above 1 is classifier-free, against " "."""
         (work,) = works
         return {
-            "image": picture(work.draft),
-            "mask_image": picture(mask_picture(work.mask)).convert("L"),
-            "ip_adapter_image": picture(work.reference),
+            "image": [picture(work.draft), picture(work.reference), picture(mask_picture(work.mask))],
             "prompt": self.prompt(work),
+            "negative_prompt": " " if self.guidance > 1 else None,
+            "true_cfg_scale": self.guidance,
+            "output_resolution": self.options.size,
             "height": work.size[0],
             "width": work.size[1],
-            "strength": self.strength,
-            "guidance_scale": self.guidance,
         }
-
-
-def share(name: str, value: Any) -> float:
-    """An option between 0 (excluded) and 1.
-
-    Raises:
-        RefbenchError: it is not.
-    """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
-        raise RefbenchError(f"Expected the option {name} to be above 0 and at most 1, but it is '{value}'.")
-    return float(value)

@@ -18,12 +18,12 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from refbench.adapters.contract import normalise_output
-from refbench.adapters.load import check_card
+from refbench.adapters.card import check_card
+from refbench.adapters.contract import failed, normalise_output
 from refbench.errors import RefbenchError
 from refbench.images import LOSSY_ENDINGS, PICTURE_ENDINGS, Image, decode_image
 from refbench.plaintext import one_line, printable
-from refbench.schema import AdapterCard, Inputs, Refinement
+from refbench.schema import AdapterCard, Failure, Inputs, Isolation, Refinement
 
 OTHER_FORMATS = frozenset({".heic", ".heif", ".jxl", ".npy"})
 """Endings of pictures that are not read; a sample that has such a file alone is told so."""
@@ -42,15 +42,21 @@ class FolderAdapter:
     ``card.json`` beside the pictures, if there is one, holds the fields of the card; else the folder's name is the
     model's. The folder is listed once; a file is read when its sample is asked for.
 
+    Reading it runs no foreign code, so that it needs no child.
+
     Args:
         folder: where the pictures are, flat or one folder a task (as a run's ``outputs``).
+        timeout_s: longest time for one file, in seconds; a place that does not answer costs only its sample.
 
     Raises:
         RefbenchError: no picture at all, the folder cannot be read, or a broken card.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    isolation: Isolation = "folder"
+    pays = False
+
+    def __init__(self, folder: Path, timeout_s: float = 600.0) -> None:
+        self.folder, self.timeout_s = folder, timeout_s
         self.files: dict[str, list[Path]] = {}
         """Sample id -> what is named ``<id>.png``, else with another ending; one path where all is well."""
         self.others: dict[str, Path] = {}
@@ -120,24 +126,66 @@ class FolderAdapter:
             return f"there is only '{near[0].name}', which is another name; rename it"
         return "it is not there; add it"
 
-    def refine(self, inputs: Inputs, /) -> Image:
-        """The image made elsewhere for this sample.
+    def refine(self, inputs: Inputs, /) -> Refinement:
+        """The picture made elsewhere for this sample.
 
         Raises:
             RefbenchError: as :meth:`picture`, or its size is not the draft's.
         """
-        return normalise_output(self.picture(inputs.id), inputs)
+        start = time.perf_counter()
+        image = normalise_output(self.picture(inputs.id), inputs)
+        return Refinement(inputs.id, image, time.perf_counter() - start, seed=inputs.seed)
 
-    def strangers(self, samples: Collection[str]) -> list[Path]:
-        """The pictures that belong to none of these samples."""
-        known = set(samples)
-        every = {**{stem: paths[0] for stem, paths in self.files.items()}, **self.others}
-        return sorted(path for stem, path in every.items() if stem not in known)
+    def refine_batch(self, batch: Sequence[Inputs], /) -> list[Refinement]:
+        """One refinement for each input; a missing or damaged file is that sample's failure."""
+        return [self._one(inputs) for inputs in batch]
 
-    def lossy(self, samples: Collection[str]) -> list[Path]:
-        """The pictures of these samples that may have lost detail when they were saved."""
-        mine = (self.files[sample][0] for sample in samples if sample in self.files)
-        return sorted(path for path in mine if path.suffix.lower() in LOSSY_ENDINGS)
+    def _one(self, inputs: Inputs) -> Refinement:
+        start = time.perf_counter()
+        answers: queue.SimpleQueue[Refinement] = queue.SimpleQueue()
+
+        def without(failure: Failure, why: str) -> Refinement:
+            return failed(inputs, time.perf_counter() - start, failure, why)
+
+        def read() -> None:
+            try:
+                answers.put(self.refine(inputs))
+            except RefbenchError as error:
+                answers.put(without("missing" if isinstance(error, MissingError) else "invalid", str(error)))
+            except Exception as error:  # whatever a damaged file does, somebody waits for an answer
+                why = f"Expected a picture for '{inputs.id}', but reading it failed ({error!r})."
+                answers.put(without("invalid", why))
+
+        threading.Thread(target=read, daemon=True, name="refbench-folder").start()
+        try:
+            return answers.get(timeout=min(self.timeout_s, threading.TIMEOUT_MAX))
+        except queue.Empty:
+            why = f"Expected to read '{inputs.id}' within {self.timeout_s:g} s, but it took longer; see --timeout."
+            return without("timeout", why)
+
+    def remarks(self, every: Collection[str], planned: Collection[str]) -> list[str]:
+        """Which pictures belong to none of a suite's samples, and how many of the planned ones may have lost detail."""
+        found, known = [], set(every)
+        named = {**{stem: paths[0] for stem, paths in self.files.items()}, **self.others}
+        strangers = sorted(path for stem, path in named.items() if stem not in known)
+        if strangers:
+            names = ", ".join(path.name for path in strangers[:10])
+            more = f" and {len(strangers) - 10} more" if len(strangers) > 10 else ""
+            found.append(
+                f"{len(strangers)} of the pictures in {self.folder} belong to no sample of the suite and are left out: "
+                f"{names}{more}."
+            )
+        mine = (self.files[sample][0] for sample in planned if sample in self.files)
+        lossy = sorted(path for path in mine if path.suffix.lower() in LOSSY_ENDINGS)
+        if lossy:
+            found.append(
+                f"{len(lossy)} of the pictures in {self.folder} are in a format that may lose detail (first: "
+                f"{lossy[0].name}); what was lost counts as the model's."
+            )
+        return found
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 def fingerprint(folder: Path) -> str:
@@ -197,48 +245,3 @@ def _content(path: Path) -> bytes:
 def _alike(name: str) -> str:
     """What two spellings of one sample id have in common: letters and digits."""
     return re.sub(r"[^a-z0-9]+", "", name.lower().removesuffix(".png"))
-
-
-class FolderContained:
-    """A folder as a contained adapter: reading it runs no foreign code, so it needs no child.
-
-    Args:
-        adapter: of the folder.
-        timeout_s: longest time for one file, in seconds; a place that does not answer costs only its sample.
-    """
-
-    isolation = "folder"
-
-    def __init__(self, adapter: FolderAdapter, timeout_s: float = 600.0) -> None:
-        self.card, self.adapter, self.timeout_s = adapter.card, adapter, timeout_s
-
-    def refine_batch(self, batch: Sequence[Inputs], /) -> list[Refinement]:
-        """One refinement for each input; a missing or damaged file is that sample's failure."""
-        return [self._one(inputs) for inputs in batch]
-
-    def _one(self, inputs: Inputs) -> Refinement:
-        start = time.perf_counter()
-        answers: queue.SimpleQueue[Image | RefbenchError] = queue.SimpleQueue()
-
-        def read() -> None:
-            try:
-                answers.put(self.adapter.refine(inputs))
-            except RefbenchError as error:
-                answers.put(error)
-            except Exception as error:  # whatever a damaged file does, somebody waits for an answer
-                answers.put(RefbenchError(f"Expected a picture for '{inputs.id}', but reading it failed ({error!r})."))
-
-        threading.Thread(target=read, daemon=True, name="refbench-folder").start()
-        try:
-            answer = answers.get(timeout=min(self.timeout_s, threading.TIMEOUT_MAX))
-        except queue.Empty:
-            why = f"Expected to read '{inputs.id}' within {self.timeout_s:g} s, but it took longer; see --timeout."
-            return Refinement(inputs.id, None, time.perf_counter() - start, why, {"failure": "timeout"})
-        seconds = time.perf_counter() - start
-        if isinstance(answer, RefbenchError):
-            failure = "missing" if isinstance(answer, MissingError) else "invalid"
-            return Refinement(inputs.id, None, seconds, one_line(answer, 600), {"failure": failure})
-        return Refinement(inputs.id, answer, seconds)
-
-    def close(self) -> None:
-        """Nothing to end."""

@@ -15,22 +15,22 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from refbench.adapters.child import Child, package_root, thread_environment
-from refbench.adapters.contained import STARTS, ChildError, Runner, failed
-from refbench.adapters.contract import RefusedError, normalise_output
-from refbench.adapters.load import Spec, check_card, script_dependencies
+from refbench.adapters.card import check_card
+from refbench.adapters.child import Child, Restarted, package_root, thread_environment
+from refbench.adapters.contract import ChildError, failed, normalise_output, told
 from refbench.adapters.sandbox import confine
-from refbench.adapters.worker import plain_facts
+from refbench.adapters.spec import Spec, script_dependencies
 from refbench.errors import RefbenchError, UnavailableError
 from refbench.images import Image, encode_png, load_image
 from refbench.plaintext import one_line
-from refbench.schema import AdapterCard, Inputs, Refinement
+from refbench.schema import Failure, Inputs, Isolation, Refinement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Runner = Literal["auto", "uv", "python"]
 PROTOCOL = 1
 MAX_LINE = 2**20
 """Longest line of stdout that is looked at; longer ones are noise."""
@@ -59,32 +59,47 @@ def script_command(path: Path, runner: Runner, network: bool) -> list[str]:
     return [uv, "run", *([] if network else ["--offline"]), "--quiet", "--no-project", "--script", str(path)]
 
 
-class ScriptContained:
-    """A script adapter in its own process, started again whenever it dies, hangs or loses the thread."""
+class ScriptContained(Restarted):
+    """A script adapter in its own process, started again whenever it dies, hangs or loses the thread.
 
-    isolation = "process"
-    card: AdapterCard
+    Args:
+        spec: of kind "script".
+        device: told to the script.
+        options: told to the script; plain values.
+        timeout_s: longest time for one sample, in seconds.
+        start_timeout_s: longest time to start, in seconds (an environment may be made).
+        hide: folders that the script must find empty.
+        network: whether it may use the network.
+        threads: CPU threads of its numeric libraries.
+        runner: "auto" runs `uv run --script` when the header has dependencies, "uv" always, "python" the current
+            interpreter.
+
+    Raises:
+        RefbenchError: the script does not start.
+        UnavailableError: there is no uv for its header.
+    """
+
+    isolation: Isolation = "process"
 
     def __init__(
         self,
         spec: Spec,
         *,
         device: str = "cpu",
+        options: Mapping[str, Any] | None = None,
         timeout_s: float = 600.0,
         start_timeout_s: float = 1800.0,
-        options: Mapping[str, Any] | None = None,
         hide: Sequence[Path] = (),
         network: bool = True,
         threads: int | None = None,
         runner: Runner = "auto",
     ) -> None:
         assert spec.path is not None
+        super().__init__("script")
         self.spec, self.timeout_s, self.start_timeout_s = spec, timeout_s, start_timeout_s
         self._hello = {"type": "hello", "protocol": PROTOCOL, "device": device, "options": dict(options or {})}
         self._command = confine(script_command(spec.path, runner, network), hide, network, package_root())
-        self._child: Child | None = None
         self._rest = bytearray()
-        self._failed_starts = 0
         self._count = 0
         self._threads = threads
         self._start()
@@ -153,26 +168,6 @@ class ScriptContained:
                 return dict(message)
             child.remember(bytes(line) + b"\n")
 
-    def _ready(self) -> Child:
-        if self._child is not None and self._child.alive:
-            return self._child
-        self._drop()
-        if self._failed_starts >= STARTS:
-            raise ChildError("start", f"The script could not be started again after {STARTS} tries.")
-        try:
-            self._start()
-        except RefbenchError as error:
-            self._failed_starts += 1
-            raise ChildError("start", str(error)) from None
-        self._failed_starts = 0
-        assert self._child is not None
-        return self._child
-
-    def _drop(self) -> None:
-        if self._child is not None:
-            child, self._child = self._child, None
-            child.end()
-
     def refine_batch(self, batch: Sequence[Inputs], /) -> list[Refinement]:
         """One refinement for each input, one after the other; never raises because of a sample."""
         return [self._one(inputs) for inputs in batch]
@@ -236,16 +231,20 @@ class ScriptContained:
 
     @staticmethod
     def _read(inputs: Inputs, result: dict[str, Any], path: Path, seconds: float) -> Refinement:
+        given = result.get("facts")
+        price, facts = told(given) if isinstance(given, dict) else (None, {})
+
+        def without(failure: Failure, why: str) -> Refinement:
+            return failed(inputs, seconds, failure, why, price, facts)
+
         if result.get("ok") is not True:
-            failure = "refused" if result.get("refused") is True else "stop" if result.get("stop") is True else "error"
-            facts = result.get("facts")
+            failure: Failure = (
+                "refused" if result.get("refused") is True else "stop" if result.get("stop") is True else "error"
+            )
             why = one_line(result.get("error") or "it gave no reason", 400)
-            kept = plain_facts(facts) if isinstance(facts, dict) else {}
-            return failed(inputs, seconds, failure, f"Expected an image, but the script said: {why}", kept)
+            return without(failure, f"Expected an image, but the script said: {why}")
         if path.is_symlink() or not path.is_file():
-            return failed(
-                inputs,
-                seconds,
+            return without(
                 "invalid",
                 f"Expected the script to write the image of '{inputs.id}' to the path named 'output', but there is "
                 "none; write it before answering ok.",
@@ -253,44 +252,9 @@ class ScriptContained:
         try:
             image = normalise_output(load_image(path), inputs)
         except RefbenchError as error:
-            return failed(inputs, seconds, "invalid", str(error).replace(str(path), f"the output for '{inputs.id}'"))
-        facts = result.get("facts")
-        return Refinement(inputs.id, image, seconds, None, plain_facts(facts) if isinstance(facts, dict) else {})
+            return without("invalid", str(error).replace(str(path), f"the output for '{inputs.id}'"))
+        return Refinement(inputs.id, image, seconds, price_usd=price, seed=inputs.seed, facts=facts)
 
-    def close(self) -> None:
-        """Tell the script to close, then end it and what it started."""
-        child, self._child = self._child, None
-        if child is not None:
-            try:
-                with contextlib.suppress(EOFError):
-                    if child.alive:
-                        with child.deadline(5):
-                            self._say(child, {"type": "close"})
-                with contextlib.suppress(OSError, ValueError):
-                    child.input.close()
-            finally:
-                child.end(patience_s=5)
-
-
-class ScriptAdapter:
-    """A script as an adapter to call directly; failures are raised. Call :meth:`close` at the end."""
-
-    def __init__(self, spec: Spec, *, device: str = "cpu", options: Mapping[str, Any] | None = None) -> None:
-        self._contained = ScriptContained(spec, device=device, options=options)
-        self.card = self._contained.card
-
-    def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
-        """The script's image for one sample and the facts it gave.
-
-        Raises:
-            RefbenchError: it failed; a refusal is a :class:`~refbench.adapters.contract.RefusedError`.
-        """
-        (done,) = self._contained.refine_batch([inputs])
-        if done.image is None:
-            kind = RefusedError if done.extra.get("failure") == "refused" else RefbenchError
-            raise kind(done.error or "")
-        return done.image, done.extra
-
-    def close(self) -> None:
-        """End the script."""
-        self._contained.close()
+    def _say_close(self, child: Child) -> None:
+        with contextlib.suppress(EOFError):
+            self._say(child, {"type": "close"})

@@ -26,8 +26,10 @@ def readiness(name: str, card: AdapterCard | None = None) -> str | None:
     Raises:
         RefbenchError: the name is unknown, or its module does not import.
     """
-    from refbench.adapters.load import load_card, missing_requirements, resolve
+    from refbench.adapters.card import missing_requirements
+    from refbench.adapters.load import load_card
     from refbench.adapters.registry import MODELS
+    from refbench.adapters.spec import resolve
 
     card = card or load_card(name)
     missing = missing_requirements(card)
@@ -137,9 +139,9 @@ def no_key(*variables: str) -> str | None:
 
 def script_needs(path: Path, card: AdapterCard) -> str | None:
     """Why a script cannot run here, from its literal ``NEEDS``: no uv, checkout, licence, weights, GPU."""
-    from refbench.adapters.load import literal_in, script_dependencies
     from refbench.adapters.process import find_uv
     from refbench.adapters.scripts.licences import accepted
+    from refbench.adapters.spec import literal_in, script_dependencies
 
     needs = literal_in(path, "NEEDS") or {}
     found = ["install uv" if script_dependencies(path) and find_uv() is None else None]

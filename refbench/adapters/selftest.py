@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from refbench.adapters.contained import Runner, open_contained
+from refbench.adapters.card import missing_requirements
 from refbench.adapters.contract import Contained
-from refbench.adapters.load import missing_requirements, resolve
+from refbench.adapters.load import open_contained
+from refbench.adapters.process import Runner
 from refbench.adapters.sandbox import can_confine
+from refbench.adapters.spec import resolve
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, mask_box
 from refbench.schema import AdapterCard, Inputs, Refinement
@@ -134,7 +136,7 @@ def check_adapter(
     """Run every check on an adapter: a name, file.py, file.py:Class, or a folder of PNGs.
 
     Args:
-        spec: the adapter, as for :func:`refbench.adapters.contained.open_contained`.
+        spec: the adapter, as for :func:`refbench.adapters.load.open_contained`.
         device: passed to the adapter.
         options: keyword arguments of the adapter.
         timeout_s: longest time for one small sample.

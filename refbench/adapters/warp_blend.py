@@ -8,6 +8,7 @@ matches light and cuts the figure out of the reference's background (GrabCut), a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from refbench.images import Image
@@ -36,5 +37,6 @@ class WarpBlend:
         found = place(*asked, inputs.prompt)
         image = inputs.draft.copy()
         if found.confident:
-            image = lay(*asked, found.matrix, same_scene=found.pose.same_scene, other=found.other)
+            done = lay(*asked, found.matrix, same_scene=found.pose.same_scene, other=found.other)
+            image, found = done.picture, replace(found, figure=done.figure)
         return image, told(inputs.draft, image, found)

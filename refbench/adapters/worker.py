@@ -12,7 +12,6 @@ import os
 import queue
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,79 +19,20 @@ from typing import Any
 from numpy.typing import NDArray
 
 from refbench.adapters import sandbox, wire
-from refbench.adapters.contract import Account, RefusedError, StopError, normalise_output, split_answer
-from refbench.adapters.load import check_card, describe, load_class, resolve, set_up
-from refbench.errors import RefbenchError, missing_package
+from refbench.adapters.classes import ClassAdapter
+from refbench.adapters.contract import Account
+from refbench.adapters.spec import resolve
+from refbench.errors import RefbenchError
 from refbench.plaintext import one_line
-from refbench.schema import Inputs
-
-Reply = tuple[dict[str, Any], NDArray[Any] | None]
+from refbench.schema import Refinement
 
 
-def plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts about a sample reduced to what fits a record: short names, numbers, booleans, short strings."""
-    kept: dict[str, Any] = {}
-    for key, value in list(facts.items())[:32]:
-        if hasattr(value, "item") and getattr(value, "size", None) == 1:
-            value = value.item()
-        if isinstance(value, bool | int | float) or value is None:
-            kept[one_line(key, 60)] = value
-        elif isinstance(value, str):
-            kept[one_line(key, 60)] = one_line(value)
-    return kept
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    error = missing_package(error, "for this model") or error
-    facts = getattr(error, "facts", None)
-    if isinstance(error, RefbenchError):
-        failure = "refused" if isinstance(error, RefusedError) else "stop" if isinstance(error, StopError) else "error"
-        kept = plain_facts(facts) if isinstance(facts, dict) else {}
-        return {"ok": False, "failure": failure, "error": one_line(error, 500), "facts": kept}
-    traceback.print_exception(error, limit=-8, file=sys.stderr)
-    return {"ok": False, "failure": "error", "error": f"Expected an image from the adapter, but {describe(error)}."}
-
-
-def _normalised(answer: Any, inputs: Inputs) -> Reply:
-    value, facts = split_answer(answer)
-    try:
-        image = normalise_output(value, inputs)
-    except RefbenchError as error:
-        return {"ok": False, "failure": "invalid", "error": one_line(error, 500)}, None
-    return {"ok": True, "facts": plain_facts(facts)}, image
-
-
-def answer_one(adapter: Any, inputs: Inputs) -> Reply:
-    """Refine one sample; whatever goes wrong becomes a reply."""
-    try:
-        answer = adapter.refine(inputs)
-    except (Exception, SystemExit) as error:
-        return _failure(error), None
-    return _normalised(answer, inputs)
-
-
-def answer_batch(adapter: Any, batch: Sequence[Inputs]) -> list[Reply]:
-    """Refine several samples together where the adapter can; if that goes wrong, one by one."""
-    together = getattr(adapter, "refine_batch", None)
-    if callable(together) and len(batch) > 1:
-        try:
-            answers = together(list(batch))
-            if len(answers) == len(batch):
-                return [_normalised(a, i) for a, i in zip(answers, batch, strict=True)]
-            sys.stderr.write(f"refine_batch returned {len(answers)} answers for {len(batch)} samples; one by one now\n")
-        except (Exception, SystemExit) as error:
-            _failure(error)
-    return [answer_one(adapter, inputs) for inputs in batch]
-
-
-def give_account(adapter: Any, account: dict[str, Any] | None) -> bool:
-    """Hand the run's account to an adapter that takes one; whether it does."""
-    use = getattr(adapter, "use_account", None)
-    if not callable(use):
-        return False
-    if account is not None:
-        use(Account(Path(account["folder"]), account["max_cost_usd"], account["ask_refused_again"]))
-    return True
+def packed(done: Sequence[Refinement]) -> tuple[list[dict[str, Any]], list[NDArray[Any]]]:
+    """Refinements as plain values, and the images of those that have one."""
+    items = [
+        {"failure": one.failure, "error": one.error, "price_usd": one.price_usd, "facts": one.facts} for one in done
+    ]
+    return items, [one.image for one in done if one.image is not None]
 
 
 def _take_over() -> tuple[io.RawIOBase, io.RawIOBase]:
@@ -126,26 +66,25 @@ def main() -> None:
     header, _ = requests.get()
     try:
         sandbox.watch(header["hide"], header["network"])
-        spec = resolve(header["spec"])
-        adapter = load_class(spec, header["device"], header["options"])
-        pays = give_account(adapter, header.get("account"))
-        set_up(adapter, spec.text)
-        card = check_card(getattr(adapter, "card", None), spec.text)
+        account = header["account"]
+        adapter = ClassAdapter(
+            resolve(header["spec"]),
+            device=header["device"],
+            options=header["options"],
+            batch_size=sys.maxsize,  # the parent cuts the batches
+            account=account and Account(**{**account, "folder": Path(account["folder"])}),
+        )
     except RefbenchError as error:
         wire.send(sink, {"type": "refused", "error": one_line(error, 500)})
         return
-    batch_able = callable(getattr(adapter, "refine_batch", None))
+    card = adapter.card.model_dump(mode="json")
     with contextlib.suppress(wire.ClosedError):
-        wire.send(sink, {"type": "ready", "card": card.model_dump(mode="json"), "batch": batch_able, "pays": pays})
+        wire.send(sink, {"type": "ready", "card": card, "batch": adapter.together, "pays": adapter.pays})
         while True:
             header, arrays = requests.get()
             if header["type"] == "close":
                 break
-            replies = answer_batch(adapter, wire.unpack_inputs(header["items"], arrays))
-            images = [image for _, image in replies if image is not None]
-            results = {"type": "results", "items": [reply for reply, _ in replies], "touched": sandbox.touched[:3]}
-            wire.send(sink, results, images)
+            items, images = packed(adapter.refine_batch(wire.unpack_inputs(header["items"], arrays)))
+            wire.send(sink, {"type": "results", "items": items, "touched": sandbox.touched[:3]}, images)
             sandbox.touched.clear()
-    close = getattr(adapter, "close", None)
-    if callable(close):
-        close()
+    adapter.close()

@@ -31,8 +31,8 @@ def check_adapter(
     """Try an adapter on small samples: what passes, is skipped, fails. Exit code 1 where something fails."""
     import dataclasses
 
-    from refbench.adapters.load import resolve
     from refbench.adapters.selftest import check_adapter as check
+    from refbench.adapters.spec import resolve
     from refbench.cli import show
 
     resolve(path)  # nothing there is wrong input, not a failed check

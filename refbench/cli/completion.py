@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from refbench.cli.main import VERBS
 from refbench.errors import RefbenchError
 
 
-def serve(arguments: Sequence[str]) -> None:
-    """Answer a shell that asks for completions, or `--install-completion` and `--show-completion`."""
+def serve(arguments: Sequence[str], verbs: Mapping[str, tuple[str, str]]) -> None:
+    """Answer a shell that asks for completions, or `--install-completion` and `--show-completion`.
+
+    Args:
+        arguments: of the program.
+        verbs: name -> (module, help).
+    """
     app = typer.Typer(rich_markup_mode=None)
     app.callback()(lambda: None)
     whole = typer.main.get_command(app)
     assert isinstance(whole, TyperGroup)
     words = (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or "").split()
-    for verb, (module, text) in VERBS.items():
+    for verb, (module, text) in verbs.items():
         if words[1:2] == [verb]:
             whole.add_command(typer.main.get_command(importlib.import_module(f"refbench.cli.{module}").app), verb)
         else:

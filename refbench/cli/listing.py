@@ -9,7 +9,7 @@ import typer
 
 from refbench.cli import completion
 from refbench.cli import options as o
-from refbench.errors import unknown_name
+from refbench.errors import RefbenchError, unknown_name
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -28,6 +28,7 @@ def listing(
     suite: o.SuiteName = "core",
     wide: o.Wide = False,
     as_json: o.Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Models as the page docs/models.md.")] = False,
 ) -> None:
     """List models, metrics or the tasks of a suite; or say all about one, as in `refbench list model warp-blend`."""
     from refbench.cli import show
@@ -41,6 +42,14 @@ def listing(
     kind = what if what in kinds else f"{what}s"
     if kind not in kinds:
         raise unknown_name("list", what, kinds)
+    if markdown:
+        from refbench.adapters.page import models_page
+
+        if kind != "models" or name is not None or as_json:
+            raise RefbenchError("Expected --markdown with all models alone; `refbench list models --markdown`.")
+        for row in models_page().splitlines():
+            show.line(row)
+        return
     if name is not None:
         facts = catalogue.one(kind, name, suite)
         if as_json:

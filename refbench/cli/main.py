@@ -113,7 +113,7 @@ def _dispatch(given: list[str]) -> int:
     if COMPLETION in os.environ or (given and given[0].partition("=")[0] in COMPLETION_OPTIONS):
         from refbench.cli.completion import serve
 
-        serve(given)
+        serve(given, VERBS)
         return 0
     if not given or given[0] in ("--help", "-h", "help"):
         print(front_page(), end="")

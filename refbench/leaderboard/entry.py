@@ -224,8 +224,7 @@ def write_entry(folder: Path, entry: Entry) -> None:
 def cost_of(records: Mapping[str, SampleRecord], manifest: RunManifest) -> Cost:
     """What a run's own files say about its cost."""
     done = [record for record in records.values() if record.status == "ok"]
-    prices = [record.extra.get("price_usd") for record in done]
-    known = [float(price) for price in prices if isinstance(price, int | float)]
+    known = [record.price_usd for record in done if record.price_usd is not None]
     gpus = manifest.hardware.get("gpus")
     hardware = gpus[0] if isinstance(gpus, list | tuple) and gpus else manifest.hardware.get("processor", "")
     return Cost(

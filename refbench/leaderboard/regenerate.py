@@ -32,7 +32,7 @@ def chosen(entry: Entry, answered: Sequence[str], count: int) -> list[str]:
 
 def why_not(entry: Entry, adapter: str | None) -> str | None:
     """Why the model of an entry cannot be run again here, or None if it can."""
-    from refbench.adapters.load import missing_requirements
+    from refbench.adapters.card import missing_requirements
     from refbench.adapters.registry import MODELS
 
     if not entry.card.deterministic:
@@ -81,7 +81,7 @@ def regenerate(
     Raises:
         RefusedError: "reads-hidden-files", where the model looked for what is hidden from it.
     """
-    from refbench.adapters.contained import open_contained
+    from refbench.adapters.load import open_contained
 
     reason = why_not(entry, adapter) if count > 0 and answered else "No sample was regenerated: none was asked for."
     if reason:
@@ -100,7 +100,7 @@ def regenerate(
             for sample_id in ids:
                 sample = suite.sample(sample_id)
                 (answer,) = model.refine_batch([sample.inputs(seed_for(entry.seed, sample_id))])
-                if answer.extra.get("failure") == "forbidden":
+                if answer.failure == "forbidden":
                     raise RefusedError("reads-hidden-files", printable(answer.error or "", 400))
                 if answer.image is None:
                     why = printable(answer.error or "", 300)

@@ -79,26 +79,6 @@ def scale_factor(vae: Any) -> int:
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
-def build_autoencoder(config: dict[str, Any]) -> Any:
-    """A fresh autoencoder; `config` gives the constructor's arguments, with `patch` those of the linear one.
-
-    For ``AutoencoderKL`` the block types follow from the widths.
-    """
-    from diffusers import AutoencoderKL
-
-    from refbench.omnirefiner.models import PatchAutoencoder
-
-    if "patch" in config:
-        return PatchAutoencoder(**config)
-    levels = len(config["block_out_channels"])
-    build: Any = AutoencoderKL
-    return build(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        **config,
-    )
-
-
 def encode(vae: Any, pixels: Tensor) -> Tensor:
     """Pixels (B, 3, H, W) in [-1, 1] -> normalised latents (B, C, H/f, W/f): ``(mode - shift) * scale``."""
     latents = vae.encode(pixels).latent_dist.mode()

@@ -165,7 +165,7 @@ def lay_references(batch: Quadruplets, same_scene: Tensor, aligner: Aligner | No
             lay(
                 np.ascontiguousarray(draft), np.ascontiguousarray(reference), mask, mask_box(mask), np.eye(3),
                 same_scene=bool(same_scene[k]), other=bool(other[k]), flow=flow,
-            )
+            ).picture
         )  # fmt: skip
     shown = torch.from_numpy(np.stack(laid)).permute(0, 3, 1, 2).to(batch.draft) / 127.5 - 1
     return replace(batch, reference=shown)

@@ -107,7 +107,7 @@ def show_reference(
         draft, reference, mask, reference_box, matrix, same_scene=found.pose.same_scene, other=found.other, flow=flow,
         outlines=True,
     )  # fmt: skip
-    return cut(laid, box), match
+    return cut(laid.picture, box), match
 
 
 def focus(

@@ -17,9 +17,9 @@ from diffusers.loaders.lora_pipeline import FluxLoraLoaderMixin
 from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline
 from torch import Tensor
 
-from refbench.omnirefiner.autoencoder import build_autoencoder, scale_factor
+from refbench.omnirefiner.autoencoder import scale_factor
 from refbench.omnirefiner.initial import prepare_small
-from refbench.omnirefiner.models import Aligner, PatchAutoencoder
+from refbench.omnirefiner.models import Aligner, PatchAutoencoder, build_autoencoder
 from refbench.omnirefiner.refiner import Refiner
 
 if TYPE_CHECKING:

@@ -173,12 +173,11 @@ def train(
         torch.set_float32_matmul_precision("high")
     if stage == "autoencoder":
         from refbench.omnirefiner.autoencoder import (
-            build_autoencoder,
             crops,
             reconstruction_psnr,
             train_autoencoder,
         )
-        from refbench.omnirefiner.models import PatchAutoencoder
+        from refbench.omnirefiner.models import PatchAutoencoder, build_autoencoder
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)

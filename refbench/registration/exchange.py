@@ -51,6 +51,8 @@ class Exchange:
     """(h, w, 3), the reference in the draft's light."""
     weight: Float
     """(h, w) in [0, 1]."""
+    cut: bool = False
+    """Whether the reference's figure alone is laid, and the draft painted over beside it."""
 
 
 def exchange(draft: Image, content: Image, matte: Float, inside: Mask, side: int) -> Exchange | None:
@@ -87,7 +89,7 @@ def exchange(draft: Image, content: Image, matte: Float, inside: Mask, side: int
     panel = shared_panel(draft, content, figures, side)
     if panel is None:
         return None
-    return Exchange(light.painted_over(draft, inside), relit(draft, content, panel, None), matte)
+    return Exchange(light.painted_over(draft, inside), relit(draft, content, panel, None), matte, cut=True)
 
 
 def shared_panel(draft: Image, content: Image, figures: tuple[Mask, Mask], side: int) -> tuple[Mask, Mask] | None:

@@ -58,9 +58,7 @@ class Run:
     @cached_property
     def price(self) -> float | None:
         """US dollars an image: the mean of what the adapter reported, else what its card says; None when unknown."""
-        told = [
-            r.extra["price_usd"] for r in self.records.values() if isinstance(r.extra.get("price_usd"), int | float)
-        ]
+        told = [r.price_usd for r in self.records.values() if r.price_usd is not None]
         return float(np.mean(told)) if told else self.manifest.card.price_per_image_usd
 
     def failed(self, sample: str) -> str | None:

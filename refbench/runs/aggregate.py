@@ -166,7 +166,7 @@ def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resampl
 def _of_records(folder: RunFolder, manifest: RunManifest) -> tuple[int, float | None]:
     """How many samples were refused, and what all samples cost in USD."""
     records = folder.read_records(manifest.samples).values()
-    prices = [r.extra["price_usd"] for r in records if isinstance(r.extra.get("price_usd"), int | float)]
+    prices = [r.price_usd for r in records if r.price_usd is not None]
     return sum(r.status == "refused" for r in records), round(sum(prices), 6) if prices else None
 
 

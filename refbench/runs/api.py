@@ -23,11 +23,12 @@ from refbench.runs.generate import Opener, failures, generate, unfinished
 from refbench.runs.passes import chain, left_to_spend
 from refbench.runs.plan import Request, model_slug
 from refbench.runs.progress import Progress, showing
-from refbench.runs.resume import changed, going_on, refuse_mixed, refuse_other_run, refuse_own_outputs, tell_strangers
+from refbench.runs.resume import changed, going_on, refuse_mixed, refuse_other_run, refuse_own_outputs
 from refbench.runs.suites import suite_of
 from refbench.schema import SCORE_VERSION, MetricCard, RunManifest, SampleRecord, Score
 
 if TYPE_CHECKING:
+    from refbench.adapters.contract import Contained
     from refbench.pictures import Marked, Picture
     from refbench.tasks.suite import Suite
 
@@ -137,7 +138,7 @@ def evaluate_all(
     Raises:
         RefbenchError: as :func:`evaluate`; unknown models are told before the first one starts.
     """
-    from refbench.adapters.load import resolve as known
+    from refbench.adapters.spec import resolve as known
 
     for model in models:
         known(model)
@@ -291,7 +292,7 @@ def _request(
 
 
 def _opened(request: Request, out: str | os.PathLike[str] | None) -> tuple[Suite, list[tuple[Request, RunFolder]]]:
-    from refbench.adapters.load import resolve as known
+    from refbench.adapters.spec import resolve as known
     from refbench.tasks.suite import load_suite
 
     known(request.model)  # an unknown model is told before a suite is read
@@ -360,8 +361,8 @@ def _generate(
     progress: Progress,
 ) -> RunManifest:
     """Write or check the manifest, fill in what is missing, and refuse to go on where nothing worked."""
-    from refbench.adapters.contained import open_contained
     from refbench.adapters.contract import Account
+    from refbench.adapters.load import open_contained
 
     if max_cost_usd is not None and not max_cost_usd >= 0:
         raise RefbenchError(f"Expected a limit of 0 USD or more as --max-cost, but {max_cost_usd} came.")
@@ -377,7 +378,7 @@ def _generate(
         manifest = going_on(folder, suite, request, retry_failed)
     if manifest is None or unfinished(folder, manifest, retry_failed, repair=True):
 
-        def open_adapter(device: str) -> contextlib.AbstractContextManager[Any]:
+        def open_adapter(device: str) -> contextlib.AbstractContextManager[Contained]:
             return open_contained(
                 request.model,
                 device=device,
@@ -391,7 +392,7 @@ def _generate(
         with contextlib.ExitStack() as stack:
             mine, *others = spread(request.device, workers)
             first = stack.enter_context(open_adapter(mine))
-            if max_cost_usd is not None and first.card.price_per_image_usd and not getattr(first, "pays", False):
+            if max_cost_usd is not None and first.card.price_per_image_usd and not first.pays:
                 raise RefbenchError(
                     f"Expected {request.model} to keep to --max-cost, but it has a price and no account "
                     "(use_account, docs/adapters.md), so nothing would stop it; leave --max-cost out."
@@ -405,7 +406,8 @@ def _generate(
                 refuse_mixed(folder, manifest, request.model, retry_failed, "its card")
                 manifest = manifest.model_copy(update={"card": first.card, "isolation": first.isolation})
                 folder.write_manifest(manifest)
-            tell_strangers(first, suite, progress)
+            for remark in first.remarks(suite.every, suite.ids):
+                progress.note(remark)
             openers: list[Opener] = [lambda: contextlib.nullcontext(first)]
             openers += [functools.partial(open_adapter, device) for device in others]
             generate(folder, suite, openers, batch_size=batch_size, retry_failed=retry_failed, progress=progress)
@@ -422,7 +424,7 @@ def _manifest(
     folder: RunFolder,
     suite: Suite,
     request: Request,
-    adapter: Any,
+    adapter: Contained,
     batch_size: int,
     workers: int,
     timeout_s: float,

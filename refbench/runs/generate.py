@@ -15,7 +15,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,23 +29,14 @@ from refbench.runs.progress import Progress
 from refbench.schema import Inputs, Refinement, RunManifest, SampleRecord
 
 if TYPE_CHECKING:
+    from refbench.adapters.contract import Contained
     from refbench.tasks.suite import Suite
 
 STOP_GRACE_S = 0.1
 """How long a failure is held back: an adapter that dies because the user pressed Ctrl-C is no failed sample."""
 
 
-class Contained(Protocol):
-    """What generating needs of a contained adapter (see refbench.adapters.contract)."""
-
-    def refine_batch(self, batch: Sequence[Inputs], /) -> list[Refinement]:
-        """One refinement for each input; never raises because of a sample."""
-
-    def close(self) -> None:
-        """End the child."""
-
-
-Opener = Callable[[], AbstractContextManager[Contained]]
+Opener = Callable[[], AbstractContextManager["Contained"]]
 
 
 def pixels_sha256(image: Image) -> str:
@@ -103,7 +94,7 @@ class _Stage:
                 self.stop.wait(STOP_GRACE_S)
             if self.stop.is_set():
                 return
-            if refinement.extra.get("failure") == "stop":  # no record: the sample is asked for in the next start
+            if refinement.failure == "stop":  # no record: the sample is asked for in the next start
                 raise RefbenchError(refinement.error or "The adapter asked to stop.")
             record = self._written(refinement, tasks[refinement.id])
             self.folder.append_record(record)
@@ -130,7 +121,7 @@ class _Stage:
         return inputs, failed
 
     def _written(self, refinement: Refinement, task: str) -> SampleRecord:
-        sha256, extra = None, dict(refinement.extra)
+        sha256, extra = None, refinement.recorded
         if self.before is not None:
             extra[DRAFT_SHA256] = _sha256(self.drafts, refinement.id)
         if refinement.image is not None:
@@ -139,7 +130,7 @@ class _Stage:
         return SampleRecord(
             id=refinement.id,
             task=task,
-            status="ok" if sha256 else "refused" if refinement.extra.get("failure") == "refused" else "failed",
+            status="ok" if sha256 else "refused" if refinement.failure == "refused" else "failed",
             error=(refinement.error or "The adapter gave no image.") if refinement.image is None else None,
             seconds=round(refinement.seconds, 4),
             sha256=sha256,

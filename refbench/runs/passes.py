@@ -33,7 +33,7 @@ def chain(request: Request, suite: Suite, out: str | os.PathLike[str] | None) ->
     Raises:
         RefbenchError: several passes of a folder of PNGs.
     """
-    from refbench.adapters.load import resolve
+    from refbench.adapters.spec import resolve
 
     if request.passes > 1 and resolve(request.model).kind == "folder":
         raise RefbenchError(

@@ -72,7 +72,7 @@ def _plain(options: Mapping[str, Any] | None) -> dict[str, Any]:
     Raises:
         RefbenchError: a value is no text, finite number, true, false, null, or list or mapping of such.
     """
-    from refbench.adapters.contained import absolute_options
+    from refbench.adapters.spec import absolute_options
 
     given = dict(options or {})
     try:
@@ -106,7 +106,7 @@ def content_of(model: str) -> str | None:
     Raises:
         RefbenchError: the model is unknown (with near names), or nothing is at its path.
     """
-    from refbench.adapters.load import resolve
+    from refbench.adapters.spec import resolve
 
     spec = resolve(model)
     if spec.path is None:
@@ -124,8 +124,8 @@ def content_of(model: str) -> str | None:
 
 def model_slug(model: str) -> str:
     """A folder name for a model: its registered name, or the stem of its file, or the name of its folder."""
-    from refbench.adapters.load import resolve
     from refbench.adapters.registry import MODELS
+    from refbench.adapters.spec import resolve
 
     spec = resolve(model)
     if spec.path is None or model in MODELS:  # a script that has a name keeps it

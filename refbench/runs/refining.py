@@ -167,7 +167,6 @@ def refine_files(
     Raises:
         RefbenchError: neither or both of mask and box, a device or model that is not there; the only picture fails.
     """
-    from refbench.adapters.contract import normalise_output, split_answer
     from refbench.adapters.load import load_adapter
 
     if any((job.mask is None) == (box is None) for job in asked):
@@ -180,7 +179,6 @@ def refine_files(
     )  # what is wrong with it is told before a model is loaded
     heard(f"Loading {model} ...")
     adapter = load_adapter(model, device=device, **(options or {}))
-    close = getattr(adapter, "close", None)
     try:
         for job in asked:
             start = time.perf_counter()
@@ -192,10 +190,9 @@ def refine_files(
                 if len(asked) > 1:
                     heard(f"Refining {job.draft.name} ...")
                 inputs = Inputs(job.draft.stem, draft, reference, mask, prompt or PROMPT, reference_box, seed)
-                start = time.perf_counter()
-                answer, facts = split_answer(adapter.refine(inputs))
-                image = normalise_output(answer, inputs)
-                seconds = time.perf_counter() - start
+                done = adapter.refine(inputs)
+                image = done.image
+                assert image is not None
                 save_image(job.out, with_alpha_of(original, image))
                 if job.show is not None:
                     save_image(job.show, side_by_side(draft, reference, mask, image))
@@ -204,10 +201,9 @@ def refine_files(
                     raise
                 yield Refined(job, masked, time.perf_counter() - start, error=str(error))
                 continue
-            yield Refined(job, masked, seconds, _told(draft, image, facts))
+            yield Refined(job, masked, done.seconds, _told(draft, image, done.facts))
     finally:
-        if callable(close):
-            close()
+        adapter.close()
 
 
 def _told(draft: Image, image: Image, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from refbench.errors import RefbenchError
 from refbench.runs.folder import RunFolder
 from refbench.runs.plan import Request
-from refbench.runs.progress import Progress
 from refbench.schema import RunManifest
 
 if TYPE_CHECKING:
-    from refbench.adapters.load import Spec
+    from refbench.adapters.spec import Spec
     from refbench.tasks.suite import Suite
 
 
@@ -81,7 +80,7 @@ def refuse_mixed(folder: RunFolder, manifest: RunManifest, model: str, retry_fai
         RefbenchError: a kept output could differ (``--overwrite`` starts anew), or samples failed and nobody has asked
             for them again (``--retry-failed``).
     """
-    from refbench.adapters.load import resolve
+    from refbench.adapters.spec import resolve
 
     records = folder.read_records(manifest.samples)
     kept = [r.id for r in records.values() if r.status == "ok" and folder.output(r.task, r.id).is_file()]
@@ -128,7 +127,7 @@ def _differing(folder: RunFolder, manifest: RunManifest, spec: Spec, kept: list[
 def going_on(folder: RunFolder, suite: Suite, request: Request, retry_failed: bool) -> RunManifest:
     """The manifest of the run that is there, with the model as it is now where that can make no difference."""
     from refbench.adapters.folder import FolderAdapter
-    from refbench.adapters.load import resolve
+    from refbench.adapters.spec import resolve
 
     manifest = folder.read_manifest()
     refuse_other_run(manifest, request, suite, folder.path)
@@ -152,7 +151,7 @@ def refuse_own_outputs(folder: RunFolder, request: Request) -> None:
     Raises:
         RefbenchError: the model lies in the run's folder.
     """
-    from refbench.adapters.load import resolve
+    from refbench.adapters.spec import resolve
 
     path = resolve(request.model).path
     if path is not None and path.is_relative_to(folder.path.resolve()):
@@ -160,23 +159,3 @@ def refuse_own_outputs(folder: RunFolder, request: Request) -> None:
             f"Expected to start anew at {folder.path}, but the model {request.model} lies in it and would be removed; "
             "name another folder with --out."
         )
-
-
-def tell_strangers(adapter: Any, suite: Suite, progress: Progress) -> None:
-    """Say which pictures of a folder no sample of the whole suite has asked for, and how many may have lost detail."""
-    from refbench.adapters.folder import FolderContained
-
-    if isinstance(adapter, FolderContained):
-        strangers, lossy = adapter.adapter.strangers(suite.every), adapter.adapter.lossy(suite.ids)
-        if strangers:
-            names = ", ".join(path.name for path in strangers[:10])
-            more = f" and {len(strangers) - 10} more" if len(strangers) > 10 else ""
-            progress.note(
-                f"{len(strangers)} of the pictures in {adapter.adapter.folder} belong to no sample of '{suite.name}' "
-                f"and are left out: {names}{more}."
-            )
-        if lossy:
-            progress.note(
-                f"{len(lossy)} of the pictures in {adapter.adapter.folder} are in a format that may lose detail "
-                f"(first: {lossy[0].name}); what was lost counts as the model's."
-            )

@@ -257,8 +257,144 @@ class FluxKontextPipelineWithPhotoEncoderAddTokens:
 """,
 }
 
+HIFI_INPAINT = {
+    "scripts/infer_hard_case.py": """
+def apply_high_pass_filter(image):
+    return image.convert("L").point(lambda value: 255 - value)
+""",
+    "src/__init__.py": "",
+    "src/flux/__init__.py": "",
+    "src/flux/condition.py": """
+class Condition:
+    def __init__(self, condition_type, raw_img=None, condition=None, mask=None, position_delta=None):
+        assert condition_type == "subject" and raw_img is None and mask is None
+        self.condition, self.position_delta = condition, position_delta
+""",
+    "src/flux/generate.py": """
+import torch
+from standin import Images, answer, record
+
+def generate(pipeline, conditions=None, conditions_texture=None, conditions_texture_mask=None, config_path=None,
+             model_config={}, condition_scale=1.0, default_lora=False, use_texture_image=False, **params):
+    params.pop("generator")
+    record(conditions=[[c.condition, c.position_delta] for c in conditions], use_texture=use_texture_image,
+           texture=[[c.condition, c.position_delta] for c in conditions_texture], mask=conditions_texture_mask,
+           alphas=[float(block.alpha.detach().sum()) for block in pipeline.transformer.transformer_blocks],
+           adapters=pipeline.get_active_adapters(), lora=default_lora, noise=float(torch.randn(1)), **params)
+    return Images(answer(params["height"], params["width"]))
+""",
+}
+
+ADAREFSR = {
+    "demo.py": "",
+    "models/ram_swin_large_14m.pth": "",
+    "models/DAPE.pth": "",
+    "assets/mm-realsr/de_net.pth": "",
+    "main_code/__init__.py": "",
+    "main_code/model/__init__.py": "",
+    "main_code/model/anymate_anyone/__init__.py": "",
+    "main_code/model/anymate_anyone/reference_attention.py": """
+class ReferenceNetAttention:
+    def __init__(self, unet, mode, fusion_blocks, is_image, dtype):
+        assert (mode, fusion_blocks, is_image) in (("write", "full", True), ("read", "full", True))
+        self.unet, self.features = unet, None
+
+    def update(self, writer, dtype):
+        self.unet.seen = writer.unet.seen
+
+    def clear(self):
+        self.unet.seen = None
+""",
+    "main_code/model/de_net.py": """
+import torch
+from standin import record
+
+class DEResNet(torch.nn.Module):
+    def __init__(self, num_in_ch, num_degradation):
+        super().__init__()
+        self.count = num_degradation
+
+    def load_model(self, path):
+        record(judge=path.rsplit("/", 1)[1])
+
+    def forward(self, x):
+        return x.new_full((1, self.count), 0.5)
+""",
+    "main_code/model/ref_model.py": """
+import torch
+
+class RefModel(torch.nn.Module):
+    def __init__(self, sd_path):
+        super().__init__()
+        self.unet = torch.nn.Identity()
+
+    def forward(self, x, prompt):
+        self.unet.seen = (x, prompt)
+""",
+    "main_code/model/gen_model.py": """
+import torch
+from standin import record
+
+class GenModel(torch.nn.Module):
+    def __init__(self, sd_path, pretrained_backbone_path, pretrained_ref_gen_path, args):
+        super().__init__()
+        self.unet = torch.nn.Identity()
+        record(files=[p.rsplit("/", 1)[1] for p in (pretrained_backbone_path, pretrained_ref_gen_path)],
+               tokens=args.learnable_tokens)
+
+    def forward(self, c_t, deg_score, prompt):
+        reference, words = self.unet.seen
+        colours = [[round(float(v)) for v in ((x[0] * 0.5 + 0.5) * 255).mean((1, 2))] for x in (c_t, reference)]
+        record(draft=colours[0], reference=colours[1], degraded=deg_score.flatten().tolist(), prompts=[prompt, words],
+               range=[float(c_t.min()) >= -1, float(c_t.max()) <= 1], noise=float(torch.randn(1)))
+        green = torch.tensor([10.0, 240.0, 10.0], dtype=c_t.dtype) / 127.5 - 1
+        return green.view(1, 3, 1, 1).expand_as(c_t)
+""",
+    "my_utils/__init__.py": "",
+    "my_utils/testing_utils.py": """
+import types
+
+def parse_args_paired_testing(input_args=None):
+    assert input_args == []
+    return types.SimpleNamespace(fusion_blocks="full", learnable_tokens=16)
+""",
+    "my_utils/wavelet_color.py": """
+from standin import record
+
+def wavelet_color_fix(target, source):
+    record(coloured_by=source)
+    return target
+""",
+    "ram/__init__.py": """
+def inference_ram(image, model):
+    assert image.shape[-2:] == (384, 384)
+    return model.words
+""",
+    "ram/models/__init__.py": "",
+    "ram/models/ram.py": """
+import torch
+
+class Tagger(torch.nn.Module):
+    def __init__(self, words):
+        super().__init__()
+        self.words = words
+
+def ram(pretrained, image_size, vit):
+    assert (image_size, vit) == (384, "swin_l")
+    return Tagger("a reference")
+""",
+    "ram/models/ram_lora.py": """
+from ram.models.ram import Tagger
+
+def ram(pretrained, pretrained_condition, image_size, vit):
+    assert pretrained_condition.endswith("DAPE.pth")
+    return Tagger("a draft")
+""",
+}
+
 CHECKOUTS: dict[str, Mapping[str, str]] = {
     "omnigen2": OMNIGEN2, "bagel": BAGEL, "dreamo": DREAMO, "mosaic": MOSAIC, "imagecritic": IMAGECRITIC,
+    "hifi-inpaint": HIFI_INPAINT, "adarefsr": ADAREFSR,
 }  # fmt: skip
 
 

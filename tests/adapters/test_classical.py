@@ -33,8 +33,8 @@ def psnr(a: Image, b: Image, mask: Mask) -> float:
 
 
 def run(name: str, inputs: Inputs, **options: Any) -> Image:
-    answer = load_adapter(name, **options).refine(inputs)
-    image: Image = answer[0] if isinstance(answer, tuple) else answer
+    image = load_adapter(name, **options).refine(inputs).image
+    assert image is not None
     return image
 
 
@@ -168,8 +168,9 @@ def test_warp_blend_keeps_the_draft_when_the_reference_shows_something_else() ->
     inputs, _ = case()
     stranger = Inputs("s", inputs.draft, photo("chelsea"), inputs.mask, inputs.prompt)
     answer = load_adapter("warp-blend").refine(stranger)
-    assert answer[1]["pose"] == "none"
-    assert psnr(answer[0], inputs.draft, inputs.mask) > 28
+    assert answer.facts["pose"] == "none"
+    assert answer.image is not None
+    assert psnr(answer.image, inputs.draft, inputs.mask) > 28
 
 
 def test_warp_blend_works_the_same_at_four_times_the_size() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refbench.adapters.contained import open_contained
+from refbench.adapters.load import open_contained
 from refbench.adapters.sandbox import can_confine
 from refbench.errors import RefbenchError
 from refbench.schema import Inputs, Refinement
@@ -55,7 +55,7 @@ def _check(done: list[Refinement], names: list[str], faults: dict[str, tuple[str
         if kind in faults:
             failure, words = faults[kind]
             assert refinement.image is None
-            assert refinement.extra["failure"] == failure, refinement.error
+            assert refinement.failure == failure, refinement.error
             assert words in (refinement.error or "")
             assert "\n" not in (refinement.error or "")
         else:
@@ -79,7 +79,7 @@ def test_each_fault_of_a_script_costs_only_its_sample(faulty_script: Path, sampl
         assert contained.isolation == "process"
         done = contained.refine_batch([sample(n) for n in names])
     _check(done, names, SCRIPT_FAULTS, sample("x").draft)
-    assert done[-1].extra == {"price_usd": 0.25}  # nested facts do not fit a record
+    assert (done[-1].price_usd, done[-1].facts) == (0.25, {})  # nested facts do not fit a record
 
 
 @pytest.mark.parametrize("fault", ["raises", "dies", "late", "few", "nan"])
@@ -93,8 +93,8 @@ def test_in_a_batch_the_other_samples_are_refined_one_by_one(faulty: Path, sampl
 def test_facts_are_kept_where_they_are_plain(faulty: Path, sample: Maker) -> None:
     with open_contained(faulty) as contained:
         first, second = contained.refine_batch([sample("counts-1"), sample("counts-2")])
-    assert first.extra == {"calls": 1, "price_usd": 0.5}
-    assert second.extra["calls"] == 2  # the same process
+    assert (first.facts, first.price_usd, first.seed) == ({"calls": 1}, 0.5, 3)
+    assert second.facts["calls"] == 2  # the same process
 
 
 @pytest.mark.parametrize("kind", ["faulty", "faulty_script"])
@@ -104,8 +104,8 @@ def test_the_child_knows_neither_the_cache_nor_the_caller_s_folder(
     monkeypatch.setenv("REFBENCH_CACHE", "/somewhere")
     with open_contained(request.getfixturevalue(kind)) as contained:
         (done,) = contained.refine_batch([sample("environment")])
-    assert done.extra["cache"] == "none"
-    folder = Path(str(done.extra["folder"]))
+    assert done.facts["cache"] == "none"
+    folder = Path(str(done.facts["folder"]))
     assert folder != Path.cwd()
     assert not folder.exists()  # private, and removed at the end
 
@@ -117,7 +117,7 @@ def test_an_adapter_that_looks_for_the_answers_is_caught(faulty: Path, sample: M
     with open_contained(faulty, hide=[tmp_path / "targets"]) as contained:
         spy, honest = contained.refine_batch([sample("spies", str(secret)), sample("ok")])
         assert spy.image is None
-        assert spy.extra["failure"] == "forbidden"
+        assert spy.failure == "forbidden"
         assert "secret.png" in (spy.error or "")
         assert honest.image is not None
     with open_contained(faulty) as contained:
@@ -155,8 +155,8 @@ def test_a_script_finds_hidden_folders_empty_and_the_network_closed(tmp_path: Pa
     with open_contained(script, hide=[tmp_path / "targets"], network=False) as contained:
         (done,) = contained.refine_batch([sample("s", str(tmp_path / "targets"))])
     assert done.error is None
-    assert done.extra["found"] == 0
-    assert "unreachable" in str(done.extra["net"])
+    assert done.facts["found"] == 0
+    assert "unreachable" in str(done.facts["net"])
 
 
 def test_a_script_may_refuse_to_start(faulty_script: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_child_that_cannot_start_again_fails_the_rest_without_trying_for_ever(
     )
     with open_contained(path) as contained:
         done = contained.refine_batch([sample(f"s-{n}") for n in range(8)])
-    assert [r.extra["failure"] for r in done] == ["died"] + ["start"] * 7
+    assert [r.failure for r in done] == ["died"] + ["start"] * 7
     assert "fallen off the bus" in (done[1].error or "")
     assert len(mark.read_text()) == 4  # the first start and three more
 
@@ -191,7 +191,7 @@ def test_a_slow_start_is_cut_off(tmp_path: Path) -> None:
 
 PARENT = """
 import sys, numpy as np
-from refbench.adapters.contained import open_contained
+from refbench.adapters.load import open_contained
 from refbench.schema import Inputs
 d = np.zeros((8, 8, 3), np.uint8)
 try:

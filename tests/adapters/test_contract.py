@@ -9,12 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from refbench.adapters.contract import Adapter, normalise_output
+from refbench.adapters.contract import (
+    Adapter,
+    FailedError,
+    RefusedError,
+    StopError,
+    answered,
+    failed,
+    normalise_output,
+    told,
+)
 from refbench.adapters.identity import Identity
 from refbench.adapters.registry import MODELS
 from refbench.errors import RefbenchError
 from refbench.plaintext import one_line
-from refbench.schema import AdapterCard, Inputs
+from refbench.schema import AdapterCard, Inputs, SampleRecord
 
 images = hnp.arrays(np.uint8, st.tuples(st.integers(4, 9), st.integers(4, 9), st.just(3)))
 
@@ -80,6 +89,25 @@ def test_a_wrong_answer_is_told_in_one_sentence(answer: Callable[[Any], Any], wo
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert str(error.value).endswith(".")
+
+
+def test_price_and_failure_go_into_the_record_and_come_out_typed() -> None:
+    price, facts = told({"price_usd": np.float32(0.25), "pose": "boxes", "nested": {}, "calls": np.int64(3)})
+    assert (price, facts) == (0.25, {"pose": "boxes", "calls": 3})
+    assert told({"price_usd": "much"}) == (None, {})
+    error = FailedError("No.", {"price_usd": 0.5, "attempts": 2})
+    assert (error.price_usd, error.facts) == (0.5, {"attempts": 2})
+    inputs = _inputs(np.zeros((4, 4, 3), np.uint8))
+    refinement = failed(inputs, 1.5, "refused", "It declined.", error.price_usd, error.facts)
+    assert refinement.recorded == {"attempts": 2, "price_usd": 0.5, "failure": "refused"}
+    record = SampleRecord(id="s", task="t", status="refused", seconds=1.5, extra=refinement.recorded)
+    assert SampleRecord.model_validate_json(record.model_dump_json()).price_usd == 0.5
+    assert SampleRecord(id="s", task="t", status="ok", seconds=1, extra={"price_usd": None}).price_usd is None
+    with pytest.raises(RefusedError, match="declined") as caught:
+        answered(refinement)
+    assert (caught.value.price_usd, caught.value.facts) == (0.5, {"attempts": 2})
+    with pytest.raises(StopError, match="Spent"):
+        answered(failed(inputs, 0, "stop", "Spent."))
 
 
 @given(st.text(max_size=500))

@@ -53,12 +53,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def options(name: str, folder: Path) -> dict[str, Any]:
     more = {"ip_adapter": str(folder / "ip-adapter")} if name == "sdxl-ip-adapter" else {}
-    return {"model": str(folder), "steps": 2, "size": 128 if name == "flux2-klein" else 64, **more}
+    return {"model": str(folder), "steps": 2, "size": 128 if name.startswith("flux2-klein") else 64, **more}
 
 
 @pytest.fixture(scope="module")
 def editors(folders: dict[str, Path]) -> dict[str, Any]:
-    return {name: load_adapter(name, **options(name, folders[name])) for name in NAMES}
+    return {name: load_adapter(name, **options(name, folders[name])).adapter for name in NAMES}
 
 
 class Spy:
@@ -104,10 +104,10 @@ def test_the_documented_editor_of_ones_own_runs(folders: dict[str, Path], tmp_pa
     path.write_text(block)
     given = {"model": str(folders["flux-kontext"]), "steps": 1, "size": 64}
     inputs = sample()
-    plain = load_adapter(path, **given).refine(inputs)
+    plain = load_adapter(path, **given).refine(inputs).image
     editor = load_adapter(path, **given, focus=True, paste_back=True)
     assert editor.card.name == "my-editor+focus+paste-back"
-    focused = editor.refine(inputs)
+    focused = editor.refine(inputs).image
     assert (focused[~inputs.mask] == inputs.draft[~inputs.mask]).all()
     assert (plain[~inputs.mask] != inputs.draft[~inputs.mask]).any()
     assert (focused[inputs.mask] != inputs.draft[inputs.mask]).any()
@@ -154,25 +154,25 @@ def test_every_picture_is_in_its_slot(name: str, editors: dict[str, Any], spy: C
         assert canvas.shape[1] == 2 * call["width"]
         assert (canvas[:, : call["width"]] == RED).all()
         assert (canvas[:, call["width"] :] == BLUE).all()
-    elif name in ("flux2-klein", "qwen-image-edit"):
+    elif name in ("flux2-klein", "qwen-image-edit", "qwen-image-2.1"):
         assert pictures(call["image"])[:2] == [RED, BLUE]
-        if name == "qwen-image-edit":
+        if name != "flux2-klein":
             assert len(call["image"]) == 3
-            assert call["negative_prompt"] == " "
-            assert call["true_cfg_scale"] == 4.0
+            guided = (" ", 4.0) if name == "qwen-image-edit" else (None, 1.0)
+            assert (call["negative_prompt"], call["true_cfg_scale"]) == guided
             assert pictures(call["image"])[2][0] == pytest.approx(share, abs=12)
         else:
             assert len(call["image"]) == 2
     else:
         assert pictures(call["image"]) == [RED]
         assert pictures(call["mask_image"])[0][0] == pytest.approx(share, abs=12)
-        slot = {"flux-kontext-inpaint": "image_reference", "sdxl-ip-adapter": "ip_adapter_image"}.get(name)
+        slot = {"sd-inpaint": None, "sdxl-ip-adapter": "ip_adapter_image"}.get(name, "image_reference")
         if slot:
             assert pictures(call[slot]) == [BLUE]
         assert set(np.unique(np.asarray(call["mask_image"]))) == {0, 255}
     assert "Restore the text." in str(call["prompt"])
     assert call["num_inference_steps"] == 2
-    multiple = 8 if name.startswith("sd") else 16
+    multiple = {"sd-inpaint": 8, "sdxl-ip-adapter": 8, "qwen-image-2.1": 32}.get(name, 16)
     assert call["height"] % multiple == call["width"] % multiple == 0
     assert call["width"] > call["height"]
 
@@ -193,8 +193,8 @@ def test_a_batch_equals_one_at_a_time(name: str, editors: dict[str, Any], spy: C
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_in_bfloat16(name: str, folders: dict[str, Path]) -> None:
-    small = {"size": 64 if name == "flux2-klein" else 32}
-    editor = load_adapter(name, **options(name, folders[name]) | small, dtype="bf16")
+    small = {"size": 64 if name[:5] in ("flux2", "qwen-") else 32}
+    editor: Any = load_adapter(name, **options(name, folders[name]) | small, dtype="bf16").adapter
     module = getattr(editor.pipeline, "transformer", None) or editor.pipeline.unet
     assert module.dtype == torch.bfloat16
     inputs = sample(size=(75, 75), reference=flat(BLUE, (64, 64)))
@@ -214,7 +214,7 @@ def test_offloading_is_left_to_the_pipeline(
     monkeypatch.setattr(DiffusionPipeline, "to", lambda self, *a, **k: seen.append(("to", a)))
     monkeypatch.setattr(devices, "driver", lambda: True)
     monkeypatch.setattr(devices, "count", lambda: 2)
-    editor = load_adapter(name, device="cuda:1", offload=way, **options(name, folders[name]))
+    editor: Any = load_adapter(name, device="cuda:1", offload=way, **options(name, folders[name])).adapter
     assert seen == [(f"enable_{way}_cpu_offload", "cuda:1")]
     assert editor.dtype == "bfloat16"
     with pytest.raises(RefbenchError, match="a GPU to offload from"):
@@ -299,8 +299,9 @@ def test_the_hubs_cache_is_used_without_the_network(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(ready, "graphics_memory_gb", lambda: 80.0)
     assert kind.ready() is None
-    editor = load_adapter("flux-kontext", steps=1, size=64)
-    assert editor.card == kind.card
+    editor: Any = load_adapter("flux-kontext", steps=1, size=64).adapter
+    summary = f"{kind.card.summary.rstrip('.')}; outside the mask its own pixels."
+    assert editor.card == kind.card.model_copy(update={"summary": summary})
     assert editor.refine(sample()).shape == (75, 121, 3)
     monkeypatch.setattr(ready, "graphics_memory_gb", lambda: 24.0)
     assert kind.ready() == "needs about 34 GB on a GPU, 24 here"
@@ -316,7 +317,8 @@ def test_focus_and_paste_back_are_in_the_name_and_hold(
     editor = MODELS.load(name)(**options(name, folders[name]), **changed)
     editor.pipeline = Spy(editors[name].pipeline)
     assert editor.card.name == f"{name}+focus+paste-back"
-    assert "crop around the mask" in editor.card.summary
+    assert editor.card.summary.endswith("; on an enlarged crop around the mask, outside the mask the draft.")
+    assert editors[name].card.summary.endswith("; outside the mask its own pixels.")
     assert type(editor).card.name == name
     inputs = sample()
     out = editor.refine(inputs)
@@ -365,7 +367,7 @@ def test_wrong_options_are_refused_before_anything_is_loaded(wrong: dict[str, An
 
 @pytest.mark.slow
 def test_in_a_child_process_with_batches(folders: dict[str, Path]) -> None:
-    from refbench.adapters.contained import open_contained
+    from refbench.adapters.load import open_contained
 
     with open_contained("sd-inpaint", batch_size=2, options=options("sd-inpaint", folders["sd-inpaint"])) as adapter:
         assert adapter.isolation == "worker"

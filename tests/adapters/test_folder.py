@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from refbench.adapters.contained import open_contained
-from refbench.adapters.folder import FolderAdapter, FolderContained, fingerprint
-from refbench.adapters.load import load_adapter
+from refbench.adapters.folder import FolderAdapter, fingerprint
+from refbench.adapters.load import load_adapter, open_contained
 from refbench.errors import RefbenchError
 from refbench.images import Image, load_image, save_png
 from refbench.schema import Inputs
@@ -39,7 +38,10 @@ def test_other_formats_are_read(tmp_path: Path, sample: Maker, name: str) -> Non
     assert done.image is not None
     np.testing.assert_array_equal(done.image, load_image(tmp_path / name))
     lossy = name.lower().endswith(("jpg", "jpeg", "webp"))
-    assert FolderAdapter(tmp_path).lossy(["a", "b"]) == ([tmp_path / name] if lossy else [])
+    remarks = FolderAdapter(tmp_path).remarks({"a", "b"}, ["a", "b"])
+    assert [f"1 of the pictures in {tmp_path} are in a format" in one and name in one for one in remarks] == [
+        True
+    ] * lossy
 
 
 def test_a_png_goes_before_another_format(tmp_path: Path, sample: Maker) -> None:
@@ -47,7 +49,7 @@ def test_a_png_goes_before_another_format(tmp_path: Path, sample: Maker) -> None
     save_png(tmp_path / "a.png", 255 - sample("a").draft)
     adapter = FolderAdapter(tmp_path)
     np.testing.assert_array_equal(adapter.picture("a"), 255 - sample("a").draft)
-    assert adapter.lossy(["a"]) == []
+    assert adapter.remarks({"a"}, ["a"]) == []
 
 
 @pytest.mark.parametrize("name", ["a.PNG", "a.Png", "task/a.PNG"])
@@ -126,7 +128,7 @@ def test_what_is_wrong_costs_only_its_sample(
     with open_contained(tmp_path) as contained:
         wrong, right = contained.refine_batch([sample("a-01"), sample("b")])
     failure, words = SPOILT[how]
-    assert (wrong.image, wrong.extra["failure"]) == (None, failure)
+    assert (wrong.image, wrong.failure) == (None, failure)
     assert words in (wrong.error or "")
     assert right.image is not None
     assert fingerprint(tmp_path) == fingerprint(tmp_path)
@@ -135,17 +137,18 @@ def test_what_is_wrong_costs_only_its_sample(
 
 def test_a_place_that_does_not_answer_times_out(tmp_path: Path, sample: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     save_png(tmp_path / "a.png", sample("a").draft)
-    contained = FolderContained(FolderAdapter(tmp_path), timeout_s=0.05)
+    contained = FolderAdapter(tmp_path, timeout_s=0.05)
     monkeypatch.setattr(FolderAdapter, "picture", lambda *_: time.sleep(1))
     (done,) = contained.refine_batch([sample("a")])
-    assert done.extra == {"failure": "timeout"}
+    assert done.failure == "timeout"
     assert done.seconds < 1
 
 
 def test_extra_pictures_are_known(tmp_path: Path, sample: Maker) -> None:
     for name in ("a.png", "b.png", "c.txt"):
         save_png(tmp_path / name, sample("a").draft)
-    assert FolderAdapter(tmp_path).strangers({"a"}) == [tmp_path / "b.png"]
+    (remark,) = FolderAdapter(tmp_path).remarks({"a"}, ["a"])
+    assert remark.endswith("belong to no sample of the suite and are left out: b.png.")
 
 
 class TestFingerprint:

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refbench.adapters.contained import absolute_options, open_contained
-from refbench.adapters.load import load_adapter, load_card, resolve, script_dependencies
+from refbench.adapters.contract import RefusedError
+from refbench.adapters.load import load_adapter, load_card, open_contained
+from refbench.adapters.spec import absolute_options, resolve, script_dependencies
 from refbench.errors import RefbenchError
 from refbench.images import save_png
 from refbench.schema import AdapterCard, Inputs
@@ -26,8 +27,11 @@ def test_a_name_a_file_and_a_class_in_a_file_all_load(tmp_path: Path, sample: Ca
     path.write_text(ONE + ONE.replace("Mine", "Other").replace('"mine"', '"other"'))
     assert load_adapter("identity").card.name == "identity"
     assert load_adapter(f"{path}:Mine").card.name == "mine"
-    assert load_adapter(f"{path}:Other", amount=3).amount == 3  # type: ignore[attr-defined]
-    assert (load_adapter(f"{path}:Mine").refine(sample("a")) == sample("a").draft).all()
+    assert load_adapter(f"{path}:Other", amount=3).adapter.amount == 3
+    refined = load_adapter(f"{path}:Mine").refine(sample("a"))
+    assert (refined.image == sample("a").draft).all()
+    assert (refined.id, refined.seed, refined.error, refined.price_usd, refined.facts) == ("a", 3, None, None, {})
+    assert refined.seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,41 @@ def test_what_cannot_be_loaded_is_told_in_one_sentence(tmp_path: Path, spec: str
             call(spec.replace("FILE", str(path)))
         assert words in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_every_kind_of_model_answers_alike(
+    tmp_path: Path, faulty: Path, faulty_script: Path, sample: Callable[..., Inputs]
+) -> None:
+    asked = sample("counts-1")
+    save_png(tmp_path / "counts-1.png", 255 - asked.draft)
+    for spec, picture, price, facts in (
+        (faulty, 255 - asked.draft, 0.5, {"calls": 1}),
+        (faulty_script, asked.draft, 0.25, {}),
+        (tmp_path, 255 - asked.draft, None, {}),
+    ):
+        adapter = load_adapter(spec)
+        refined = adapter.refine(asked)
+        assert refined.image is not None
+        np.testing.assert_array_equal(refined.image, picture)
+        assert (refined.id, refined.seed, refined.error, refined.failure) == ("counts-1", 3, None, None)
+        assert (refined.price_usd, refined.facts, refined.seconds > 0) == (price, facts, True)
+        assert adapter.remarks({"counts-1"}, ["counts-1"]) == []
+        adapter.close()
+
+
+def test_what_a_model_refuses_is_raised_by_every_kind(
+    tmp_path: Path, faulty: Path, faulty_script: Path, sample: Callable[..., Inputs]
+) -> None:
+    for spec in (faulty, faulty_script):
+        adapter = load_adapter(spec)
+        with pytest.raises(RefusedError, match="declined"):
+            adapter.refine(sample("refuses-1"))
+        adapter.close()
+    save_png(tmp_path / "a.png", sample("a").draft)
+    with pytest.raises(RefbenchError, match=r"b\.png .* it is not there"):
+        load_adapter(tmp_path).refine(sample("b"))
+    with pytest.raises(RefbenchError, match="no options for a folder of PNGs"):
+        load_adapter(tmp_path, steps=3)
 
 
 def test_an_unknown_option_names_the_near_one(tmp_path: Path) -> None:
@@ -116,6 +155,6 @@ def test_a_folder_answers_by_sample_id_flat_or_by_task(tmp_path: Path, sample: C
     for refinement in done[:2]:
         assert refinement.image is not None
         np.testing.assert_array_equal(refinement.image, image)
-    assert [r.extra["failure"] for r in done[2:]] == ["invalid", "invalid", "missing"]
+    assert [r.failure for r in done[2:]] == ["invalid", "invalid", "missing"]
     assert "56 x 39 px" in (done[2].error or "")
     assert "missing-001.png" in (done[4].error or "")

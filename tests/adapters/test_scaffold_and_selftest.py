@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from refbench.adapters.contained import open_contained
+from refbench.adapters.load import open_contained
 from refbench.adapters.scaffold import new_adapter
 from refbench.adapters.selftest import check_adapter, made_up_samples
 from refbench.errors import RefbenchError

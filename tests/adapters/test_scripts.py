@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from refbench.adapters import ready
-from refbench.adapters.contained import open_contained
-from refbench.adapters.load import load_card, resolve, script_dependencies
+from refbench.adapters.load import load_card, open_contained
 from refbench.adapters.scripts import driver, licences
+from refbench.adapters.spec import resolve, script_dependencies
 from refbench.errors import RefbenchError
 from refbench.images import load_image, save_png
 from refbench.runs.catalogue import models
@@ -25,7 +25,7 @@ from refbench.schema import Inputs
 from tests.adapters import standins, tiny_editors
 from tests.omnirefiner import toys
 
-NAMES = ["refine-anything", "omnigen2", "bagel", "dreamo", "mosaic", "imagecritic"]
+NAMES = ["refine-anything", *standins.CHECKOUTS]
 RED, BLUE, GREEN = [200, 30, 30], [30, 30, 200], [10, 240, 10]
 
 
@@ -35,12 +35,13 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in standins.CHECKOUTS:
-        monkeypatch.delenv(f"{name.upper()}_CHECKOUT", raising=False)
+        monkeypatch.delenv(f"{name.upper().replace('-', '_')}_CHECKOUT", raising=False)
     path, modules, folder = list(sys.path), set(sys.modules), Path.cwd()
     yield
     os.chdir(folder)
     sys.path[:] = path
-    foreign = ("standin", "omnigen2", "data", "modeling", "inferencer", "dreamo", "dreamo_generator", "utils", "src")
+    foreign = ("standin", "omnigen2", "data", "modeling", "inferencer", "dreamo", "dreamo_generator", "utils", "src",
+               "scripts", "main_code", "my_utils", "ram")  # fmt: skip
     for name in set(sys.modules) - modules:
         if name.split(".")[0] in foreign:
             del sys.modules[name]
@@ -99,6 +100,9 @@ def weights_of(name: str, root: Path) -> dict[str, Any]:
         folder = standins.touch(root / "critic", "lora.safetensors")
         save_file({"fuse": torch.tensor([0.0, 1.0, 2.0])}, folder / "detail_encoder.safetensors")
         return {"model": str(folder), "base": str(standins.touch(root / "kontext", "model_index.json"))}
+    if name == "adarefsr":
+        folder = standins.touch(root / "ada", "model_index.json", "s3diff.pkl", "adarefsr.pkl")
+        return dict.fromkeys(("base", "backbone", "model"), str(folder))
     return {}
 
 
@@ -171,7 +175,8 @@ def test_bagel_is_seeded_for_each_sample(tmp_path: Path) -> None:
     assert noises[0] == noises[1] != noises[2]
 
 
-def test_mosaic_puts_two_subjects_beside_each_other_with_its_lora(tmp_path: Path) -> None:
+def tiny_flux(folder: Path, lora: str) -> None:
+    """A random tiny FLUX.1 at ``flux`` and a LoRA for it at ``lora``, both as their authors publish them."""
     from diffusers import FluxPipeline
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
@@ -180,12 +185,14 @@ def test_mosaic_puts_two_subjects_beside_each_other_with_its_lora(tmp_path: Path
     transformer = toys.transformer()
     FluxPipeline(
         toys.scheduler(), toys.autoencoder(), clip, clip_tokenizer, t5, t5_tokenizer, transformer
-    ).save_pretrained(tmp_path / "flux")
+    ).save_pretrained(folder / "flux")
     transformer.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"]))
-    (tmp_path / "lora").mkdir()
-    FluxPipeline.save_lora_weights(
-        tmp_path / "lora", get_peft_model_state_dict(transformer), weight_name="subject_512.safetensors"
-    )
+    (folder / "lora").mkdir()
+    FluxPipeline.save_lora_weights(folder / "lora", get_peft_model_state_dict(transformer), weight_name=lora)
+
+
+def test_mosaic_puts_two_subjects_beside_each_other_with_its_lora(tmp_path: Path) -> None:
+    tiny_flux(tmp_path, "subject_512.safetensors")
     checkout = standins.write_checkout(tmp_path / "checkout", "mosaic")
     options = {"base": str(tmp_path / "flux"), "lora": str(tmp_path / "lora"), "size": 64}
     out = run("mosaic", tmp_path, inputs(), checkout=str(checkout), **options)
@@ -196,6 +203,51 @@ def test_mosaic_puts_two_subjects_beside_each_other_with_its_lora(tmp_path: Path
     assert (got["adapters"], got["kind"], got["generator"]) == (["subject"], "FluxPipeline", {"seed": 7})
     assert (out[~inputs().mask] == RED).all()
     assert out[35, 50].tolist() == GREEN
+
+
+def test_hifi_inpaint_sees_nothing_of_the_wrong_detail(tmp_path: Path) -> None:
+    import torch
+
+    tiny_flux(tmp_path, "pytorch_lora_weights.safetensors")
+    blocks = len(toys.transformer().transformer_blocks)
+    torch.save(
+        {f"alpha_block_{n}": torch.full((2,), n + 1.0) for n in range(blocks)}, tmp_path / "lora/alpha_blocks.pt"
+    )
+    checkout = standins.write_checkout(tmp_path / "checkout", "hifi-inpaint")
+    options = {"base": str(tmp_path / "flux"), "lora": str(tmp_path / "lora"), "size": 64, "steps": 3}
+    out = run("hifi-inpaint", tmp_path, inputs(), checkout=str(checkout), **options)
+    got = standins.records(checkout)
+    (reference, moved), (masked, still) = got["conditions"]
+    height, width = got["height"], got["width"]
+    hidden = 30 * 40 / (75 * 121)
+    assert (reference["colour"], moved, still) == (BLUE, [0, -height // 16], None)
+    assert masked["size"] == [height, width]
+    assert masked["colour"][0] == pytest.approx(200 * (1 - hidden), abs=12)  # the mask's inside is black
+    assert got["mask"]["colour"][0] == pytest.approx(255 * hidden, abs=16)  # and white in the mask's picture
+    assert got["texture"][0] == [{"size": reference["size"], "colour": [206, 206, 206]}, None]  # 255 - luma of BLUE
+    assert got["texture"][1][0] == masked
+    assert got["alphas"] == [2.0 * (n + 1) for n in range(blocks)]
+    assert (got["adapters"], got["lora"], got["use_texture"]) == (["subject"], True, True)
+    assert (got["num_inference_steps"], got["guidance_scale"], got["prompt"]) == (3, 3.5, "Restore the text.")
+    assert (out[~inputs().mask] == RED).all()
+    assert out[35, 50].tolist() == GREEN
+    run("hifi-inpaint", tmp_path, inputs(), checkout=str(checkout), **options)
+    assert standins.records(checkout)["noise"] == got["noise"]
+
+
+def test_adarefsr_restores_the_draft_by_the_reference(tmp_path: Path) -> None:
+    checkout = standins.write_checkout(tmp_path / "checkout", "adarefsr")
+    out = run("adarefsr", tmp_path, inputs(), checkout=str(checkout), size=64, **weights_of("adarefsr", tmp_path))
+    got = standins.records(checkout)
+    assert (got["draft"], got["reference"], got["range"]) == (RED, BLUE, [True, True])
+    assert got["prompts"] == ["a draft", "a reference"]
+    assert (got["files"], got["judge"]) == (["s3diff.pkl", "adarefsr.pkl"], "de_net.pth")
+    assert got["coloured_by"] == {"size": [64, 64], "colour": RED}
+    assert (out[~inputs().mask] == RED).all()
+    assert np.abs(out[35, 50] - np.array(GREEN)).max() <= 1
+    (checkout / "models" / "DAPE.pth").unlink()
+    with pytest.raises(RefbenchError, match=r"DAPE\.pth for adarefsr, .*SeeSR and name it with -o dape="):
+        run("adarefsr", tmp_path, inputs(), checkout=str(checkout), **weights_of("adarefsr", tmp_path))
 
 
 @pytest.mark.parametrize(("steps", "loras", "guidance"), [(8, 2, 1.0), (40, 1, 4.0)])
@@ -251,6 +303,7 @@ def test_in_its_own_process_through_the_protocol(tmp_path: Path) -> None:
     with open_contained("omnigen2", runner="python", options=options | weights_of("omnigen2", tmp_path)) as adapter:
         assert adapter.isolation == "process"
         assert adapter.card.name == "omnigen2+focus+paste-back"
+        assert adapter.card.summary.endswith("outside the mask the draft.")
         (done,) = adapter.refine_batch([inputs()])
     assert done.error is None
     assert done.image is not None
@@ -323,7 +376,7 @@ def test_it_is_listed_with_its_card_and_what_it_lacks(name: str, monkeypatch: py
     assert row["ready"].startswith("no: ")
     assert "hf download" in row["ready"]
     assert ("git clone" in row["ready"]) == (name != "refine-anything")
-    assert ("accept_licence" in row["ready"]) == (name in ("dreamo", "mosaic", "imagecritic"))
+    assert ("accept_licence" in row["ready"]) == (name in ("dreamo", "mosaic", "imagecritic", "hifi-inpaint"))
     assert ("no GPU" in row["ready"]) == (card.vram_gb is not None)
 
 

@@ -16,8 +16,9 @@ from refbench.adapters.contract import Account, FailedError, RefusedError, StopE
 from refbench.adapters.web import calling
 from refbench.adapters.web import service as module
 from refbench.adapters.web.ledger import Ledger, content_key, spent
+from refbench.adapters.web.openai_images import GPTImage
 from refbench.adapters.web.service import WebEditor
-from refbench.adapters.web.services import GeminiImage, GPTImage, Seedream
+from refbench.adapters.web.services import GeminiImage, Seedream
 from refbench.errors import RefbenchError, UnavailableError
 from refbench.schema import Inputs
 
@@ -25,9 +26,9 @@ from .image_service import KEY, Service, serving
 
 KINDS: dict[str, type[WebEditor]] = {"gemini": GeminiImage, "openai": GPTImage, "ark": Seedream}
 SMALLER = 8
-PRICES = {"gemini": 0.039, "openai": 0.074292, "ark": 0.03}
-"""Of the server's answers by the prices of a million tokens: gemini (1000 x 0.30 + 1290 x 30) / 1e6, openai
-(100 x 5 + 5000 x 8 + 1056 x 32) / 1e6, ark a fixed price an image."""
+PRICES = {"gemini": 0.0779, "openai": 0.07218, "ark": 0.03}
+"""Of the server's answers by the prices of a million tokens: gemini (1000 x 0.50 + 1290 x 60) / 1e6, openai
+(100 x 5 + 5000 x 8 + 1056 x 30) / 1e6, ark a fixed price an image."""
 
 
 @pytest.fixture(params=list(KINDS))
@@ -68,7 +69,7 @@ def editor(service: Service, folder: Path | None = None, **options: Any) -> WebE
 
 
 def price(kind: str) -> Any:
-    return pytest.approx(0.039 if kind == "gemini" else PRICES[kind], abs=0.0004)
+    return pytest.approx(PRICES[kind], abs=1e-6)
 
 
 def inverted_inside(image: np.ndarray[Any, Any], inputs: Inputs) -> bool:
@@ -183,9 +184,15 @@ def test_a_sample_takes_no_longer_than_the_run_gives_it(service: Service, inputs
 
 
 def test_the_price_follows_quality_and_fidelity() -> None:
-    """Of gpt-image-1.5 by hand: (600 x 5 + 9,520 x 8 + 1,056 x 32) / 1e6 at the default."""
-    assert GPTImage().card.price_per_image_usd == GPTImage.card.price_per_image_usd == 0.113
-    assert GPTImage(quality="high").price.most > GPTImage().price.most > GPTImage(input_fidelity="low").price.most
+    """By hand: (600 x 5 + 9,520 x 8 + 1,767 x 30) / 1e6, and of gpt-image-1.5 1,056 x 32 for the answer."""
+    assert GPTImage().card.price_per_image_usd == GPTImage.card.price_per_image_usd == 0.132
+    assert GPTImage(model="gpt-image-1.5").card.price_per_image_usd == 0.113
+    assert GPTImage(quality="high").price.most > GPTImage().price.most
+    older = {"model": "gpt-image-1.5"}
+    assert GPTImage(**older).price.most > GPTImage(**older, input_fidelity="low").price.most
+    for made in (GPTImage, GeminiImage):
+        assert made.prices[made.default_model].per_image == made.card.price_per_image_usd
+        assert all(price.per_image <= price.most for price in made.prices.values())
     assert GPTImage(price_usd=0.5, quality="low").card.price_per_image_usd == 0.5
 
 
@@ -223,7 +230,8 @@ def test_a_refusal_is_told_apart_and_kept(service: Service, inputs: Inputs, tmp_
     for _ in range(2):
         with pytest.raises(RefusedError, match="it refused") as caught:
             editor(service, tmp_path / "responses").refine(inputs)
-        assert caught.value.facts["price_usd"] < 0.001
+        assert caught.value.price_usd is not None
+        assert caught.value.price_usd < 0.001
     assert len(service.seen) == 1
     again = editor(service, tmp_path / "responses")
     again.use_account(Account(tmp_path / "responses", None, True))
@@ -285,6 +293,32 @@ def test_the_budget_is_checked_before_the_request(service: Service, inputs: Inpu
     with pytest.raises(StopError, match="--max-cost"):
         editor(service, tmp_path / "responses", max_cost_usd=0.01).refine(inputs)
     assert service.times == []
+
+
+@pytest.mark.parametrize("model", ["gpt-image-2", "gpt-image-2.5-flare", "gpt-image-1.5", "gpt-image-1-mini"])
+def test_fidelity_is_sent_to_the_model_that_takes_it(
+    model: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving("openai") as service:
+        editor(service, model=model).refine(inputs)
+    assert service.seen[0].options["model"] == model
+    assert service.seen[0].options.get("input_fidelity") == ("high" if model == "gpt-image-1.5" else None)
+
+
+@pytest.mark.parametrize("model", [*Seedream.prices, "seedream-5-0-pro-260628"])
+def test_seedream_gets_only_the_fields_of_its_version(
+    model: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARK_API_KEY", KEY)
+    known = {} if model in Seedream.prices else {"price_usd": 0.12}
+    with serving("ark") as service:
+        editor(service, model=model, **known).refine(inputs)
+    sent = service.seen[0].options
+    newer = "5-5" in model or "pro" in model
+    assert ("stream" in sent, "sequential_image_generation" in sent) == ((False, False) if newer else (True, True))
+    width, height = map(int, sent["size"].split("x"))
+    assert width * height <= 2048 * 2048 or not newer
 
 
 def test_a_spent_quota_stops_the_run(monkeypatch: pytest.MonkeyPatch, inputs: Inputs) -> None:
@@ -384,7 +418,9 @@ def test_a_model_without_a_known_price_needs_one(inputs: Inputs) -> None:
     ("make", "match"),
     [
         (lambda: GPTImage(quality="best"), "quality"),  # type: ignore[arg-type]
-        (lambda: Seedream(size="8K"), "1K, 2K or 4K"),
+        (lambda: Seedream(size="8K"), "1K, 2K, 3K or 4K"),
+        (lambda: Seedream(size="4K", model="seedream-5-0-260128"), "at most 3K, but 4K came"),
+        (lambda: Seedream(size="3K", model="seedream-5-5-261028"), "at most 2K, but 3K came"),
         (lambda: GeminiImage(attempts=0), "attempt"),
     ],
 )

@@ -11,12 +11,15 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    AutoencoderKLQwenImage21,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
     FluxKontextPipeline,
+    QwenImage21Pipeline,
+    QwenImage21Transformer2DModel,
     QwenImageEditPlusPipeline,
     QwenImageTransformer2DModel,
     StableDiffusionInpaintPipeline,
@@ -35,8 +38,9 @@ from transformers import (
 from tests.omnirefiner import toys
 
 CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.content is string %}"
+    "{{ message.content }}{% else %}{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
@@ -125,6 +129,43 @@ def qwen(folder: Path) -> None:
     QwenImageEditPlusPipeline(toys.scheduler(), vae, text_encoder, tokenizer, processor, transformer).save_pretrained(
         folder
     )
+
+
+def qwen21(folder: Path) -> None:
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+    from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
+
+    tokenizer = qwen_tokenizer()
+    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
+    torch.manual_seed(0)
+    text_encoder = Qwen3VLForConditionalGeneration(
+        Qwen3VLConfig(
+            text_config={
+                "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+                "num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(tokenizer), "max_position_embeddings": 4096,
+                "rope_parameters": {"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1e6,
+                                    "mrope_interleaved": True},
+            },
+            vision_config={
+                "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
+                "patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [],
+            },
+            image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+            vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+        )
+    )  # fmt: skip
+    transformer = QwenImage21Transformer2DModel(
+        patch_size=1, in_channels=4, out_channels=4, num_layers=1, attention_head_dim=16, num_attention_heads=2,
+        context_in_dim=16, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    vae = AutoencoderKLQwenImage21(
+        base_dim=4, decoder_base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )  # fmt: skip
+    images = Qwen2VLImageProcessor(patch_size=16, size={"shortest_edge": 32 * 32, "longest_edge": 256 * 256})
+    processor = Qwen3VLProcessor(images, tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT)
+    QwenImage21Pipeline(toys.scheduler(), vae, text_encoder, processor, transformer).save_pretrained(folder)
 
 
 def _unet(cross: int, **changes: Any) -> UNet2DConditionModel:
@@ -223,6 +264,7 @@ def ip_adapter(folder: Path, unet: UNet2DConditionModel) -> None:
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {
-    "flux-kontext": kontext, "flux-kontext-inpaint": kontext, "flux2-klein": klein, "qwen-image-edit": qwen,
+    "flux-kontext": kontext, "flux-kontext-inpaint": kontext, "flux2-klein": klein,
+    "flux2-klein-inpaint": klein, "qwen-image-edit": qwen, "qwen-image-2.1": qwen21,
     "sd-inpaint": inpaint, "sdxl-ip-adapter": sdxl,
 }  # fmt: skip

@@ -53,7 +53,7 @@ def test_own_pictures_are_scored_and_compared(cli: Cli, own: Path, here: Path) -
     assert cli("tasks", "verify", "mine").code == 0
     done = cli("score", "A", "B", "--suite", "mine", "--json")
     assert done.code == 0, done.err
-    assert "belong to no sample of 'mine' and are left out: contact sheet.png." in done.err
+    assert "belong to no sample of the suite and are left out: contact sheet.png." in done.err
     assert "in a format that may lose detail (first: IMG 2.JPG)" in done.err
     found = json.loads(done.out)
     assert [(run["model"], run["run"], run["score_version"]) for run in found["runs"]] == [

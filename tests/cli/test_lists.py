@@ -50,6 +50,14 @@ def test_names_are_whole_and_wide_rows_are_one_line(cli: Cli, what: str, some: s
     )
 
 
+def test_the_page_of_models_is_printed_as_it_is_committed(cli: Cli) -> None:
+    done = cli("list", "models", "--markdown")
+    page = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+    assert (done.code, done.out.strip()) == (0, page.read_text(encoding="utf-8").strip())
+    for wrong in (["metrics"], ["models", "--json"], ["model", "sharpen"]):
+        assert cli("list", *wrong, "--markdown").code == 2
+
+
 def test_one_in_full_says_why_it_is_not_ready(cli: Cli) -> None:
     card = json.loads(cli("list", "model", "sdxl-ip-adapter", "--json").out)
     assert card["name"] == "sdxl-ip-adapter"

@@ -36,7 +36,9 @@ def files(here: Path) -> Path:
 def answer(number: int) -> tuple[np.ndarray, dict[str, object]]:
     """What warp-blend says of a sample that comes without a box and a prompt."""
     inputs = dataclasses.replace(make("logo-refine", number)[0].inputs(), prompt=PROMPT, reference_box=None)
-    return load_adapter("warp-blend").refine(inputs)
+    refined = load_adapter("warp-blend").refine(inputs)
+    assert refined.image is not None
+    return refined.image, refined.facts
 
 
 ONE = ["refine", "d.png", "-r", "r.png", "--mask", "m.png", "--out", "o.png", "-m", "warp-blend"]

@@ -59,8 +59,8 @@ def test_the_drafts_own_edge_stays_to_the_pixel() -> None:
     draft, reference = _label("SOAP"), _lit(_label("MINT"), 0.5)
     box = (20, 35, 80, 50)
     matrix = np.array([[1, 0, 1.5], [0, 1, -1.0], [0, 0, 1.0]])  # a pose that is off by nearly 2 px
-    kept = lay(draft, reference, MASK, box, matrix, same_scene=False, other=True, outlines=True)
-    plain = lay(draft, reference, MASK, box, matrix, same_scene=False, other=True)
+    kept = lay(draft, reference, MASK, box, matrix, same_scene=False, other=True, outlines=True).picture
+    plain = lay(draft, reference, MASK, box, matrix, same_scene=False, other=True).picture
     edge = MASK.copy()
     edge[37:83, 22:98] = False
     assert np.array_equal(kept[edge], draft[edge])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from refbench.images import Image, Mask
 from refbench.registration import looks
-from refbench.registration.laying import place, told
+from refbench.registration.laying import lay, place, told
 from refbench.registration.opencv import cv2
 from refbench.schema import Box
 
@@ -131,6 +132,27 @@ def test_what_is_not_found_is_told_with_what_to_type() -> None:
         assert facts["pose"] == "none"
         assert facts["why"].startswith("the reference was not found in the draft (score ")
         assert facts["why"].endswith("say where the detail is in the reference: --reference-box x,y,width,height")
+
+
+def test_a_print_whose_figure_is_cut_off_is_told() -> None:
+    """GrabCut takes a disc of 60 px that stands apart out of a box of 190 x 80 px."""
+    y, x = np.mgrid[:120, :240]
+    reference = np.full((120, 240, 3), (170, 90, 90), np.uint8)
+    reference[(x - 70) ** 2 + (y - 60) ** 2 < 30**2] = (20, 20, 20)
+    draft, mask = np.full((120, 240, 3), (60, 120, 60), np.uint8), np.zeros((120, 240), bool)
+    mask[20:100, 30:220] = True
+    asked = {"same_scene": False, "other": True}
+    done = lay(draft, reference, mask, (30, 20, 190, 80), np.eye(3), **asked)
+    assert done.figure == pytest.approx(60 * 60 / (190 * 80), abs=0.05)
+    found = replace(place(draft, reference, mask, (30, 20, 190, 80), "Replace it."), figure=done.figure)
+    facts = told(draft, done.picture, found)
+    assert facts["figure"] == round(done.figure, 2)
+    assert facts["why"].startswith("the figure found spans 2")
+    assert "may be cut off" in facts["why"]
+    tight = lay(draft, reference, mask, (38, 28, 64, 64), np.eye(3), **asked)
+    assert tight.figure is not None
+    assert "why" not in told(draft, tight.picture, replace(found, figure=tight.figure))
+    assert lay(draft, reference, mask, (30, 20, 190, 80), np.eye(3), same_scene=True, other=True).figure is None
 
 
 def test_nothing_of_torch_is_loaded_before_it_is_needed() -> None:

@@ -100,7 +100,9 @@ def test_only_a_refiner_that_traces_outlines_chooses_and_only_in_other_surroundi
     box = (20, 20, 80, 80)
 
     def laid(outlines: bool, same_scene: bool) -> Image:
-        return lay(draft, reference, MASK, box, np.eye(3), same_scene=same_scene, other=False, outlines=outlines)
+        return lay(
+            draft, reference, MASK, box, np.eye(3), same_scene=same_scene, other=False, outlines=outlines
+        ).picture
 
     assert np.array_equal(laid(True, True), laid(False, True))
     chosen, whole = laid(True, False), laid(False, False)
@@ -117,6 +119,6 @@ def test_a_refiner_that_traces_outlines_keeps_more_of_the_drafts_light() -> None
     draft = np.clip(reference + waves[:, None, None], 0, 255).astype(np.uint8)
     errors = []
     for outlines in (False, True):
-        out = lay(draft, reference, MASK, None, np.eye(3), same_scene=True, other=False, outlines=outlines)
+        out = lay(draft, reference, MASK, None, np.eye(3), same_scene=True, other=False, outlines=outlines).picture
         errors.append(np.abs(out.astype(int) - draft)[MASK].mean())
     assert errors[1] < 0.8 * errors[0]

@@ -39,7 +39,7 @@ class Noise:
         if inputs.id == self.stop_at:
             raise KeyboardInterrupt
         if inputs.id in self.fail:
-            return Refinement(inputs.id, None, 0.1, "It did not want to.", {"failure": "refused"})
+            return Refinement(inputs.id, None, 0.1, "It did not want to.", "refused")
         rng = np.random.default_rng(inputs.seed)
         return Refinement(inputs.id, rng.integers(0, 256, inputs.draft.shape).astype(np.uint8), 0.1)
 

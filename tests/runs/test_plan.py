@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import NOISE, adapter_file, manifest, tiny
 
-from refbench.adapters.load import check_card
+from refbench.adapters.card import check_card
 from refbench.errors import RefbenchError
 from refbench.runs.folder import RunFolder
 from refbench.runs.plan import Request, batches, content_of, default_folder, model_slug, seed_for

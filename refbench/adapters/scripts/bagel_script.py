@@ -26,8 +26,8 @@ from typing import Any
 import _boot  # type: ignore[import-not-found]  # noqa: F401
 
 # isort: split
-from refbench.adapters.editing import Work
-from refbench.adapters.scripts.driver import Editor, checkout, dtype_on, picture, serve, weights
+from refbench.adapters.editing import Work, picture
+from refbench.adapters.scripts.driver import Editor, checkout, dtype_on, serve, weights
 from refbench.errors import RefbenchError
 
 CARD = {

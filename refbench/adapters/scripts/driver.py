@@ -126,13 +126,6 @@ def weights(model: str, file: str, *fetch: str) -> str:
     return str(found)
 
 
-def picture(image: Image) -> Any:
-    """An array (H, W, 3) as a PIL image."""
-    from PIL import Image as PILImage
-
-    return PILImage.fromarray(image)
-
-
 def dtype_on(device: str) -> Any:
     """bfloat16 on a GPU, float32 on a processor."""
     import torch
@@ -187,7 +180,8 @@ def serve(
                 editing = Options(**shared, multiple=multiple)
                 check_licence(card, needs, options)
                 editor = load(request["device"], options)
-                answer({"type": "ready", "card": {**card, "name": card["name"] + editing.suffix}})
+                told = {"name": card["name"] + editing.suffix, "summary": editing.on_card(card["summary"])}
+                answer({"type": "ready", "card": {**card, **told}})
             except Exception as error:
                 answer({"type": "ready", "error": sentence(error)})
         elif request["type"] == "refine":

@@ -22,8 +22,8 @@ from typing import Any
 import _boot  # type: ignore[import-not-found]  # noqa: F401
 
 # isort: split
-from refbench.adapters.editing import Work, mask_picture
-from refbench.adapters.scripts.driver import Editor, dtype_on, generator, picture, serve, weights
+from refbench.adapters.editing import Work, mask_picture, picture
+from refbench.adapters.scripts.driver import Editor, dtype_on, generator, serve, weights
 from refbench.errors import RefbenchError
 
 CARD = {

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from refbench.adapters.contract import FailedError, StopError
 from refbench.adapters.web.ledger import Ledger
@@ -83,21 +83,26 @@ def secret(variable: str, who: str) -> str:
     return key
 
 
-def check_base_url(url: str) -> str:
+def check_base_url(url: str, keyed: bool = True) -> str:
     """A base URL without its last slash.
+
+    Args:
+        url: http or https.
+        keyed: whether a key is sent there; only then http is for this machine alone.
 
     Raises:
         RefbenchError: no http(s) URL, one with a password or query in it, or one that would send the key in the clear.
     """
     parts = urlsplit(url)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    local = not keyed or parts.hostname in ("localhost", "127.0.0.1", "::1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise RefbenchError(
             "Expected a base_url without a password, a query or a fragment; keys go into the environment."
         )
     if not parts.hostname or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not local):
         raise RefbenchError(
-            f"Expected an https URL as base_url (http only for this machine), but {one_line(url, 80)} came."
+            f"Expected an https URL as base_url (http only for this machine, or where there is no key), but "
+            f"{one_line(url, 80)} came."
         )
     return url.rstrip("/")
 
@@ -127,6 +132,8 @@ class Caller:
     """From the key to the headers that carry it."""
     read: Callable[[int, bytes], Reading]
     """What an answer with an HTTP status and a body is."""
+    completed: Callable[[bytes, Callable[[str], bytes]], bytes]
+    """From the body of a good answer, and how to get what a URL in it names, to the body that is kept."""
     ledger: Ledger
     timeout_s: float = 180.0
     attempts: int = 5
@@ -138,6 +145,9 @@ class Caller:
     def scrub(self, text: str) -> str:
         """A text without the key."""
         return text.replace(self.key, "[key]") if self.key else text
+
+    def _clean(self, body: bytes) -> bytes:
+        return body.replace(self.key.encode(), b"[key]") if self.key else body
 
     def close(self) -> None:
         """Close the connection."""
@@ -170,12 +180,11 @@ class Caller:
             status, body, headers, reading = self._once(call)
             if reading.kind == "image" or reading.kind == "refused":
                 self.ledger.settle(entry, reading.price_usd)
-                clean = body.replace(self.key.encode(), b"[key]")
-                return Answer(reading, clean, status, headers, attempt, round(lost + reading.price_usd, 6))
+                return Answer(reading, self._clean(body), status, headers, attempt, round(lost + reading.price_usd, 6))
             if reading.kind == "retry" and reading.paid:
                 lost += most_usd
                 if status == 200 and body:
-                    self.ledger.keep_fault(key, body.replace(self.key.encode(), b"[key]"))
+                    self.ledger.keep_fault(key, self._clean(body))
             else:
                 self.ledger.settle(entry, 0.0)
             if reading.kind == "stop":
@@ -219,6 +228,9 @@ class Caller:
                 data=call.fields,
                 files=list(call.files) or None,
             )
+            body = self.completed(answer.content, self._get) if answer.status_code == 200 else answer.content
+        except _MissingPictureError as error:
+            return 1, b"", {}, Reading("retry", str(error))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return 0, b"", {}, Reading("retry", f"it cannot be reached ({type(error).__name__})", paid=False)
         except httpx.TimeoutException:
@@ -226,4 +238,23 @@ class Caller:
         except httpx.HTTPError as error:
             return 1, b"", {}, Reading("retry", f"the connection broke off ({type(error).__name__})")
         headers = {name.lower(): value for name, value in answer.headers.items()}
-        return answer.status_code, answer.content, headers, self.read(answer.status_code, answer.content)
+        return answer.status_code, body, headers, self.read(answer.status_code, body)
+
+    def _get(self, link: str) -> bytes:
+        """What a URL in an answer names, absolute or relative to the service; the key goes to the service alone.
+
+        Raises:
+            _MissingPictureError: it is not there, or is no URL of the service and not https.
+        """
+        url = urljoin(self.base_url, link)
+        mine = urlsplit(url)[:2] == urlsplit(self.base_url)[:2]
+        if not mine and urlsplit(url).scheme != "https":
+            raise _MissingPictureError("its answer names a picture at an address that is not https")
+        answer = self._client.get(url, headers=dict(self.authorise(self.key)) if mine else {})
+        if answer.status_code != 200:
+            raise _MissingPictureError(f"the picture that its answer names came with HTTP {answer.status_code}")
+        return bytes(answer.content)
+
+
+class _MissingPictureError(Exception):
+    """A picture that an answer names could not be had."""

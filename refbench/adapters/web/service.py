@@ -7,8 +7,9 @@ import binascii
 import dataclasses
 import inspect
 import json
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from refbench.adapters.contract import Account, FailedError, RefusedError
@@ -35,6 +36,14 @@ class Price:
     out: float = 0.0
 
 
+def commercial(name: str, summary: str, paper: str, price: float) -> AdapterCard:
+    """The card of a commercial interface; `price` in USD an image."""
+    return AdapterCard(
+        name=name, summary=summary, licence="commercial interface, the service's terms", open_weights=False,
+        paper=paper, price_per_image_usd=price, needs_network=True, deterministic=False, requires=("httpx", "cv2"),
+    )  # fmt: skip
+
+
 class WebEditor(ABC):
     """An editor behind an HTTP interface.
 
@@ -58,6 +67,8 @@ class WebEditor(ABC):
     url: ClassVar[str]
     default_model: ClassVar[str]
     prices: ClassVar[Mapping[str, Price]]
+    keyless: ClassVar[bool] = False
+    """Whether it may be asked without a key."""
 
     def __init__(
         self,
@@ -85,15 +96,16 @@ class WebEditor(ABC):
             )
         self.price = self.prices[self.model] if price_usd is None else Price(price_usd, price_usd)
         self.options = Options(focus=flag(focus, "focus"), paste_back=flag(paste_back, "paste_back"))
-        self.base_url = check_base_url(base_url or self.url)
+        self.base_url = check_base_url(base_url or self.url, not self.keyless or bool(os.environ.get(self.variable)))
         self.calls = (requests_per_minute, timeout_s, attempts)
         self.ledger = Ledger(None)
         self.caller: Caller | None = None
         published = type(self).card
-        other = "" if self.model == self.default_model else f"+{self.model}"
+        other = "" if self.model == self.default_model else f"+{self.model.rpartition('/')[2]}"
         self.card = published.model_copy(
             update={
                 "name": published.name + other + self.options.suffix,
+                "summary": self.options.on_card(published.summary),
                 "weights": f"{self.model}, behind {self.service}",
                 "price_per_image_usd": self.price.per_image,
             }
@@ -121,10 +133,20 @@ class WebEditor(ABC):
         Raises:
             UnavailableError: there is none.
         """
-        key = secret(self.variable, self.service)
+        free = self.keyless and not os.environ.get(self.variable)
+        key = "" if free else secret(self.variable, self.service)
         pace, timeout_s, attempts = self.calls
         self.caller = Caller(
-            self.service, self.base_url, key, self.headers, self.read, self.ledger, timeout_s, attempts, pace
+            self.service,
+            self.base_url,
+            key,
+            self.headers,
+            self.read,
+            self.completed,
+            self.ledger,
+            timeout_s,
+            attempts,
+            pace,
         )
 
     def close(self) -> None:
@@ -187,7 +209,7 @@ class WebEditor(ABC):
             raise FailedError(f"Expected an image in the kept answer {key}, but there is none; remove it.", told)
         picture = decode_image(reading.image, f"the answer of {self.service} for '{inputs.id}'")
         told["answer_size"] = f"{picture.shape[1]}x{picture.shape[0]}"
-        return finish(work, picture, self.options), told
+        return finish(work, self.framed(work, picture), self.options), told
 
     def read(self, status: int, body: bytes) -> Reading:
         """What an answer is; the faults that all services share are told apart here."""
@@ -207,7 +229,7 @@ class WebEditor(ABC):
                 return Reading("retry", "its answer is not in the documented form")
             except RefbenchError:
                 return Reading("retry", "the picture in its answer cannot be decoded")
-        error = content.get("error") if isinstance(content, dict) else None
+        error = (content.get("error") or content.get("detail")) if isinstance(content, dict) else None
         if not isinstance(error, dict):
             error = {"message": str(error)} if error else {}
         return self.read_error(status, error)
@@ -231,6 +253,14 @@ class WebEditor(ABC):
 
     # ---- what differs
 
+    def completed(self, body: bytes, get: Callable[[str], bytes]) -> bytes:
+        """The body of a good answer as it is kept; `get` fetches what a URL in it names."""
+        return body
+
+    def framed(self, work: Work, picture: Image) -> Image:
+        """The part of an answered picture that stands for the draft's frame."""
+        return picture
+
     def fitted(self, work: Work) -> Work:
         """The sample at a size that the service works at."""
         size = self.size(work.size)
@@ -242,12 +272,15 @@ class WebEditor(ABC):
 
     def text(self, inputs: Inputs) -> str:
         """What the service is told."""
-        return (
+        said = [
             "The first image is a draft in which one region is wrong. The second image is a reference that shows the "
-            f"same thing right. {self.mask_words} {inputs.prompt.strip().rstrip('.')}. Take the detail from the "
-            "reference and put it into that region of the draft with the draft's own perspective, size, light and "
-            "focus. Leave everything outside the region exactly as it is, keep the framing, and return the whole draft."
-        )
+            "same thing right.",
+            self.mask_words,
+            f"{inputs.prompt.strip().rstrip('.')}. Take the detail from the reference and put it into that region of "
+            "the draft with the draft's own perspective, size, light and focus. Leave everything outside the region "
+            "exactly as it is, keep the framing, and return the whole draft.",
+        ]
+        return " ".join(filter(None, said))
 
     mask_words: ClassVar[str] = (
         "The third image is a mask of the draft: white is the region, black is not to be changed."
