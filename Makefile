@@ -3,7 +3,7 @@ PYTHON ?= python3
 MODEL ?= omnirefiner
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := models,build,learned,web,ray,slurm,dev
+EXTRAS := models,build,learned,web,ray,slurm,docs,dev
 # torch's build, as uv's --torch-backend names it: cpu (no CUDA libraries), cu126, auto, ...; empty is the index's own.
 TORCH ?= $(shell cat $(VENV)/.complete 2>/dev/null)
 export HF_HUB_OFFLINE ?= 1
@@ -11,7 +11,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 # imports are most of a command's first second: compiled once here, not at every start where nothing may be written
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help env same-torch eval test test-slow test-gpu test-weights test-browser lint bench wheel clean
+.PHONY: help env same-torch eval test test-slow test-gpu test-weights test-browser lint docs bench wheel clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
@@ -51,6 +51,11 @@ test-weights: env  ## compare the learned metrics with their original libraries 
 
 test-browser: env  ## the HTML viewer and board in headless Chromium
 	$(BIN)/python -m pytest -q -m browser
+
+docs: env  ## the site in build/docs; a stale table, a broken link or a missing reference is an error
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m sphinx -q -W --keep-going -E -c docs . build/docs
+	@echo "build/docs/index.html"
 
 bench: env  ## speed and memory, as ratios taken in one run
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

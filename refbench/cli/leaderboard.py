@@ -29,7 +29,7 @@ def build(board: BoardFolder = DEFAULT, as_json: o.Json = False) -> None:
 
 @app.command()
 def check(board: BoardFolder = DEFAULT, as_json: o.Json = False) -> None:
-    """Exit with 1 if a rendered file is not what the entries give."""
+    """Hold the rendered files against the entries; exit code 1 where one is out of date."""
     from refbench.cli import show
     from refbench.leaderboard.board import stale
 

@@ -1,7 +1,6 @@
 """The command ``refbench``: finds the verb, runs it, and turns what went wrong into one sentence and an exit code.
 
-Exit codes: 0 done, 1 finished with failed samples (or checks), 2 wrong input, 130 interrupted. A verb's module is
-imported when the verb is called, typer with it, so that the front page costs next to nothing.
+A verb's module is imported when the verb is called, typer with it, so that the front page costs next to nothing.
 """
 
 from __future__ import annotations
@@ -41,6 +40,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "weights": ("weights", "List, fetch and check weight files of metrics and models."),
 }
 """Verb -> (module of refbench.cli with a Typer `app`, one line of help), in the order of the front page."""
+
+EXIT_CODES = {
+    0: "Done.",
+    1: "Finished, but samples or checks failed.",
+    2: "Wrong input, or something that is not here; one sentence on stderr says what was expected and what to do.",
+    130: "Interrupted; what is finished is kept.",
+}
+"""Exit code -> what it means; what a command means by 1 in particular stands in its help."""
 
 COMPLETION = "_REFBENCH_COMPLETE"
 """The environment variable by which a shell asks for completions."""

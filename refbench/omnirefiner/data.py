@@ -1,7 +1,7 @@
 """Training quadruplets in the model's own range, with the curriculum on the reference's misalignment.
 
 Measured: with the reference misaligned from the start a small model never learns to read it; aligned first and moved
-apart more and more, it does (shared finding of several toy runs, see ``docs/omnirefiner.md``).
+apart more and more, it does (shared finding of several toy runs, see ``reports/omnirefiner-experiments.md``).
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def show_reference(
 
         flow = find_flow(aligner, draft, reference, mask, reference_box, matrix)
     if laying == "blend" and not found.confident:
-        return cut(draft, box), "none"  # laid at a venture it would do more harm than good (docs/omnirefiner.md)
+        return cut(draft, box), "none"  # laid at a venture it would do more harm than good (reports)
     if laying == "view":
         return view(reference, matrix, box, None if flow is None else cut(flow, box)), match
     laid = lay(

@@ -2,7 +2,8 @@
 
 A wrong label and the right one lie on the same panel; a wrong pattern fills the same patch. Where the outlines agree,
 the edge of the draft's print is right already, and the pixels of a panel that both show say how much light falls there,
-which nothing around the print can tell. Constants were chosen on the validation suite (docs/omnirefiner.md).
+which nothing around the print can tell. Constants were chosen on the validation suite
+(reports/omnirefiner-experiments.md).
 """
 
 from __future__ import annotations

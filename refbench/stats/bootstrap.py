@@ -48,7 +48,7 @@ RESAMPLES = 2000
 MIN_STRATUM = 4
 """Strata with fewer clusters are put together, so that each can tell its own spread."""
 MIN_CLUSTERS = 4
-"""With fewer clusters there is no interval: over made-up categories (docs/statistics.md) it would hold the truth too
+"""With fewer clusters there is no interval: over made-up categories (reports/intervals.md) it would hold the truth too
 seldom, and more than 5 % of the resamples would consist of one cluster only."""
 MOST = 2.0
 """The bootstrap's quantile counts up to this many times Student's."""

@@ -57,11 +57,11 @@ ALONE: dict[str, dict[str, tuple[str, str]]] = {
         "outputs touched up by hand": ("differs", "regeneration-differs"),
     },
 }
-"""Attacks with a test of their own, so that docs/verification.md has them as well."""
+"""Attacks with a test of their own, so that reports/verification.md has them as well."""
 
 
 def table() -> str:
-    """Every attack and what it gets, in Markdown; docs/verification.md holds it, and a test compares."""
+    """Every attack and what it gets, in Markdown; reports/verification.md holds it, and a test compares."""
     listed: list[tuple[str, str, str, str]] = []
     for group, cases in (("scores", SCORES), ("images", IMAGES)):
         listed += [(group, name, kind, finding) for name, (kind, finding, _) in cases.items()]
@@ -709,6 +709,6 @@ def test_outputs_of_another_seed_differ(entry: Path, world: World, check: Any) -
 
 
 def test_table_of_attacks_is_the_docs() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "verification.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "reports" / "verification.md").read_text()
     held = text.partition("<!-- attacks -->\n")[2].partition("\n<!-- /attacks -->")[0]
-    assert held == table(), f"docs/verification.md needs this table:\n{table()}"
+    assert held == table(), f"reports/verification.md needs this table:\n{table()}"

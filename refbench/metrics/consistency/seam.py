@@ -39,7 +39,7 @@ def jumps(image: Floats, mask: Mask, edge: Mask) -> Floats:
 
 
 def seam(output: Floats, target_jumps: Floats, mask: Mask, edge: Mask) -> float:
-    """Mean over the mask's edge of max(0, |jump in output| - |jump in target|), in CIELAB units.
+    """Mean over the mask's edge of ``max(0, |jump in output| - |jump in target|)``, in CIELAB units.
 
     Args:
         output: CIELAB (h, w, 3), cut with at least 6 px around the mask.
