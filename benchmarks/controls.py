@@ -80,7 +80,7 @@ class Laid(OmniRefiner):
         return [self._laid(inputs) for inputs in batch]
 
     def _laid(self, inputs: Inputs) -> Image:
-        from refbench.omnirefiner.focus import show_reference
+        from refbench.omnirefiner.focus.crop import show_reference
 
         if self.pipeline is None:
             self.setup()

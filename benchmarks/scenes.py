@@ -4,7 +4,7 @@
     python benchmarks/scenes.py VAL SCENES [--count 400]
 
 VAL is the validation suite, SCENES the folder of scenes that `refbench train prepare --of stage1` prints. Scenes are
-taken as stage 1 draws them (:func:`refbench.omnirefiner.mending.fitness`).
+taken as stage 1 draws them (:func:`refbench.omnirefiner.retouch.training.fitness`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from refbench.metrics.backbones import load_efficientnet
-from refbench.omnirefiner import picture_losses as held
-from refbench.omnirefiner.mending import Drawer
-from refbench.omnirefiner.placed import placed
+from refbench.omnirefiner.retouch import losses as held
+from refbench.omnirefiner.retouch.scenes import placed
+from refbench.omnirefiner.retouch.training import Drawer
 from refbench.tasks.suite import load_suite
 
 Row = tuple[Tensor, ...]

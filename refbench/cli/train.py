@@ -93,7 +93,7 @@ def train(
     """
     from refbench.cli import show
     from refbench.cli.stopping import going_on
-    from refbench.omnirefiner import checks
+    from refbench.omnirefiner.training import checks
     from refbench.tasks.working import cores
 
     if stage is not Stage.curves:
@@ -105,14 +105,14 @@ def train(
 
         made = draw_curves(out / of.value / "log.jsonl", out / f"{of.value}.png")
     elif stage is Stage.export:
-        from refbench.omnirefiner.train import export_state
+        from refbench.omnirefiner.training.stages import export_state
 
         lines.tick(f"{of.value}: loading torch and the saved state")
         made = export_state(of.value, config, out, assets, device=device, seed=seed)
     elif Stage.stage1 in (stage, of if stage is Stage.prepare else None):
         with going_on():
             lines.note(f"stage1: {network.value} on {device}, in {out}; loading torch")
-            from refbench.omnirefiner.mending import run_stage1
+            from refbench.omnirefiner.retouch.training import run_stage1
 
             made = run_stage1(
                 prepared, None if stage is Stage.prepare else out, sources=sources, samples=samples,
@@ -142,7 +142,7 @@ def train(
             )  # fmt: skip
         with going_on(*([] if stage is Stage.prepare else ["--resume"])):
             lines.note(f"{stage.value}: {config} on {device}, in {out}; loading torch")
-            from refbench.omnirefiner import train as room
+            from refbench.omnirefiner.training import stages as room
 
             data["progress"] = lines.counted
             if stage is Stage.prepare:

@@ -75,7 +75,7 @@ class SupervisedConfig(Record):
     misalignment: tuple[float, float] = (0.0, 1.0)
     """Share of the run at which the reference's misalignment starts to grow, and at which it is full."""
     largest: float = 1.0
-    """The full misalignment of this run. After :func:`refbench.omnirefiner.focus.focus` has laid the reference onto
+    """The full misalignment of this run. After :func:`refbench.omnirefiner.focus.crop.focus` has laid the reference onto
     the draft's frame little is left of it, so a short run does better to stop at 0.3."""
     wild: float = 0.0
     """Share of references that are misaligned anywhere up to 1, once the curriculum is over: the ones no focus lays."""
@@ -86,7 +86,7 @@ class SupervisedConfig(Record):
     reuse: int = 1
     """How often a drawn sample is used on average; samples whose reference is laid cost more than a step on them."""
     scenes: bool = False
-    """Learn on whole pictures whose references went through the pose search (:mod:`refbench.omnirefiner.scenes`), not
+    """Learn on whole pictures whose references went through the pose search (:mod:`refbench.omnirefiner.tiny.scenes`), not
     on crops whose references are displaced at random; `misalignment` to `light` are then without effect."""
     workers: int = 0
     """Processes that make scenes while training learns; with prepared data there are none."""
@@ -148,7 +148,7 @@ class GRPOConfig(Record):
     steps: int = 6
     explore: Literal["noise", "gate"] = "noise"
     """What differs inside a group: the noise of early steps (the paper's way), or a blend's gates, see
-    :mod:`refbench.omnirefiner.gating`."""
+    :mod:`refbench.omnirefiner.tiny.gates`."""
     gate_std: float = 0.25
     """Standard deviation of explored gates."""
     sampler: Literal["cps", "flow-sde", "dance-sde"] = "cps"
@@ -163,7 +163,7 @@ class GRPOConfig(Record):
     """Weight of the supervised loss on the ground truth."""
     drift_weight: float = 0.0
     """Exploring gates: weight of how far the adapter moves what is not explored, the change, from stage 1's, see
-    :func:`refbench.omnirefiner.gating.drift`."""
+    :func:`refbench.omnirefiner.tiny.gates.drift`."""
     updates: int = 1
     """Optimiser steps a rollout; its samples are split among them."""
     lr: float = 3e-5

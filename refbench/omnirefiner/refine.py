@@ -10,9 +10,9 @@ from refbench.crops import box_mask, check_box, crop_box
 from refbench.devices import AUTO, resolve
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, check_mask
-from refbench.omnirefiner.plain import checkpoint as opened
-from refbench.omnirefiner.plain import checkpoints, load_plain, readable
-from refbench.omnirefiner.refiner import Refiner
+from refbench.omnirefiner.method.refiner import Refiner
+from refbench.omnirefiner.tiny.runtime import checkpoint as opened
+from refbench.omnirefiner.tiny.runtime import checkpoints, load_plain, readable
 from refbench.pictures import Marked, Picture, as_image, as_mask, where
 from refbench.schema import Box
 
@@ -38,7 +38,7 @@ def load_refiner(variant: str = "omnirefiner", *, checkpoint: str | Path | None 
     folder = opened(checkpoint or checkpoints())
     if folder.is_dir() and readable(folder, VARIANTS[variant]):
         return load_plain(folder, VARIANTS[variant], device=device)
-    from refbench.omnirefiner.weights import load_pipeline
+    from refbench.omnirefiner.training.weights import load_pipeline
 
     return load_pipeline(folder, VARIANTS[variant], device=device)
 

@@ -7,7 +7,7 @@ import pytest
 
 from refbench.adapters.omnirefiner import OmniRefiner, OmniRefinerBase, OmniRefinerSFT
 from refbench.adapters.registry import MODELS
-from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.tiny.procedural import plate
 from refbench.schema import Inputs
 
 

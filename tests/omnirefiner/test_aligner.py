@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from refbench.crops import crop_box
-from refbench.omnirefiner.aligner import (
+from refbench.omnirefiner.config import AlignerConfig
+from refbench.omnirefiner.models import Aligner
+from refbench.omnirefiner.tiny.aligner import (
     SHARE,
     SIDE,
     even_light,
@@ -19,10 +21,8 @@ from refbench.omnirefiner.aligner import (
     local_correlation,
     warp_by,
 )
-from refbench.omnirefiner.aligning import Pairs, bend, known_flow, train_aligner, turned, validate_aligner
-from refbench.omnirefiner.config import AlignerConfig
-from refbench.omnirefiner.models import Aligner
-from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.tiny.aligning import Pairs, bend, known_flow, train_aligner, turned, validate_aligner
+from refbench.omnirefiner.tiny.procedural import plate
 
 
 def _plates(count: int, size: int, seed: int = 0) -> torch.Tensor:

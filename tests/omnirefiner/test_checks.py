@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.checks import check_training
+from refbench.omnirefiner.training.checks import check_training
 
 
 @pytest.fixture
@@ -80,12 +80,14 @@ def test_a_missing_package_and_a_full_disk_are_told(given: dict[str, Any], monke
         patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))
         with pytest.raises(RefbenchError, match="600 MB of free disk"):
             check_training("base", "tiny", **given)
-    monkeypatch.setattr("refbench.omnirefiner.checks.find_spec", lambda name: None if name == "peft" else name)
+    monkeypatch.setattr("refbench.omnirefiner.training.checks.find_spec", lambda name: None if name == "peft" else name)
     with pytest.raises(RefbenchError, match=r"peft to train.*refbench\[models\]"):
         check_training("base", "tiny", **given)
 
 
-@pytest.mark.parametrize("module", ["omnirefiner.checks", "tasks.generate", "tasks.training_assets", "tasks.fetching"])
+@pytest.mark.parametrize(
+    "module", ["omnirefiner.training.checks", "tasks.generate", "tasks.training_assets", "tasks.fetching"]
+)
 def test_checks_are_made_without_torch(module: str) -> None:
     code = f"import refbench.{module}, refbench.cli.train, refbench.cli.tasks, sys\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from refbench.omnirefiner.data import Quadruplets, Reservoir, draw, exchanged, lay_references, mirrored
-from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.tiny.procedural import plate
+from refbench.omnirefiner.training.data import Quadruplets, Reservoir, draw, exchanged, lay_references, mirrored
 from tests.omnirefiner import toys
 
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refbench.omnirefiner.focus import crop_box, focus, paste_back, soft_mask
-from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.focus.crop import crop_box, focus, paste_back, soft_mask
+from refbench.omnirefiner.tiny.procedural import plate
 
 
 def _mask(height: int, width: int, box: tuple[int, int, int, int]) -> np.ndarray:

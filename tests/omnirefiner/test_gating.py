@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
-from refbench.omnirefiner.data import Quadruplets
-from refbench.omnirefiner.gating import (
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.method.sampling import rollout, window_steps
+from refbench.omnirefiner.method.tokens import unpack
+from refbench.omnirefiner.tiny.gates import (
     Opening,
     acted,
     drift,
@@ -18,12 +20,10 @@ from refbench.omnirefiner.gating import (
     patch_advantages,
     unguided,
 )  # fmt: skip
-from refbench.omnirefiner.grpo import gate_iteration, rewards_of
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.sampling import rollout, window_steps
-from refbench.omnirefiner.sft import encode_batch
-from refbench.omnirefiner.tokens import unpack
-from refbench.omnirefiner.trainer import add_lora, trainable
+from refbench.omnirefiner.training.data import Quadruplets
+from refbench.omnirefiner.training.grpo import gate_iteration, rewards_of
+from refbench.omnirefiner.training.loop import add_lora, trainable
+from refbench.omnirefiner.training.sft import encode_batch
 from tests.omnirefiner import toys
 
 

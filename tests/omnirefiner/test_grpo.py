@@ -6,9 +6,15 @@ import pytest
 import torch
 
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
-from refbench.omnirefiner.grpo import clipped_objective, group_advantages, grpo_iteration, hard_conditions, policy_loss
-from refbench.omnirefiner.sampling import rollout
-from refbench.omnirefiner.trainer import add_lora, trainable
+from refbench.omnirefiner.method.sampling import rollout
+from refbench.omnirefiner.training.grpo import (
+    clipped_objective,
+    group_advantages,
+    grpo_iteration,
+    hard_conditions,
+    policy_loss,
+)
+from refbench.omnirefiner.training.loop import add_lora, trainable
 from tests.omnirefiner import toys
 
 CONFIG = GRPOConfig(conditions=2, group=3, size=32, steps=4, patch=8, micro_batch=4, lr=1e-3, kl=0.02, anchor=0.5)

@@ -6,8 +6,8 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 
-from refbench.omnirefiner.initial import OPEN, positional_vectors
-from refbench.omnirefiner.tokens import DRAFT, NOISY, REFERENCE, grid_ids
+from refbench.omnirefiner.method.tokens import DRAFT, NOISY, REFERENCE, grid_ids
+from refbench.omnirefiner.tiny.start import OPEN, positional_vectors
 
 AXES = (8, 12, 12)
 
@@ -35,10 +35,10 @@ def test_the_untrained_output_is_zero_and_the_gates_are_open() -> None:
 
 
 def test_a_blends_gate_starts_open_and_stage_1_can_move_it() -> None:
-    from refbench.omnirefiner.data import Quadruplets
-    from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-    from refbench.omnirefiner.sft import encode_batch
-    from refbench.omnirefiner.trainer import add_lora, trainable
+    from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+    from refbench.omnirefiner.training.data import Quadruplets
+    from refbench.omnirefiner.training.loop import add_lora, trainable
+    from refbench.omnirefiner.training.sft import encode_batch
     from tests.omnirefiner.test_training import MODEL
 
     model = MODEL.model_copy(update={"prediction": "blend", "transformer": MODEL.transformer | {"out_channels": 128}})
@@ -69,10 +69,10 @@ def test_a_blends_gate_starts_open_and_stage_1_can_move_it() -> None:
 
 
 def test_a_prompt_says_nothing_until_an_adapter_has_learned_it() -> None:
-    from refbench.omnirefiner.instructions import REPLACE, RESTORE
-    from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-    from refbench.omnirefiner.sft import encode_batch
-    from refbench.omnirefiner.trainer import add_lora, trainable
+    from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
+    from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+    from refbench.omnirefiner.training.loop import add_lora, trainable
+    from refbench.omnirefiner.training.sft import encode_batch
     from tests.omnirefiner import toys
     from tests.omnirefiner.test_training import MODEL
 

@@ -9,11 +9,11 @@ import torch
 from diffusers import FluxKontextPipeline
 
 from refbench.omnirefiner.config import LORA_FILE
-from refbench.omnirefiner.focus import focus
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.tokens import pack
-from refbench.omnirefiner.trainer import add_lora, trainable
-from refbench.omnirefiner.weights import load_pipeline, save_adapter
+from refbench.omnirefiner.focus.crop import focus
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.method.tokens import pack
+from refbench.omnirefiner.training.loop import add_lora, trainable
+from refbench.omnirefiner.training.weights import load_pipeline, save_adapter
 from tests.omnirefiner import toys
 
 

@@ -11,13 +11,13 @@ from diffusers import FluxKontextPipeline
 
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import Config, GRPOConfig, ModelConfig, SupervisedConfig, load_config
-from refbench.omnirefiner.focus import focus
-from refbench.omnirefiner.grpo import train_grpo
-from refbench.omnirefiner.kontext import estimate, load_kontext
-from refbench.omnirefiner.sft import train_supervised
-from refbench.omnirefiner.train import prompts_of
-from refbench.omnirefiner.trainer import trainable
-from refbench.omnirefiner.weights import save_adapter
+from refbench.omnirefiner.flux.kontext import estimate, load_kontext
+from refbench.omnirefiner.focus.crop import focus
+from refbench.omnirefiner.training.grpo import train_grpo
+from refbench.omnirefiner.training.loop import trainable
+from refbench.omnirefiner.training.sft import train_supervised
+from refbench.omnirefiner.training.stages import prompts_of
+from refbench.omnirefiner.training.weights import save_adapter
 from tests.omnirefiner import toys
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from refbench.omnirefiner.losses import boundary_band, draw_sigma, flow_loss, mask_weights
-from refbench.omnirefiner.tokens import pack
+from refbench.omnirefiner.method.losses import boundary_band, draw_sigma, flow_loss, mask_weights
+from refbench.omnirefiner.method.tokens import pack
 
 
 def _terms() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from refbench.metrics.backbones import load_efficientnet
-from refbench.omnirefiner import picture_losses as held
+from refbench.omnirefiner.retouch import losses as held
 from refbench.tasks.degradations import blur
 
 

@@ -14,12 +14,12 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 
 from refbench.crops import box_mask
-from refbench.omnirefiner.flux import FluxTransformer
-from refbench.omnirefiner.plain import EulerSchedule, Settings, checkpoints, load_plain, readable
-from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.flux.transformer import FluxTransformer
+from refbench.omnirefiner.method.refiner import shift_for
 from refbench.omnirefiner.refine import VARIANTS, load_refiner, refine_many
-from refbench.omnirefiner.refiner import shift_for
-from refbench.omnirefiner.weights import load_pipeline
+from refbench.omnirefiner.tiny.procedural import plate
+from refbench.omnirefiner.tiny.runtime import EulerSchedule, Settings, checkpoints, load_plain, readable
+from refbench.omnirefiner.training.weights import load_pipeline
 
 SHAPE = {
     "in_channels": 12, "out_channels": 8, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 16,

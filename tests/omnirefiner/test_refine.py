@@ -12,10 +12,10 @@ from PIL import Image
 from refbench.crops import box_mask
 from refbench.errors import RefbenchError
 from refbench.images import save_png
-from refbench.omnirefiner.plain import checkpoints
-from refbench.omnirefiner.procedural import plate
 from refbench.omnirefiner.refine import VARIANTS, load_refiner, refine, refine_many
-from refbench.omnirefiner.weights import load_pipeline, read_card
+from refbench.omnirefiner.tiny.procedural import plate
+from refbench.omnirefiner.tiny.runtime import checkpoints
+from refbench.omnirefiner.training.weights import load_pipeline, read_card
 
 FACTS = {"stage", "data", "hardware", "seed", "command", "licence"}
 

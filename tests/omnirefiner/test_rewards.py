@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.rewards import choose_backbone, patch_grid, perceptual, perceptual_reward, pixel_reward
+from refbench.omnirefiner.method.rewards import choose_backbone, patch_grid, perceptual, perceptual_reward, pixel_reward
 
 
 def _scene() -> tuple[torch.Tensor, torch.Tensor]:

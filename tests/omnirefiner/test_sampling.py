@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from refbench.omnirefiner.sampling import (
+from refbench.omnirefiner.method.sampling import (
     SamplerName,
     cps_step,
     euler_step,

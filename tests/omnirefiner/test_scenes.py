@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from refbench.crops import cut
-from refbench.omnirefiner.aligner import crop_inputs, warp_by
-from refbench.omnirefiner.scenes import Scene, SceneQuadruplets, draw_scenes, open_scenes, print_flow, stream
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
+from refbench.omnirefiner.tiny.aligner import crop_inputs, warp_by
+from refbench.omnirefiner.tiny.scenes import Scene, SceneQuadruplets, draw_scenes, open_scenes, print_flow, stream
 from refbench.registration.laying import Placement
 from refbench.registration.pose import Pose
 

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from refbench.omnirefiner import mending, placed, prepared
-from refbench.omnirefiner.mender import Mender, correlation
-from refbench.omnirefiner.mending import Learner, Scenes, StreamsLearner, UNetLearner, known_motion
-from refbench.omnirefiner.plain import checkpoints
-from refbench.omnirefiner.retouch import Retouch, finished, read, warp
+from refbench.omnirefiner.retouch import scenes as placed
+from refbench.omnirefiner.retouch import training as mending
+from refbench.omnirefiner.retouch.edit import Retouch, finished, read, warp
+from refbench.omnirefiner.retouch.training import Learner, Scenes, StreamsLearner, UNetLearner, known_motion
+from refbench.omnirefiner.retouch.unet import Mender, correlation
+from refbench.omnirefiner.tiny.runtime import checkpoints
+from refbench.omnirefiner.training import prepared
 from refbench.tasks.degradations import blur
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from refbench.omnirefiner.watching import Pace, Stop, rounds
+from refbench.omnirefiner.training.progress import Pace, Stop, rounds
 from tests.omnirefiner import toys
 from tests.omnirefiner.test_training import SETTINGS, _fresh
 
@@ -32,7 +32,7 @@ class Heard:
 
 
 def train(out: Path, heard: Heard, **changes: Any) -> dict[str, Any]:
-    from refbench.omnirefiner.sft import train_supervised
+    from refbench.omnirefiner.training.sft import train_supervised
 
     pipeline = _fresh()
     embedded = pipeline.embed_prompts(["x"])

@@ -7,7 +7,7 @@ from diffusers import FluxKontextPipeline
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refbench.omnirefiner.tokens import Conditions, assemble, grid_ids, latent_mask, pack, unpack
+from refbench.omnirefiner.method.tokens import Conditions, assemble, grid_ids, latent_mask, pack, unpack
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))

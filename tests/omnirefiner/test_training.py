@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.autoencoder import decode, encode
 from refbench.omnirefiner.config import ModelConfig, SupervisedConfig, load_config, shipped
-from refbench.omnirefiner.data import curriculum, draw
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.models import PatchAutoencoder
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.sft import encode_batch, supervised_loss, train_supervised, validate
-from refbench.omnirefiner.train import _take_up
-from refbench.omnirefiner.trainer import Average, Budget, add_lora, learning_rate, trainable
-from refbench.omnirefiner.weights import load_pipeline, save_adapter, save_base, take_up_adapter
+from refbench.omnirefiner.tiny.autoencoder import decode, encode
+from refbench.omnirefiner.training.data import curriculum, draw
+from refbench.omnirefiner.training.loop import Average, Budget, add_lora, learning_rate, trainable
+from refbench.omnirefiner.training.sft import encode_batch, supervised_loss, train_supervised, validate
+from refbench.omnirefiner.training.stages import _take_up
+from refbench.omnirefiner.training.weights import load_pipeline, save_adapter, save_base, take_up_adapter
 from tests.omnirefiner import toys
 
 MODEL = ModelConfig(

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from refbench.omnirefiner.tokens import Conditions, pack, unpack
-from refbench.omnirefiner.velocity import add_noise, even_gate, predict, velocity
+from refbench.omnirefiner.method.tokens import Conditions, pack, unpack
+from refbench.omnirefiner.method.velocity import add_noise, even_gate, predict, velocity
 
 N, C = 4, 64
 

@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from torch import Tensor
 
-from refbench.omnirefiner.data import Quadruplets
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.training.data import Quadruplets
 
 KONTEXT: dict[str, Any] = {
     "in_channels": 64, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2,

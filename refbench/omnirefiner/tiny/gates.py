@@ -4,7 +4,7 @@ White noise on the latents, which Flow-GRPO explores with, hardly reaches what a
 draft and reference, and later steps wash the noise out. So here the *gate* is the action. With m the mean opening that
 the network wants for each patch of the reward, a ~ N(m, s^2) is drawn for every patch and sample, and the gates of the
 patch are moved by a - m. The policy is a Gaussian in these few numbers, so its ratio, clipping and KL are those of
-:mod:`refbench.omnirefiner.grpo`, per patch; and because the paper's reward is patch-wise, each patch is credited with
+:mod:`refbench.omnirefiner.training.grpo`, per patch; and because the paper's reward is patch-wise, each patch is credited with
 its own reward, compared with the same patch of the group's other samples.
 """
 
@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refbench.omnirefiner.config import GRPOConfig
-from refbench.omnirefiner.data import Quadruplets
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.rewards import Perceptual, patch_grid, perceptual_map, pixel_map, used_patches
-from refbench.omnirefiner.tokens import Conditions, pack, unpack
-from refbench.omnirefiner.velocity import blended, even_gate, hold, outputs
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.method.rewards import Perceptual, patch_grid, perceptual_map, pixel_map, used_patches
+from refbench.omnirefiner.method.tokens import Conditions, pack, unpack
+from refbench.omnirefiner.method.velocity import blended, even_gate, hold, outputs
+from refbench.omnirefiner.training.data import Quadruplets
 
 
 @dataclass(frozen=True, slots=True)

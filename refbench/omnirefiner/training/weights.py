@@ -17,8 +17,8 @@ from torch import Tensor
 from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.omnirefiner.config import LORA_FILE
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.plain import checkpoint, no_adapter
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.tiny.runtime import checkpoint, no_adapter
 
 CARD = "card.json"
 
@@ -96,7 +96,7 @@ def take_up_adapter(transformer: Any, folder: Path, rank: int, alpha: int | None
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    from refbench.omnirefiner.trainer import ADAPTER, add_lora
+    from refbench.omnirefiner.training.loop import ADAPTER, add_lora
 
     add_lora(transformer, rank, alpha)
     state = {k.removeprefix("transformer."): v.float() for k, v in load_file(folder / LORA_FILE).items()}

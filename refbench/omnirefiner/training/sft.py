@@ -1,6 +1,6 @@
 """Supervised training: the base editor (all weights, no reference) and stage 1 (LoRA, with the reference).
 
-Both minimise the masked flow-matching loss of :mod:`refbench.omnirefiner.losses`. Watch validation with the right,
+Both minimise the masked flow-matching loss of :mod:`refbench.omnirefiner.method.losses`. Watch validation with the right,
 a shuffled and no reference: a model that does as well with a shuffled one has not learned the task.
 """
 
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from refbench.omnirefiner.config import SupervisedConfig
-from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, Source, curriculum, draw, mirrored
-from refbench.omnirefiner.losses import draw_sigma, flow_loss
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.tokens import Conditions, pack
-from refbench.omnirefiner.trainer import (
+from refbench.omnirefiner.method.losses import draw_sigma, flow_loss
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.method.tokens import Conditions, pack
+from refbench.omnirefiner.method.velocity import add_noise
+from refbench.omnirefiner.training.data import Quadruplets, Reservoir, Sampler, Source, curriculum, draw, mirrored
+from refbench.omnirefiner.training.loop import (
     Average,
     Budget,
     add_lora,
@@ -31,8 +32,7 @@ from refbench.omnirefiner.trainer import (
     save_state,
     trainable,
 )  # fmt: skip
-from refbench.omnirefiner.velocity import add_noise
-from refbench.omnirefiner.watching import Pace, Quiet, Telling, rounds
+from refbench.omnirefiner.training.progress import Pace, Quiet, Telling, rounds
 
 Prompts = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Embedded instructions of samples (B,), to mend (0) or to replace (1): (states (B, T, D), pooled (B, P))."""
@@ -42,7 +42,7 @@ def encode_batch(
     pipeline: OmniRefinerPipeline, batch: Quadruplets, prompts: tuple[Tensor, Tensor], *, reference: bool
 ) -> tuple[Conditions, Tensor]:
     """Conditions and clean target tokens of a batch."""
-    from refbench.omnirefiner.autoencoder import encode
+    from refbench.omnirefiner.tiny.autoencoder import encode
 
     conditions = pipeline.conditions(batch.draft, batch.reference if reference else None, batch.mask, prompts)
     with torch.no_grad():

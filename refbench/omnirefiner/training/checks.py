@@ -38,7 +38,7 @@ def check_training(
     samples: int | None = None,
     workers: int = 1,
 ) -> Config:
-    """Refuse what would end a training later; arguments as :func:`refbench.omnirefiner.train.train` takes them.
+    """Refuse what would end a training later; arguments as :func:`refbench.omnirefiner.training.stages.train` takes them.
 
     Args:
         stage: one of :data:`STAGES`.

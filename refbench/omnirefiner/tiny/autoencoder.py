@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from refbench.images import Image
 from refbench.omnirefiner.tensors import Placed
-from refbench.omnirefiner.watching import Pace, Quiet, Telling
+from refbench.omnirefiner.training.progress import Pace, Quiet, Telling
 
 
 @dataclass(frozen=True, slots=True)

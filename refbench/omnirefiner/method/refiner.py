@@ -2,7 +2,7 @@
 
 :meth:`Refiner.denoise` is the method at the working size; :meth:`Refiner.__call__` adds the focus crop and the soft
 paste-back for pictures of any size. Two classes give it its components: :class:`refbench.omnirefiner.plain.
-PlainRefiner` loads a small checkpoint with torch alone, and :class:`refbench.omnirefiner.pipeline.OmniRefinerPipeline`
+PlainRefiner` loads a small checkpoint with torch alone, and :class:`refbench.omnirefiner.method.pipeline.OmniRefinerPipeline`
 is the diffusers pipeline for training, for text encoders and for FLUX.1-Kontext's own scale.
 """
 
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from refbench.images import Image, Mask
-from refbench.omnirefiner.autoencoder import decode, encode
-from refbench.omnirefiner.focus import Focus, focus, paste_back
-from refbench.omnirefiner.tokens import Conditions, latent_mask, pack, unpack
-from refbench.omnirefiner.velocity import predict, velocity
+from refbench.omnirefiner.focus.crop import Focus, focus, paste_back
+from refbench.omnirefiner.method.tokens import Conditions, latent_mask, pack, unpack
+from refbench.omnirefiner.method.velocity import predict, velocity
+from refbench.omnirefiner.tiny.autoencoder import decode, encode
 from refbench.registration.laying import asks_exchange, told
 from refbench.schema import Box
 
@@ -49,7 +49,7 @@ def shift_for(tokens: int, config: Any) -> float:
 
 class Refiner:
     """Reference-guided local refinement, given the components; see :class:`OmniRefinerPipeline
-    <refbench.omnirefiner.pipeline.OmniRefinerPipeline>` for what each is."""
+    <refbench.omnirefiner.method.pipeline.OmniRefinerPipeline>` for what each is."""
 
     config: Any
     """Settings by attribute and by ``get``: prediction, mask_mode, working_size, largest_size, default_steps, ..."""
@@ -189,7 +189,7 @@ class Refiner:
         self, draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None,
         prompt: str = "",
     ) -> Focus:  # fmt: skip
-        """:func:`refbench.omnirefiner.focus.focus` as this pipeline wants it."""
+        """:func:`refbench.omnirefiner.focus.crop.focus` as this pipeline wants it."""
         return focus(
             draft, reference, mask, size, reference_box=reference_box, prompt=prompt,
             laying=self.config.get("laying") or "view", aligner=self.aligner,
@@ -200,7 +200,7 @@ class Refiner:
         self, focuses: Sequence[Focus], prompts: Sequence[str], seeds: Sequence[int], *, steps: int | None = None,
         use_reference: bool = True,
     ) -> RefinerOutput:  # fmt: skip
-        """Refine focused crops (see :func:`refbench.omnirefiner.focus.focus`) and put each back into its draft.
+        """Refine focused crops (see :func:`refbench.omnirefiner.focus.crop.focus`) and put each back into its draft.
 
         Args:
             focuses: crops of one working size.

@@ -1,7 +1,7 @@
 """The OmniRefiner pipeline (arXiv 2511.19990) as a diffusers pipeline: FLUX.1-Kontext with one more stream.
 
 Components are diffusers' own classes at every scale; text encoders are optional (without them a prompt says only
-whether it asks for another thing than the draft's). What it does is :class:`refbench.omnirefiner.refiner.Refiner`.
+whether it asks for another thing than the draft's). What it does is :class:`refbench.omnirefiner.method.refiner.Refiner`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from diffusers.loaders.lora_pipeline import FluxLoraLoaderMixin
 from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline
 from torch import Tensor
 
-from refbench.omnirefiner.autoencoder import scale_factor
-from refbench.omnirefiner.initial import prepare_small
+from refbench.omnirefiner.method.refiner import Refiner
 from refbench.omnirefiner.models import Aligner, PatchAutoencoder, build_autoencoder
-from refbench.omnirefiner.refiner import Refiner
+from refbench.omnirefiner.tiny.autoencoder import scale_factor
+from refbench.omnirefiner.tiny.start import prepare_small
 
 if TYPE_CHECKING:
     from refbench.omnirefiner.config import ModelConfig
@@ -33,15 +33,15 @@ class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
         scheduler, vae, transformer: as in ``FluxKontextPipeline``.
         text_encoder, tokenizer: CLIP, or None.
         text_encoder_2, tokenizer_2: T5, or None.
-        prediction: how the transformer's output is read, see :func:`refbench.omnirefiner.velocity.velocity`.
-        mask_mode: how the mask enters the sequence, see :func:`refbench.omnirefiner.tokens.assemble`.
+        prediction: how the transformer's output is read, see :func:`refbench.omnirefiner.method.velocity.velocity`.
+        mask_mode: how the mask enters the sequence, see :func:`refbench.omnirefiner.method.tokens.assemble`.
         working_size: side in px of the focus crop.
         largest_size: crops larger than `working_size` are worked on at their own size up to this one, in steps of a
             token; None works on all at `working_size`.
         default_steps: Euler steps when none are given.
         guidance: value for guidance-distilled transformers, else None.
-        laying: what the reference stream shows, see :data:`refbench.omnirefiner.focus.Laying`.
-        boldness: see :func:`refbench.omnirefiner.velocity.predict`; used in sampling, not in training.
+        laying: what the reference stream shows, see :data:`refbench.omnirefiner.focus.crop.Laying`.
+        boldness: see :func:`refbench.omnirefiner.method.velocity.predict`; used in sampling, not in training.
         aligner: moves the laid reference the last pixels, or None.
     """
 

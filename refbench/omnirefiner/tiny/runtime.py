@@ -1,6 +1,6 @@
 """A small checkpoint with torch alone: what the shipped refiners run on, without diffusers, transformers or peft.
 
-The folder is diffusers' own layout (:mod:`refbench.omnirefiner.weights`). What this module cannot read (text encoders,
+The folder is diffusers' own layout (:mod:`refbench.omnirefiner.training.weights`). What this module cannot read (text encoders,
 another autoencoder, a scheduler with tricks, quantised or unusual adapters) is for the diffusers pipeline.
 """
 
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.aligner import AlignerNet
-from refbench.omnirefiner.autoencoder import PatchNet, scale_factor
 from refbench.omnirefiner.config import LORA_FILE
-from refbench.omnirefiner.flux import FluxTransformer
-from refbench.omnirefiner.refiner import Refiner
+from refbench.omnirefiner.flux.transformer import FluxTransformer
+from refbench.omnirefiner.method.refiner import Refiner
+from refbench.omnirefiner.tiny.aligner import AlignerNet
+from refbench.omnirefiner.tiny.autoencoder import PatchNet, scale_factor
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 TRICKS = (
@@ -46,7 +46,7 @@ class Settings(dict[str, Any]):
 
 def checkpoints() -> Path:
     """Folder of the shipped tiny checkpoint."""
-    return Path(__file__).parent / "checkpoints" / "tiny"
+    return Path(__file__).parents[1] / "checkpoints" / "tiny"
 
 
 def checkpoint(folder: str | Path) -> Path:

@@ -96,7 +96,7 @@ def draw(
 ) -> Quadruplets:  # fmt: skip
     """One batch whose misalignments are uniform in [0, largest], but for a share `wild` of them in [0, 1].
 
-    A reference laid onto the draft's frame by :func:`refbench.omnirefiner.focus.focus` lies near but has its own light,
+    A reference laid onto the draft's frame by :func:`refbench.omnirefiner.focus.crop.focus` lies near but has its own light,
     so `light` in [0, 1] adds colour and light drift whatever the misalignment; some references cannot be laid, and
     `wild` ones teach that.
 
@@ -146,7 +146,7 @@ def lay_references(batch: Quadruplets, same_scene: Tensor, aligner: Aligner | No
     """
     flows = None
     if aligner is not None:
-        from refbench.omnirefiner.aligner import SHARE
+        from refbench.omnirefiner.tiny.aligner import SHARE
 
         flows = SHARE * aligner(batch.draft, batch.reference, batch.mask)[-1]
     pictures = [

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refbench.omnirefiner.tokens import Conditions, MaskMode, Prediction, assemble, pack, unpack
+from refbench.omnirefiner.method.tokens import Conditions, MaskMode, Prediction, assemble, pack, unpack
 
 if TYPE_CHECKING:
     from torch.nn import Module

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refbench.omnirefiner.tokens import pack
+from refbench.omnirefiner.method.tokens import pack
 
 
 def mask_weights(mask: Tensor, cap: float | None = None) -> Tensor:

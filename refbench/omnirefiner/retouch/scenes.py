@@ -20,8 +20,8 @@ from torch import Tensor
 from refbench.crops import cut
 from refbench.errors import RefbenchError
 from refbench.images import Mask, mask_box
-from refbench.omnirefiner.prepared import Kind
 from refbench.omnirefiner.tensors import to_tensor
+from refbench.omnirefiner.training.prepared import Kind
 from refbench.registration.laying import compose, view
 from refbench.schema import Box
 from refbench.tasks.drawing import Pool, draw_recipe, pool_of

@@ -18,7 +18,7 @@ from torch import Tensor
 from refbench.tasks.degradations import blur
 
 if TYPE_CHECKING:
-    from refbench.omnirefiner.mending import Scenes
+    from refbench.omnirefiner.retouch.training import Scenes
 
 CELL = 8
 """Side in px of what has numbers of its own."""

@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from refbench.crops import Square, crop_box, cut
 from refbench.images import Image, Mask
-from refbench.omnirefiner.aligner import AlignerNet, crop_map
-from refbench.omnirefiner.data import Quadruplets, exchanged
-from refbench.omnirefiner.focus import Laying, focus
-from refbench.omnirefiner.instructions import REPLACE, RESTORE
-from refbench.omnirefiner.prepared import Kind
+from refbench.omnirefiner.focus.crop import Laying, focus
+from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
+from refbench.omnirefiner.tiny.aligner import AlignerNet, crop_map
+from refbench.omnirefiner.training.data import Quadruplets, exchanged
+from refbench.omnirefiner.training.prepared import Kind
 from refbench.registration.laying import Placement, asks_exchange, place
 from refbench.registration.opencv import cv2
 from refbench.schema import Box
@@ -126,7 +126,7 @@ class SceneQuadruplets(IterableDataset[tuple[Tensor, ...]]):
     Args:
         scenes: opens a sampler of scenes with a seed.
         size: side of the crops in px.
-        laying, aligner: as :func:`refbench.omnirefiner.focus.focus` takes them.
+        laying, aligner: as :func:`refbench.omnirefiner.focus.crop.focus` takes them.
         seed: of the first worker; the others count on.
         levels: as :func:`draw_scenes` takes them.
     """
@@ -141,7 +141,7 @@ class SceneQuadruplets(IterableDataset[tuple[Tensor, ...]]):
     kinds: tuple[Kind, ...] = ("picture", "picture", "picture", "share", "share")
 
     def recipe(self) -> dict[str, Any]:
-        """As :class:`refbench.omnirefiner.prepared.Drawing` has it; `scenes` is a :class:`SceneSource`."""
+        """As :class:`refbench.omnirefiner.training.prepared.Drawing` has it; `scenes` is a :class:`SceneSource`."""
         assert isinstance(self.scenes, SceneSource)
         weights = None if self.aligner is None else weights_digest(self.aligner)
         return {

@@ -1,7 +1,7 @@
 """Entry point of training: one stage of one configuration, resumable, with a budget of minutes.
 
 A working folder holds ``vae/``, one folder of state and log a stage (``base/``, ``sft/``, ``grpo/``) and the exported
-checkpoint ``model/`` in the layout of :mod:`refbench.omnirefiner.weights`.
+checkpoint ``model/`` in the layout of :mod:`refbench.omnirefiner.training.weights`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 
 from refbench.errors import RefbenchError, UnavailableError
-from refbench.omnirefiner.checks import check_start, check_training, learns_on_scenes, samples_of, size_of
 from refbench.omnirefiner.config import LORA_FILE, Config, Stage, load_config
-from refbench.omnirefiner.data import Quadruplets, Source, exchanged, lay_references, open_sampler
-from refbench.omnirefiner.instructions import REPLACE, RESTORE
+from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.models import Aligner
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.prepared import Drawing, Prepared, Progress, prepare
-from refbench.omnirefiner.sft import Prompts, train_supervised
-from refbench.omnirefiner.trainer import load_state, trainable
-from refbench.omnirefiner.watching import Quiet, Telling
-from refbench.omnirefiner.weights import (
+from refbench.omnirefiner.training.checks import check_start, check_training, learns_on_scenes, samples_of, size_of
+from refbench.omnirefiner.training.data import Quadruplets, Source, exchanged, lay_references, open_sampler
+from refbench.omnirefiner.training.loop import load_state, trainable
+from refbench.omnirefiner.training.prepared import Drawing, Prepared, Progress, prepare
+from refbench.omnirefiner.training.progress import Quiet, Telling
+from refbench.omnirefiner.training.sft import Prompts, train_supervised
+from refbench.omnirefiner.training.weights import (
     load_pipeline,
     read_card,
     save_adapter,
@@ -97,7 +97,7 @@ def _pictures(assets: Path) -> tuple[list[Any], list[Any]]:
     """Pictures for the autoencoder: training targets, surfaces, frames, and procedural plates; and held-out ones."""
     import numpy as np
 
-    from refbench.omnirefiner.procedural import plate
+    from refbench.omnirefiner.tiny.procedural import plate
     from refbench.tasks.sampler import QuadrupletSampler
 
     sampler = QuadrupletSampler(assets, 128)
@@ -155,7 +155,7 @@ def train(
         The exported checkpoint folder.
 
     Raises:
-        RefbenchError: as :func:`refbench.omnirefiner.checks.check_training`, or there is no such device.
+        RefbenchError: as :func:`refbench.omnirefiner.training.checks.check_training`, or there is no such device.
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, and `resume` goes on from it.
     """
     config = check_training(
@@ -172,12 +172,12 @@ def train(
     if device.startswith("cuda"):
         torch.set_float32_matmul_precision("high")
     if stage == "autoencoder":
-        from refbench.omnirefiner.autoencoder import (
+        from refbench.omnirefiner.models import PatchAutoencoder, build_autoencoder
+        from refbench.omnirefiner.tiny.autoencoder import (
             crops,
             reconstruction_psnr,
             train_autoencoder,
         )
-        from refbench.omnirefiner.models import PatchAutoencoder, build_autoencoder
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -204,8 +204,8 @@ def train(
         save_autoencoder(vae, out / "vae", _card(stage, device, seed, dict(facts), assets))
         return out / "vae"
     if stage == "aligner":
-        from refbench.omnirefiner.aligning import train_aligner
-        from refbench.omnirefiner.scenes import SceneSource
+        from refbench.omnirefiner.tiny.aligning import train_aligner
+        from refbench.omnirefiner.tiny.scenes import SceneSource
 
         assert config.aligner is not None
         found = out / "aligner" / "model"
@@ -246,7 +246,7 @@ def train(
         })  # fmt: skip
     telling.tick(f"{stage}: held-out samples")
     if stage == "grpo":
-        from refbench.omnirefiner.grpo import train_grpo
+        from refbench.omnirefiner.training.grpo import train_grpo
 
         sampler = open_sampler(assets, config.grpo.size, device, seed, config.sft.strength)
         check_batches = held_out_batches(
@@ -298,8 +298,8 @@ def drawing_of(stage: str, config: Config, assets: Path, pipeline: OmniRefinerPi
     Args:
         pipeline: that the stage starts from; the aligner needs none.
     """
-    from refbench.omnirefiner.aligning import ScenePairs
-    from refbench.omnirefiner.scenes import SceneQuadruplets, SceneSource
+    from refbench.omnirefiner.tiny.aligning import ScenePairs
+    from refbench.omnirefiner.tiny.scenes import SceneQuadruplets, SceneSource
 
     if stage == "aligner":
         assert config.aligner is not None
@@ -340,7 +340,7 @@ def _scenes(
     prepared: str | Path | None, samples: int | None, workers: int, telling: Telling, progress: Progress | None,
 ) -> tuple[Source, Quadruplets]:  # fmt: skip
     """What draws placed scenes, and a batch of held-out ones."""
-    from refbench.omnirefiner.scenes import SceneQuadruplets, SceneSource, stream
+    from refbench.omnirefiner.tiny.scenes import SceneQuadruplets, SceneSource, stream
 
     size, laying, aligner = size_of(stage, config), pipeline.config.laying, pipeline.aligner
     if prepared is not None:
@@ -436,7 +436,7 @@ def _start(stage: str, config: Config, out: Path, init: str | Path | None, seed:
         return pipeline
     if source is not None:
         return load_pipeline(source, earlier)
-    from refbench.omnirefiner.kontext import load_kontext
+    from refbench.omnirefiner.flux.kontext import load_kontext
 
     return load_kontext(config.model, adapters=[out / "model" / "adapters" / name for name in earlier])
 
@@ -464,7 +464,7 @@ def export_state(
     seed: int = 0,
 ) -> Path:
     """Export a stage's last saved moving average while it still trains, or after a kill."""
-    from refbench.omnirefiner.trainer import add_lora, copy_into
+    from refbench.omnirefiner.training.loop import add_lora, copy_into
 
     config = config if isinstance(config, Config) else load_config(config)
     out = Path(out)

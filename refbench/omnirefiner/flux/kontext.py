@@ -14,7 +14,7 @@ import torch
 
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import LORA_FILE, ModelConfig
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 
 
 def load_kontext(

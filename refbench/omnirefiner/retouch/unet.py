@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refbench.omnirefiner.retouch import NUMBERS
+from refbench.omnirefiner.retouch.edit import NUMBERS
 
 WIDTHS = (32, 64, 128, 160, 192)
 """Channels at strides of 2, 4, 8, 16 and 32 px."""

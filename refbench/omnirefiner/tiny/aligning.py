@@ -1,6 +1,6 @@
 """Training of the aligner: scenes whose references went through the pose search, and the flow that was left to find.
 
-For prints it is known exactly (:func:`refbench.omnirefiner.scenes.print_flow`). For clips dense inverse search (Kroeger
+For prints it is known exactly (:func:`refbench.omnirefiner.tiny.scenes.print_flow`). For clips dense inverse search (Kroeger
 et al., ECCV 2016) finds it between the clean target and the reference, where both show the same. A random smooth bend
 of the reference adds a flow that is known exactly to either.
 """
@@ -20,15 +20,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from refbench.crops import cut
-from refbench.omnirefiner.aligner import crop_inputs, even_light, flow_error, warp_by
 from refbench.omnirefiner.config import AlignerConfig
-from refbench.omnirefiner.data import Reservoir
 from refbench.omnirefiner.models import Aligner
-from refbench.omnirefiner.prepared import Kind, Prepared
-from refbench.omnirefiner.scenes import Scene, SceneSource, draw_scenes, print_flow
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
-from refbench.omnirefiner.trainer import Average, Budget, append_log, copy_into, learning_rate, load_state, save_state
-from refbench.omnirefiner.watching import Pace, Quiet, Telling, rounds
+from refbench.omnirefiner.tiny.aligner import crop_inputs, even_light, flow_error, warp_by
+from refbench.omnirefiner.tiny.scenes import Scene, SceneSource, draw_scenes, print_flow
+from refbench.omnirefiner.training.data import Reservoir
+from refbench.omnirefiner.training.loop import (
+    Average,
+    Budget,
+    append_log,
+    copy_into,
+    learning_rate,
+    load_state,
+    save_state,
+)
+from refbench.omnirefiner.training.prepared import Kind, Prepared
+from refbench.omnirefiner.training.progress import Pace, Quiet, Telling, rounds
 from refbench.registration.opencv import cv2
 
 FARTHEST = 20.0
@@ -101,7 +109,7 @@ class ScenePairs(IterableDataset[tuple[Tensor, ...]]):
     """Endless pairs, one at a time; each worker process draws its own.
 
     Args:
-        scenes: opens a sampler of scenes (:func:`refbench.omnirefiner.scenes.open_scenes`) with a seed.
+        scenes: opens a sampler of scenes (:func:`refbench.omnirefiner.tiny.scenes.open_scenes`) with a seed.
         config: of the aligner.
         seed: of the first worker; the others count on.
     """
@@ -112,7 +120,7 @@ class ScenePairs(IterableDataset[tuple[Tensor, ...]]):
     kinds: tuple[Kind, ...] = ("picture", "picture", "picture", "share", "share", "offset", "share")
 
     def recipe(self) -> dict[str, Any]:
-        """As :class:`refbench.omnirefiner.prepared.Drawing` has it; `scenes` is a ``SceneSource``."""
+        """As :class:`refbench.omnirefiner.training.prepared.Drawing` has it; `scenes` is a ``SceneSource``."""
         settings = {"size": self.config.size, "levels": list(self.config.levels), "farthest": self.config.farthest}
         assert isinstance(self.scenes, SceneSource)
         return {"kind": "pairs", **settings, **self.scenes.recipe()}

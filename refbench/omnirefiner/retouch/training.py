@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from refbench.errors import RefbenchError
 from refbench.metrics.backbones import load_efficientnet
-from refbench.omnirefiner import picture_losses as held
-from refbench.omnirefiner.mender import Mender
-from refbench.omnirefiner.prepared import SHARD, Prepared, Progress, prepare
-from refbench.omnirefiner.retouch import Retouch, finished, read, warp, wide
-from refbench.omnirefiner.tokens import Conditions
-from refbench.omnirefiner.trainer import Average, append_log, copy_into, load_state, save_state
-from refbench.omnirefiner.watching import Quiet, Telling, rounds
+from refbench.omnirefiner.method.tokens import Conditions
+from refbench.omnirefiner.retouch import losses as held
+from refbench.omnirefiner.retouch.edit import Retouch, finished, read, warp, wide
+from refbench.omnirefiner.retouch.unet import Mender
+from refbench.omnirefiner.training.loop import Average, append_log, copy_into, load_state, save_state
+from refbench.omnirefiner.training.prepared import SHARD, Prepared, Progress, prepare
+from refbench.omnirefiner.training.progress import Quiet, Telling, rounds
 from refbench.tasks.composition import luminance
 from refbench.tasks.degradations import blur
 
@@ -80,7 +80,7 @@ class Drawer:
             self.weights = torch.cat([self.weights, fitness(*rows)])
 
     def rows(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """`count` scenes as :class:`refbench.omnirefiner.placed.PlacedScenes` made them, with replacement."""
+        """`count` scenes as :class:`refbench.omnirefiner.retouch.scenes.PlacedScenes` made them, with replacement."""
         return self.prepared.rows(torch.multinomial(self.weights, count, replacement=True, generator=generator))
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -207,7 +207,7 @@ class Learner(Protocol):
 
 
 class UNetLearner:
-    """The control: :class:`refbench.omnirefiner.mender.Mender`."""
+    """The control: :class:`refbench.omnirefiner.retouch.unet.Mender`."""
 
     name, crop = "unet", 128
 
@@ -241,9 +241,9 @@ class StreamsLearner:
     name, crop = "streams", 96  # attention takes half the time at 128 px
 
     def __init__(self, base: Path, *, rank: int = 32, seed: int = 0, device: str = "cpu") -> None:
-        from refbench.omnirefiner.retouch_head import RetouchHead
-        from refbench.omnirefiner.trainer import add_lora, trainable
-        from refbench.omnirefiner.weights import load_pipeline
+        from refbench.omnirefiner.retouch.head import RetouchHead
+        from refbench.omnirefiner.training.loop import add_lora, trainable
+        from refbench.omnirefiner.training.weights import load_pipeline
 
         self.device = device
         self.pipeline = load_pipeline(base, device=device)
@@ -258,7 +258,7 @@ class StreamsLearner:
     @torch.no_grad()
     def refine(self, scenes: Scenes, seed: int = 0) -> Retouch:
         """One call at noise level 1, as a picture is refined."""
-        from refbench.omnirefiner.retouch_head import retouching
+        from refbench.omnirefiner.retouch.head import retouching
 
         pipeline, conditions = self.pipeline, self.conditions(scenes)
         noise = pipeline.noise(conditions, torch.Generator().manual_seed(seed))
@@ -268,7 +268,7 @@ class StreamsLearner:
     @torch.no_grad()
     def conditions(self, scenes: Scenes) -> Conditions:
         """Draft, placed reference, mask and what is asked for, encoded."""
-        from refbench.omnirefiner.instructions import REPLACE, RESTORE
+        from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
 
         words = [REPLACE if asked > 0.5 else RESTORE for asked in scenes.other.tolist()]
         prompts = self.pipeline.embed_prompts(words)
@@ -277,11 +277,11 @@ class StreamsLearner:
 
     def answer(self, scenes: Scenes, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
         """One call at random noise levels, and the flow-matching loss over that of the draft."""
-        from refbench.omnirefiner.autoencoder import encode
-        from refbench.omnirefiner.losses import draw_sigma, flow_loss
-        from refbench.omnirefiner.retouch_head import retouching
-        from refbench.omnirefiner.tokens import pack
-        from refbench.omnirefiner.velocity import add_noise
+        from refbench.omnirefiner.method.losses import draw_sigma, flow_loss
+        from refbench.omnirefiner.method.tokens import pack
+        from refbench.omnirefiner.method.velocity import add_noise
+        from refbench.omnirefiner.retouch.head import retouching
+        from refbench.omnirefiner.tiny.autoencoder import encode
 
         pipeline, conditions = self.pipeline, self.conditions(scenes)
         with torch.no_grad():
@@ -456,11 +456,11 @@ def run_stage1(
         The folder of scenes, or the averaged weights.
 
     Raises:
-        RefbenchError: no minutes, or as :func:`train_stage1` and :func:`refbench.omnirefiner.prepared.prepare`.
+        RefbenchError: no minutes, or as :func:`train_stage1` and :func:`refbench.omnirefiner.training.prepared.prepare`.
     """
     from refbench.cache import cache_folder
-    from refbench.omnirefiner.placed import PlacedScenes
-    from refbench.omnirefiner.plain import checkpoints
+    from refbench.omnirefiner.retouch.scenes import PlacedScenes
+    from refbench.omnirefiner.tiny.runtime import checkpoints
 
     if out is not None and not (minutes is not None and minutes > 0):
         raise RefbenchError("Expected a budget of minutes to train stage 1, but there is none; add e.g. --minutes 60.")
@@ -484,7 +484,7 @@ def open_shards(folder: Path) -> Prepared:
     Raises:
         RefbenchError: there is none.
     """
-    from refbench.omnirefiner.placed import KINDS
+    from refbench.omnirefiner.retouch.scenes import KINDS
 
     count = 0
     while (folder / f"shard-{count:05d}.safetensors").is_file():

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from refbench.omnirefiner.retouch import NUMBERS, Retouch, read
-from refbench.omnirefiner.tokens import Conditions
-from refbench.omnirefiner.velocity import outputs
+from refbench.omnirefiner.method.tokens import Conditions
+from refbench.omnirefiner.method.velocity import outputs
+from refbench.omnirefiner.retouch.edit import NUMBERS, Retouch, read
 
 
 class RetouchHead(nn.Linear):
@@ -32,7 +32,7 @@ def retouching(transformer: Any, noisy: Tensor, sigma: Tensor, conditions: Condi
         noisy: tokens x_sigma (B, N, C).
         sigma: noise levels (B,) in (0, 1].
         conditions: with the placed reference on the draft's own grid.
-        mode: how the mask enters, see :func:`refbench.omnirefiner.tokens.assemble`.
+        mode: how the mask enters, see :func:`refbench.omnirefiner.method.tokens.assemble`.
     """
     said = outputs(transformer, noisy, sigma, conditions, mode)
     height, width = conditions.size

@@ -48,7 +48,7 @@ def prepare_small(transformer: Any, latents: int | None = None) -> None:
     """Open the residual gates, point two heads of every block, and let the untrained output be zero (the draft).
 
     A prompt says nothing until an adapter has learned what it means, by its LoRA on the layer that reads it
-    (:func:`refbench.omnirefiner.trainer.add_lora`); the base is only ever told to restore.
+    (:func:`refbench.omnirefiner.training.loop.add_lora`); the base is only ever told to restore.
 
     With `latents` the outputs after so many are a blend's gates and start at :data:`OPEN`; without a reference they
     do nothing.

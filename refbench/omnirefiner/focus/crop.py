@@ -5,7 +5,7 @@ The mask's box with a margin is cut out of the draft and enlarged (Focus-and-Ref
 :mod:`refbench.registration` (keypoints, the user's box, a search of coarse content); where none is believed the user's
 box in the reference is laid on the mask's, else the whole reference is shown; a checkpoint that wants it laid into the
 draft gets the draft itself. A checkpoint with an
-:class:`~refbench.omnirefiner.aligner.AlignerNet` moves it the last pixels. The better the reference lies, the less the
+:class:`~refbench.omnirefiner.tiny.aligner.AlignerNet` moves it the last pixels. The better the reference lies, the less the
 model must search: one that is only slightly off is what it reads best.
 """
 
@@ -26,7 +26,7 @@ from refbench.registration.pose import Matrix
 from refbench.schema import Box
 
 if TYPE_CHECKING:
-    from refbench.omnirefiner.aligner import AlignerNet
+    from refbench.omnirefiner.tiny.aligner import AlignerNet
 
 Laying: TypeAlias = Literal["view", "blend"]
 """What the reference stream shows: the reference through the pose, or laid into the draft with its light matched."""
@@ -96,7 +96,7 @@ def show_reference(
         matrix, match = match_box(box, mask, reference, reference_box), "box" if reference_box else "whole"
     flow = None
     if aligner is not None and not found.other and found.pose.source != "outline":
-        from refbench.omnirefiner.aligner import find_flow
+        from refbench.omnirefiner.tiny.aligner import find_flow
 
         flow = find_flow(aligner, draft, reference, mask, reference_box, matrix)
     if laying == "blend" and not found.confident:

@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
-from refbench.omnirefiner.data import Quadruplets, Reservoir, Sampler, Source, draw, mirrored
-from refbench.omnirefiner.gating import drift, explore, gate_loss, opening, unguided
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.rewards import (
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.method.rewards import (
     Perceptual,
     choose_backbone,
     patch_grid,
@@ -28,10 +26,11 @@ from refbench.omnirefiner.rewards import (
     pixel_reward,
     used_patches,
 )  # fmt: skip
-from refbench.omnirefiner.sampling import Step, Velocity, log_probability, policy_step, rollout, window_steps
-from refbench.omnirefiner.sft import Prompts, encode_batch, masked_psnr, supervised_loss
-from refbench.omnirefiner.tokens import Conditions
-from refbench.omnirefiner.trainer import (
+from refbench.omnirefiner.method.sampling import Step, Velocity, log_probability, policy_step, rollout, window_steps
+from refbench.omnirefiner.method.tokens import Conditions
+from refbench.omnirefiner.tiny.gates import drift, explore, gate_loss, opening, unguided
+from refbench.omnirefiner.training.data import Quadruplets, Reservoir, Sampler, Source, draw, mirrored
+from refbench.omnirefiner.training.loop import (
     Budget,
     add_lora,
     append_log,
@@ -42,7 +41,8 @@ from refbench.omnirefiner.trainer import (
     save_state,
     trainable,
 )  # fmt: skip
-from refbench.omnirefiner.watching import Pace, Quiet, Telling, rounds
+from refbench.omnirefiner.training.progress import Pace, Quiet, Telling, rounds
+from refbench.omnirefiner.training.sft import Prompts, encode_batch, masked_psnr, supervised_loss
 
 
 def group_advantages(rewards: Tensor, floor: float, cap: float) -> tuple[Tensor, Tensor]:
@@ -347,7 +347,7 @@ def gate_iteration(
     embedded: tuple[Tensor, Tensor], similarity: Perceptual, optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> dict[str, float]:  # fmt: skip
-    """As :func:`grpo_iteration`, but the group explores the gates (:mod:`refbench.omnirefiner.gating`)."""
+    """As :func:`grpo_iteration`, but the group explores the gates (:mod:`refbench.omnirefiner.tiny.gates`)."""
     transformer = pipeline.transformer
     conditions, clean = encode_batch(pipeline, batch, embedded, reference=True)
     noise = torch.randn(conditions.draft.shape, generator=generator, device=generator.device).to(conditions.draft)
