@@ -53,21 +53,3 @@ class PatchAutoencoder(PatchNet, ModelMixin, ConfigMixin):  # type: ignore[misc]
         overall = float(((deviation * gain) ** 2).mean().sqrt())
         self.register_to_config(scaling_factor=round(1 / overall, 6))
         return self
-
-
-def build_autoencoder(config: dict[str, Any]) -> Any:
-    """A fresh autoencoder; `config` gives the constructor's arguments, with `patch` those of the linear one.
-
-    For ``AutoencoderKL`` the block types follow from the widths.
-    """
-    from diffusers import AutoencoderKL
-
-    if "patch" in config:
-        return PatchAutoencoder(**config)
-    levels = len(config["block_out_channels"])
-    build: Any = AutoencoderKL
-    return build(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        **config,
-    )

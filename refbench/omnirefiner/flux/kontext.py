@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.config import LORA_FILE, ModelConfig
-from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.config import ModelConfig
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline, no_bar
+from refbench.omnirefiner.training.weights import merge_lora
 
 
 def load_kontext(
@@ -34,9 +35,10 @@ def load_kontext(
 
     assert model.pretrained is not None
     try:
-        stock: Any = FluxKontextPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-            model.pretrained, torch_dtype=dtype
-        )
+        with no_bar():
+            stock: Any = FluxKontextPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+                model.pretrained, dtype=dtype
+            )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RefbenchError(
@@ -48,11 +50,8 @@ def load_kontext(
         stock.tokenizer_2, prediction=model.prediction, mask_mode=model.mask, working_size=model.working_size,
         default_steps=model.steps, guidance=model.guidance,
     )  # fmt: skip
-    for number, folder in enumerate(adapters):
-        pipeline.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=f"stage{number}")
-    if adapters:
-        pipeline.fuse_lora(components=["transformer"])
-        pipeline.unload_lora_weights()  # type: ignore[no-untyped-call]
+    for folder in adapters:
+        merge_lora(pipeline, folder)
     return pipeline
 
 

@@ -1,12 +1,10 @@
-"""Focus and paste back: refine a crop at the model's working size inside a picture of any size.
+"""Focus: refine a crop at the model's working size inside a picture of any size.
 
-The mask's box with a margin is cut out of the draft and enlarged (Focus-and-Refine, RefineAnything, arXiv
-2604.06870); the matching part of the reference is laid onto the same frame. The pose is found by
-:mod:`refbench.registration` (keypoints, the user's box, a search of coarse content); where none is believed the user's
-box in the reference is laid on the mask's, else the whole reference is shown; a checkpoint that wants it laid into the
-draft gets the draft itself. A checkpoint with an
-:class:`~refbench.omnirefiner.tiny.aligner.AlignerNet` moves it the last pixels. The better the reference lies, the less the
-model must search: one that is only slightly off is what it reads best.
+The mask's box with a margin is cut out of the draft and enlarged (Focus-and-Refine, RefineAnything, arXiv 2604.06870);
+the matching part of the reference is laid onto the same frame. The pose is found by :mod:`refbench.registration`
+(keypoints, the user's box, a search of coarse content); where none is believed the user's box in the reference is laid
+on the mask's, else the whole reference is shown; a checkpoint that wants it laid into the draft gets the draft itself.
+An aligner (``tiny/aligner.py``) moves it the last pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refbench.crops import MARGIN, crop_box, cut, soft_mask
+from refbench.crops import crop_box, cut
 from refbench.images import Image, Mask, mask_box
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
 from refbench.registration.laying import Placement, lay, place, view
@@ -112,7 +110,7 @@ def show_reference(
 
 def focus(
     draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = "",
-    margin: float = MARGIN, laying: Laying = "view", aligner: AlignerNet | None = None, found: Placement | None = None,
+    laying: Laying = "view", aligner: AlignerNet | None = None, found: Placement | None = None,
 ) -> Focus:  # fmt: skip
     """Cut the crop to refine out of draft and reference, at `size` px.
 
@@ -122,9 +120,8 @@ def focus(
         mask: (H, W), not empty.
         size: the working size, a multiple of the model's token side.
         reference_box, prompt, laying, aligner, found: see :func:`show_reference`.
-        margin: around the mask's box, share of its longer side.
     """
-    box = crop_box(mask, margin)
+    box = crop_box(mask)
     shown, match = cut(draft, box), "none"
     if reference is None:
         found = None
@@ -145,28 +142,3 @@ def focus(
         reference=resize_crop(to_tensor(shown), size).clamp(-1, 1),
         mask=scaled, picture=draft, picture_mask=mask, box=box, shown=shown, match=match, found=found,
     )  # fmt: skip
-
-
-def paste_back(focused: Focus, refined: Tensor, gate: Tensor | None = None) -> Image:
-    """Put a refined crop (3, S, S) in [-1, 1] back; every pixel outside the mask stays as it was.
-
-    What is added is the *change* at the working size, enlarged: detail of the draft finer than the working size
-    stays, so that a crop which needed no change comes back exactly. With a `gate` (1, h, w) in [0, 1] that finer
-    detail is exchanged for the reference's in the same measure as the gate let the coarse detail in.
-    """
-    x, y, side, _ = focused.box
-    change = resize_crop(refined.float() - focused.draft, side)
-    if gate is not None and side > focused.draft.shape[-1]:
-        open_ = torch.nn.functional.interpolate(gate[None].float(), (side, side), mode="bilinear")[0].clamp(0, 1)
-        size = focused.draft.shape[-1]
-        apart = to_tensor(focused.shown) - to_tensor(cut(focused.picture, focused.box))
-        change = change + open_ * (apart - resize_crop(resize_crop(apart, size), side))
-    moved = change.permute(1, 2, 0).numpy() * 127.5
-    height, width = focused.picture.shape[:2]
-    top, left, bottom, right = max(y, 0), max(x, 0), min(y + side, height), min(x + side, width)
-    weights = soft_mask(focused.picture_mask)[top:bottom, left:right, None]
-    out = focused.picture.copy()
-    old = out[top:bottom, left:right].astype(np.float32)
-    new = old + weights * moved[top - y : bottom - y, left - x : right - x]
-    out[top:bottom, left:right] = np.where(weights > 0, np.clip(np.rint(new), 0, 255), old).astype(np.uint8)
-    return out

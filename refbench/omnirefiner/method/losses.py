@@ -13,6 +13,9 @@ from torch import Tensor
 
 from refbench.omnirefiner.method.tokens import pack
 
+BAND = 9.0
+"""How much more errors in the boundary band count."""
+
 
 def mask_weights(mask: Tensor, cap: float | None = None) -> Tensor:
     """Weights (B, 1, h, w) of a latent mask (B, 1, h, w): 1 outside, rho inside; `cap` bounds rho for tiny masks."""
@@ -41,9 +44,8 @@ def flow_loss(
     cap: float | None = None,
     floor: float = 0.0,
     band: int = 0,
-    band_weight: float = 9.0,
 ) -> Tensor:
-    """Masked flow-matching loss per sample (B,).
+    """(E5) Masked flow-matching loss per sample (B,): ``e = |v - (eps - x0)|^2``, weighted by :func:`mask_weights`.
 
     Args:
         predicted: velocity (B, N, C).
@@ -53,12 +55,12 @@ def flow_loss(
         cap: upper bound of rho.
         floor: errors at sigma below it are weighted by (sigma / floor)^2. A model that predicts the picture has
             velocity error |x0 error|^2 / sigma^2; low noise would rule it, and never needs the reference.
-        band: radius in latent cells of the boundary band, 0 for none; its errors count (1 + band_weight) times.
+        band: radius in latent cells of the boundary band, 0 for none; its errors count 1 + :data:`BAND` times.
     """
     error = (predicted - (noise - clean)).square()
     weights = mask_weights(mask, cap)
     if band:
-        weights = weights * (1 + band_weight * boundary_band(mask, band))
+        weights = weights * (1 + BAND * boundary_band(mask, band))
     # a token is (channel, row, column) of 2 x 2 cells, the cell running fastest
     tokens = pack(weights).repeat(1, 1, predicted.shape[-1] // 4)
     loss = (error * tokens).flatten(1).mean(1)
@@ -69,7 +71,7 @@ def flow_loss(
 
 
 def draw_sigma(count: int, mean: float, std: float, shift: float, generator: torch.Generator) -> Tensor:
-    """Noise levels (count,) from a shifted logit-normal, kept inside [0.01, 1] (SD3, arXiv 2403.03206, section 3.1)."""
+    """(E6) Noise levels (count,) from a shifted logit-normal, kept inside [0.01, 1] (SD3, arXiv 2403.03206)."""
     sigma = torch.sigmoid(mean + std * torch.randn(count, generator=generator, device=generator.device))
     sigma = shift * sigma / (1 + (shift - 1) * sigma)
     return sigma.clamp(0.01, 1.0)

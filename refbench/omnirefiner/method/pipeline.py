@@ -1,13 +1,14 @@
 """The OmniRefiner pipeline (arXiv 2511.19990) as a diffusers pipeline: FLUX.1-Kontext with one more stream.
 
 Components are diffusers' own classes at every scale; text encoders are optional (without them a prompt says only
-whether it asks for another thing than the draft's). What it does is :class:`refbench.omnirefiner.method.refiner.Refiner`.
+whether it asks for another thing than the draft's). What it does stands in ``refiner.py``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,15 +16,29 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.loaders.lora_pipeline import FluxLoraLoaderMixin
 from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline
+from diffusers.utils import logging
 from torch import Tensor
 
-from refbench.omnirefiner.method.refiner import Refiner
-from refbench.omnirefiner.models import Aligner, PatchAutoencoder, build_autoencoder
-from refbench.omnirefiner.tiny.autoencoder import scale_factor
+from refbench.omnirefiner.method.latents import scale_factor
+from refbench.omnirefiner.method.refiner import Refiner, head_of
+from refbench.omnirefiner.models import Aligner, PatchAutoencoder
+from refbench.omnirefiner.tiny.runtime import RETIRED
 from refbench.omnirefiner.tiny.start import prepare_small
 
 if TYPE_CHECKING:
     from refbench.omnirefiner.config import ModelConfig
+
+
+@contextmanager
+def no_bar() -> Iterator[None]:
+    """Diffusers' bars of loaded components are off inside, and as they were afterwards."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
@@ -33,15 +48,12 @@ class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
         scheduler, vae, transformer: as in ``FluxKontextPipeline``.
         text_encoder, tokenizer: CLIP, or None.
         text_encoder_2, tokenizer_2: T5, or None.
-        prediction: how the transformer's output is read, see :func:`refbench.omnirefiner.method.velocity.velocity`.
+        prediction: how the transformer's answer is read, see :func:`refbench.omnirefiner.method.refiner.head_of`.
         mask_mode: how the mask enters the sequence, see :func:`refbench.omnirefiner.method.tokens.assemble`.
         working_size: side in px of the focus crop.
-        largest_size: crops larger than `working_size` are worked on at their own size up to this one, in steps of a
-            token; None works on all at `working_size`.
         default_steps: Euler steps when none are given.
         guidance: value for guidance-distilled transformers, else None.
         laying: what the reference stream shows, see :data:`refbench.omnirefiner.focus.crop.Laying`.
-        boldness: see :func:`refbench.omnirefiner.method.velocity.predict`; used in sampling, not in training.
         aligner: moves the laid reference the last pixels, or None.
     """
 
@@ -70,9 +82,7 @@ class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
         working_size: int = 512,
         default_steps: int = 28,
         guidance: float | None = None,
-        largest_size: int | None = None,
         laying: str = "view",
-        boldness: float = 1.0,
         aligner: Aligner | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -82,13 +92,23 @@ class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
         )  # fmt: skip
         self.register_to_config(
             prediction=prediction, mask_mode=mask_mode, working_size=working_size, default_steps=default_steps,
-            guidance=guidance, largest_size=largest_size, laying=laying, boldness=boldness,
+            guidance=guidance, laying=laying,
         )  # fmt: skip
         self.vae_scale_factor = scale_factor(vae)
+        self.head = head_of(prediction)
         self.tokenizer_max_length = tokenizer.model_max_length if tokenizer is not None else 77
 
     _get_t5_prompt_embeds: Any = FluxKontextPipeline._get_t5_prompt_embeds
     _get_clip_prompt_embeds: Any = FluxKontextPipeline._get_clip_prompt_embeds
+
+    @classmethod
+    def load_config(cls, *arguments: Any, **options: Any) -> Any:
+        """``model_index.json`` without the options that there are not; a checkpoint that needs one was refused."""
+        config: Any = super().load_config(*arguments, **options)  # type: ignore[misc]
+        for found in config if isinstance(config, tuple) else (config,):
+            for name in RETIRED:
+                found.pop(name, None)
+        return config
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> OmniRefinerPipeline:
@@ -97,9 +117,9 @@ class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
         for name, kind in kinds.items():
             config = Path(folder) / name / "config.json"
             if config.is_file() and json.loads(config.read_text()).get("_class_name") == kind.__name__:
-                loaded = kind.from_pretrained(config.parent, torch_dtype=options.get("torch_dtype"))
-                options.setdefault(name, loaded)
-        pipeline: OmniRefinerPipeline = super().from_pretrained(folder, **options)  # type: ignore[no-untyped-call]
+                options.setdefault(name, kind.from_pretrained(config.parent, dtype=options.get("dtype")))
+        with no_bar():
+            pipeline: OmniRefinerPipeline = super().from_pretrained(folder, **options)  # type: ignore[no-untyped-call]
         return pipeline
 
     @classmethod
@@ -109,15 +129,14 @@ class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
             torch.manual_seed(seed)
             build: Any = FluxTransformer2DModel
             transformer = build(**model.transformer)
-            if model.prediction != "velocity":
-                outputs = transformer.out_channels
-                prepare_small(transformer, outputs // 2 if model.prediction == "blend" else None)
-            vae = build_autoencoder(model.autoencoder)
+            if model.prediction == "blend":
+                prepare_small(transformer)
+            vae = PatchAutoencoder(**model.autoencoder)
         schedule: Any = FlowMatchEulerDiscreteScheduler
         return cls(
             schedule(**model.scheduler), vae, transformer, prediction=model.prediction,
             mask_mode=model.mask, working_size=model.working_size, default_steps=model.steps, guidance=model.guidance,
-            largest_size=model.largest_size, laying=model.laying, boldness=model.boldness,
+            laying=model.laying,
         )  # fmt: skip
 
     def embed_prompts(self, prompts: Sequence[str], max_length: int = 512) -> tuple[Tensor, Tensor]:

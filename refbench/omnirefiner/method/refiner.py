@@ -1,9 +1,9 @@
 """The method of OmniRefiner (arXiv 2511.19990) at any scale: draft, reference, mask, prompt -> refined picture.
 
 :meth:`Refiner.denoise` is the method at the working size; :meth:`Refiner.__call__` adds the focus crop and the soft
-paste-back for pictures of any size. Two classes give it its components: :class:`refbench.omnirefiner.plain.
-PlainRefiner` loads a small checkpoint with torch alone, and :class:`refbench.omnirefiner.method.pipeline.OmniRefinerPipeline`
-is the diffusers pipeline for training, for text encoders and for FLUX.1-Kontext's own scale.
+paste-back for pictures of any size. Two classes give it its components: ``TorchRefiner`` (``tiny/runtime.py``) loads a
+small checkpoint with torch alone, and ``OmniRefinerPipeline`` (``pipeline.py``) is the diffusers pipeline for training,
+for text encoders and for FLUX.1-Kontext's own scale.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refbench.errors import RefbenchError
 from refbench.images import Image, Mask
-from refbench.omnirefiner.focus.crop import Focus, focus, paste_back
+from refbench.omnirefiner.focus.crop import Focus, focus
+from refbench.omnirefiner.focus.paste import paste_back
+from refbench.omnirefiner.method.latents import decode, encode
 from refbench.omnirefiner.method.tokens import Conditions, latent_mask, pack, unpack
-from refbench.omnirefiner.method.velocity import predict, velocity
-from refbench.omnirefiner.tiny.autoencoder import decode, encode
-from refbench.registration.laying import asks_exchange, told
+from refbench.omnirefiner.method.velocity import Head, VelocityHead, call
+from refbench.registration.laying import told
 from refbench.schema import Box
-
-ASKED = 20.0
-"""What stands in the pooled state of a prompt of exchange where CLIP is left out: large, because a LoRA of few steps
-hears it in proportion (with a single 1 in it, 47 iterations of stage 2 learned nothing of it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +45,44 @@ def shift_for(tokens: int, config: Any) -> float:
     return float(tokens * slope + (least - slope * few))
 
 
+def head_of(prediction: str) -> Head:
+    """The head of a configuration's `prediction`: "velocity", or the tiny scale's "blend".
+
+    Raises:
+        RefbenchError: another name.
+    """
+    if prediction == "velocity":
+        return VelocityHead()
+    if prediction != "blend":
+        raise RefbenchError(f"Expected a prediction 'velocity' or 'blend', but the checkpoint's is '{prediction}'.")
+    from refbench.omnirefiner.tiny.gates import GateHead
+
+    return GateHead()
+
+
 class Refiner:
     """Reference-guided local refinement, given the components; see :class:`OmniRefinerPipeline
     <refbench.omnirefiner.method.pipeline.OmniRefinerPipeline>` for what each is."""
 
     config: Any
-    """Settings by attribute and by ``get``: prediction, mask_mode, working_size, largest_size, default_steps, ..."""
+    """Settings by attribute and by ``get``: prediction, mask_mode, working_size, default_steps, ..."""
     scheduler: Any
     vae: Any
     transformer: Any
     aligner: Any
     vae_scale_factor: int
-
-    @property
-    def multiple(self) -> int:
-        """Working pictures have sides that are multiples of this many px: one token's side."""
-        return self.vae_scale_factor * 2
-
-    def size_for(self, side: int) -> int:
-        """The side in px at which a crop of so many px is worked on."""
-        least = int(self.config.working_size)
-        most = int(self.config.get("largest_size") or least)
-        return min(max(least, -(-side // self.multiple) * self.multiple), max(most, least))
+    head: Head
 
     def embed_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """States (B, 1, D) and pooled states (B, P) of prompts where there are no text encoders.
+        """States (B, 1, D) and pooled states (B, P) of prompts where there are no text encoders: one bit each."""
+        from refbench.omnirefiner.tiny.prompt import embed_bits
 
-        A prompt is one zero token; its pooled state is :data:`ASKED` where it asks for something else than what the
-        draft shows (:func:`refbench.registration.laying.asks_exchange`), else 0.
-        """
-        transformer = self.transformer.config
-        device, dtype = self.transformer.device, self.transformer.dtype
-        states = torch.zeros(len(prompts), 1, transformer.joint_attention_dim, device=device, dtype=dtype)
-        pooled = torch.zeros(len(prompts), transformer.pooled_projection_dim, device=device, dtype=dtype)
-        pooled += ASKED * torch.tensor([[float(asks_exchange(prompt))] for prompt in prompts]).to(pooled)
-        return states, pooled
+        return embed_bits(self.transformer, prompts)
 
     @torch.no_grad()
     def conditions(
-        self, draft: Tensor, reference: Tensor | None, mask: Tensor, prompts: list[str] | tuple[Tensor, Tensor],
-        reference_mask: Tensor | None = None,
-    ) -> Conditions:  # fmt: skip
+        self, draft: Tensor, reference: Tensor | None, mask: Tensor, prompts: list[str] | tuple[Tensor, Tensor]
+    ) -> Conditions:
         """Encode what stays fixed: pictures (B, 3, H, W) in [-1, 1] and mask (B, 1, H, W) -> :class:`Conditions`."""
         embeds, pooled = prompts if isinstance(prompts, tuple) else self.embed_prompts(prompts)
         drafted = encode(self.vae, draft.to(self.vae.dtype))
@@ -96,27 +91,24 @@ class Refiner:
         if reference is not None:
             latents = encode(self.vae, reference.to(self.vae.dtype))
             shown, shown_size = pack(latents), (latents.shape[-2], latents.shape[-1])
-        if reference_mask is not None and shown_size is not None:
-            reference_mask = latent_mask(reference_mask, *shown_size)
         return Conditions(
             draft=pack(drafted), size=(height, width), prompt_embeds=embeds, pooled=pooled, reference=shown,
-            reference_size=shown_size, mask=latent_mask(mask, height, width), reference_mask=reference_mask,
+            reference_size=shown_size, mask=latent_mask(mask, height, width),
             guidance=(self.config.guidance or 1.0) if self.transformer.config.guidance_embeds else None,
         )  # fmt: skip
 
-    def velocity(self, noisy: Tensor, sigma: Tensor, conditions: Conditions, transformer: Any = None) -> Tensor:
-        """One transformer call under this pipeline's conventions; `transformer` may be a wrapped one (training)."""
-        return velocity(
-            self.transformer if transformer is None else transformer, noisy, sigma, conditions,
-            self.config.prediction, self.config.mask_mode,
-        )  # fmt: skip
+    def predict(
+        self, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, sampling: bool, transformer: Any = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """One call, read by the head: the velocity (B, N, C) and, of heads that have one, the gate (B, N, C).
 
-    def policy(self, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
-        """The velocity that :meth:`denoise` follows, with gradients: what stage 2 draws from and learns."""
-        return predict(
-            self.transformer, noisy, sigma, conditions, self.config.prediction, self.config.mask_mode,
-            self.config.boldness,
-        )[0]  # fmt: skip
+        Args:
+            sampling: as :meth:`denoise` follows it; else as a loss sees it.
+            transformer: another than this one's own.
+        """
+        model = self.transformer if transformer is None else transformer
+        answer = call(model, noisy, sigma, conditions, self.config.mask_mode)
+        return self.head.read(answer, noisy, sigma, conditions, sampling=sampling)
 
     def set_schedule(self, steps: int, tokens: int) -> Tensor:
         """Prepare the scheduler as FLUX.1-Kontext does; returns sigmas (steps + 1,) from 1 to 0."""
@@ -138,31 +130,26 @@ class Refiner:
     def denoise_gated(
         self, noise: Tensor, conditions: Conditions, steps: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """:meth:`denoise`, and the last step's gate (B, 1, h, w) in [0, 1] on the latent grid, if there is one.
-
-        Of a blend's gates, one a latent channel, it is the mean over all but the first three, which carry the mean
-        colour: how much of the reference's detail was let in.
-        """
+        """:meth:`denoise`, and how far the last step's gate is open (B, 1, h, w) in [0, 1], of heads that have one."""
         steps = steps or self.config.default_steps
         self.set_schedule(steps, noise.shape[1])
-        tokens, gates = noise, None
+        tokens, gate = noise, None
         for t in self.scheduler.timesteps:
             sigma = (t / self.scheduler.config.num_train_timesteps).expand(tokens.shape[0])
-            found, gates = predict(
-                self.transformer, tokens, sigma, conditions, self.config.prediction, self.config.mask_mode,
-                self.config.boldness,
-            )  # fmt: skip
+            found, gate = self.predict(tokens, sigma, conditions, sampling=True)
             tokens = self.scheduler.step(found.to(tokens.dtype), t, tokens, return_dict=False)[0]
-        if gates is None:
+        if gate is None:
             return tokens, None
-        return tokens, unpack(gates, *conditions.size)[:, 3:].mean(1, keepdim=True).clamp(0, 1)
+        from refbench.omnirefiner.tiny.gates import openness
+
+        return tokens, openness(gate, conditions.size)
 
     @torch.no_grad()
     def pictures(
         self, tokens: Tensor, conditions: Conditions, draft: Tensor, gate: Tensor | None = None,
         reference: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """Clean tokens -> refined pictures (B, 3, H, W) in [-1, 1]: the draft plus the decoded *change*.
+        """(E12) Clean tokens -> refined pictures (B, 3, H, W) in [-1, 1]: the draft plus the decoded *change*.
 
         ``draft + D(z) - D(E(draft))`` gives back what the autoencoder drops of the draft: where the latents did not
         move the picture does not either. On 64 px validation crops that lifts the bound of the tiny scale by 2 dB.
@@ -186,12 +173,11 @@ class Refiner:
         return drawn.to(conditions.draft.device, conditions.draft.dtype)
 
     def focus(
-        self, draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None,
-        prompt: str = "",
-    ) -> Focus:  # fmt: skip
+        self, draft: Image, reference: Image | None, mask: Mask, *, reference_box: Box | None = None, prompt: str = ""
+    ) -> Focus:
         """:func:`refbench.omnirefiner.focus.crop.focus` as this pipeline wants it."""
         return focus(
-            draft, reference, mask, size, reference_box=reference_box, prompt=prompt,
+            draft, reference, mask, int(self.config.working_size), reference_box=reference_box, prompt=prompt,
             laying=self.config.get("laying") or "view", aligner=self.aligner,
         )  # fmt: skip
 
@@ -203,7 +189,7 @@ class Refiner:
         """Refine focused crops (see :func:`refbench.omnirefiner.focus.crop.focus`) and put each back into its draft.
 
         Args:
-            focuses: crops of one working size.
+            focuses: crops at the working size.
             prompts: an instruction each.
             seeds: of the starting noise, each; results do not depend on what else is in the batch.
             steps: Euler steps, by default the pipeline's.

@@ -111,7 +111,7 @@ def patch_grid(mask: Tensor, patch: int) -> Tensor:
 
 
 def pixel_map(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int) -> Tensor:
-    """Accuracy (B, rows, columns) of patches in bels: -log10 of the mean squared error inside the mask.
+    """(E11) Accuracy (B, rows, columns) of patches in bels: -log10 of the mean squared error inside the mask.
 
     On a log scale a patch that is nearly right still gains, and one that is lost cannot rule; errors below
     1e-4 (40 dB) count as 1e-4. Pictures are (B, 3, H, W) in [0, 1].
@@ -134,7 +134,7 @@ def used_patches(mask: Tensor, patch: int) -> Tensor:
 
 
 def perceptual_map(pictures: Tensor, targets: Tensor, mask: Tensor, patch: int, similarity: Perceptual) -> Tensor:
-    """Similarity (B, rows, columns) of patches of 2x the side, one around each used patch; 0 for the others."""
+    """(E10) Similarity (B, rows, columns) of patches of 2x the side, one around each used patch; 0 for the others."""
     side, used = 2 * patch, used_patches(mask, patch)
     batch, rows, columns = used.shape
 

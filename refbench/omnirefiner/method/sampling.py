@@ -1,4 +1,4 @@
-"""Stochastic samplers of a flow-matching model, as policies pi(x' | x) = N(mu, s^2).
+"""The stochastic sampler of a flow-matching model, as a policy pi(x' | x) = N(mu, s^2).
 
 Notation: x_sigma = (1 - sigma) x0 + sigma eps, velocity v ~ eps - x0, step from sigma to sigma' < sigma,
 dt = sigma' - sigma < 0; x0_hat = x - sigma v, eps_hat = x + (1 - sigma) v. All arithmetic is in float32.
@@ -10,65 +10,34 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-SamplerName: TypeAlias = Literal["cps", "flow-sde", "dance-sde"]
 Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(x (B, N, C), sigma (B,)) -> v (B, N, C)."""
 
 
 def euler_step(x: Tensor, v: Tensor, sigma: float, following: float) -> Tensor:
-    """The deterministic step of the probability-flow ODE."""
+    """(E7) ``x' = x + dt v``, the deterministic step of the probability-flow ODE."""
     return x + (following - sigma) * v
 
 
 def cps_step(x: Tensor, v: Tensor, sigma: float, following: float, eta: float) -> tuple[Tensor, float]:
-    """Coefficients-preserving sampling (arXiv 2509.05952): mean and standard deviation of x'.
+    """(E8) Coefficients-preserving sampling (arXiv 2509.05952): mean (B, N, C) and standard deviation of x'.
 
-    The noise in x' is exactly sigma' whatever eta is: of it s = sigma' sin(eta pi / 2) is fresh.
+    ``mu = (1 - sigma') x0_hat + sqrt(sigma'^2 - s^2) eps_hat``: the noise in x' is exactly sigma' whatever eta is, and
+    of it ``s = sigma' sin(eta pi / 2)`` is fresh.
     """
+    x, v = x.float(), v.float()
     s = following * math.sin(eta * math.pi / 2)
     clean, noise = x - sigma * v, x + (1 - sigma) * v
     return (1 - following) * clean + math.sqrt(max(following**2 - s**2, 0.0)) * noise, s
 
 
-def flow_sde_step(
-    x: Tensor, v: Tensor, sigma: float, following: float, a: float, second: float
-) -> tuple[Tensor, float]:
-    """Flow-GRPO's SDE (arXiv 2505.05470): mean and standard deviation of x'.
-
-    `second` is the schedule's second level: it stands in for sigma in the denominator at sigma = 1.
-    """
-    dt = following - sigma
-    g2 = a**2 * sigma / (1 - (second if sigma >= 1 else sigma))
-    mean = x * (1 + g2 * dt / (2 * sigma)) + v * (1 + g2 * (1 - sigma) / (2 * sigma)) * dt
-    return mean, math.sqrt(g2 * -dt)
-
-
-def dance_sde_step(x: Tensor, v: Tensor, sigma: float, following: float, eta: float) -> tuple[Tensor, float]:
-    """DanceGRPO's SDE (arXiv 2505.07818): mean and standard deviation of x'."""
-    dt = following - sigma
-    score = -(x - (1 - sigma) * (x - sigma * v)) / sigma**2
-    return x + v * dt - 0.5 * eta**2 * score * dt, eta * math.sqrt(-dt)
-
-
-def policy_step(
-    name: SamplerName, x: Tensor, v: Tensor, sigma: float, following: float, eta: float, second: float
-) -> tuple[Tensor, float]:
-    """Mean (B, N, C) and standard deviation of x' under the named sampler, in float32."""
-    x, v = x.float(), v.float()
-    if name == "cps":
-        return cps_step(x, v, sigma, following, eta)
-    if name == "flow-sde":
-        return flow_sde_step(x, v, sigma, following, eta, second)
-    return dance_sde_step(x, v, sigma, following, eta)
-
-
 def log_probability(value: Tensor, mean: Tensor, s: float) -> Tensor:
-    """log N(value; mean, s^2) per sample (B,): the *mean* over all dimensions, in float32.
+    """(E9) ``log N(value; mu, s^2)`` per sample (B,): the *mean* over all dimensions, in float32.
 
     A mean over 10^4 to 10^5 dimensions moves little, so ratios stay near 1 and clip ranges are tiny.
     """
@@ -84,10 +53,8 @@ class Step:
     chosen: Tensor
     sigma: float
     following: float
-    second: float
     log_probability: Tensor
     """(B,), under the policy that sampled."""
-    mean: Tensor
 
 
 def window_steps(window: tuple[int, int], steps: int) -> range:
@@ -98,8 +65,7 @@ def window_steps(window: tuple[int, int], steps: int) -> range:
 
 @torch.no_grad()
 def rollout(
-    velocity: Velocity, noise: Tensor, sigmas: Tensor, *, name: SamplerName, eta: float, window: range,
-    generator: torch.Generator,
+    velocity: Velocity, noise: Tensor, sigmas: Tensor, *, eta: float, window: range, generator: torch.Generator
 ) -> tuple[Tensor, list[Step]]:  # fmt: skip
     """Sample with noise inside the window and Euler steps elsewhere (MixGRPO, arXiv 2507.21802).
 
@@ -107,7 +73,7 @@ def rollout(
         velocity: the policy's network.
         noise: x at sigma 1, (B, N, C).
         sigmas: levels (steps + 1,) from 1 to 0.
-        eta: noise level of the sampler; 0 gives the ODE's result.
+        eta: noise level of the steps; 0 gives the ODE's result.
         window: indices of the stochastic steps.
         generator: of the fresh noise.
 
@@ -121,8 +87,8 @@ def rollout(
         if i not in window or eta == 0:
             x = euler_step(x, v, sigma, following)
             continue
-        mean, s = policy_step(name, x, v, sigma, following, eta, levels[1])
+        mean, s = cps_step(x, v, sigma, following, eta)
         chosen = mean + s * torch.randn(x.shape, generator=generator, device=generator.device).to(mean)
-        taken.append(Step(x, chosen, sigma, following, levels[1], log_probability(chosen, mean, s), mean))
+        taken.append(Step(x, chosen, sigma, following, log_probability(chosen, mean, s)))
         x = chosen
     return x, taken

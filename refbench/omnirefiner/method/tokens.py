@@ -1,4 +1,4 @@
-"""From latents to the transformer's sequence: packing, stream ids, and the mask as position.
+"""From latents to the transformer's sequence: packing, stream ids, and the mask.
 
 OmniRefiner (arXiv 2511.19990) lays three pictures on one sequence, ``[noisy | draft | reference]``, all seen by
 full attention. A token's position is (stream, row, column); rows and columns are not shifted between streams, so the
@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NOISY, DRAFT, REFERENCE = 0, 1, 2
-MaskMode: TypeAlias = Literal["none", "position", "channels"]
-Prediction: TypeAlias = Literal["velocity", "residual", "blend"]
+MaskMode: TypeAlias = Literal["none", "channels"]
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -47,22 +46,6 @@ def latent_mask(mask: Tensor, height: int, width: int) -> Tensor:
     return F.adaptive_max_pool2d(mask, (height, width))
 
 
-def position_mask_ids(ids: Tensor, masked: Tensor, stream: int) -> Tensor:
-    """Mask as position, from the authors' public development forks: no parameter, only other stream numbers.
-
-    Draft tokens get 2 inside the mask and 1 outside, reference tokens 3 inside and 4 outside.
-
-    Args:
-        ids: (N, 3) of one stream.
-        masked: (N,) bool, tokens inside the mask.
-        stream: DRAFT or REFERENCE.
-    """
-    inside, outside = (2, 1) if stream == DRAFT else (3, 4)
-    ids = ids.clone()
-    ids[:, 0] = torch.where(masked, float(inside), float(outside)).to(ids)
-    return ids
-
-
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """All that stays fixed while one batch is denoised."""
@@ -80,8 +63,6 @@ class Conditions:
     reference_size: tuple[int, int] | None = None
     mask: Tensor | None = None
     """Latent mask (B, 1, h, w)."""
-    reference_mask: Tensor | None = None
-    """Latent mask of the reference (B, 1, h', w'), for mask as position; None means all inside."""
     guidance: float | None = None
     """For guidance-distilled transformers."""
 
@@ -99,7 +80,7 @@ class Conditions:
             draft=self.draft.repeat_interleave(times, 0),
             prompt_embeds=self.prompt_embeds.repeat_interleave(times, 0),
             pooled=self.pooled.repeat_interleave(times, 0),
-            reference=again(self.reference), mask=again(self.mask), reference_mask=again(self.reference_mask),
+            reference=again(self.reference), mask=again(self.mask),
         )  # fmt: skip
 
     def rows(self, index: Tensor | slice) -> Conditions:
@@ -110,7 +91,7 @@ class Conditions:
 
         return self._but(
             draft=self.draft[index], prompt_embeds=self.prompt_embeds[index], pooled=self.pooled[index],
-            reference=take(self.reference), mask=take(self.mask), reference_mask=take(self.reference_mask),
+            reference=take(self.reference), mask=take(self.mask),
         )  # fmt: skip
 
     def _but(self, **changes: object) -> Conditions:
@@ -120,11 +101,10 @@ class Conditions:
 
 
 def assemble(noisy: Tensor, conditions: Conditions, mode: MaskMode) -> tuple[Tensor, Tensor]:
-    """The sequence and its positions: ``[noisy | draft | reference]`` (B, N, C') and ids (N, 3).
+    """(E2) The sequence and its positions: ``[noisy | draft | reference]`` (B, N, C') and ids (N, 3).
 
-    With `mode` "channels" every token carries its four latent mask cells as extra inputs (the reference -1, "not to
-    be refined"); with "position" the ids of draft and reference say what is inside (batch of one, since FLUX's ids
-    have no batch axis); with "none" the sequence is the paper's figure.
+    With `mode` "none" it is the paper's figure; with "channels" every token carries its four latent mask cells as extra
+    inputs (the reference -1, "not to be refined").
     """
     parts, ids = [noisy], [grid_ids(*conditions.size, NOISY)]
     parts.append(conditions.draft)
@@ -133,15 +113,6 @@ def assemble(noisy: Tensor, conditions: Conditions, mode: MaskMode) -> tuple[Ten
         assert conditions.reference_size is not None
         parts.append(conditions.reference)
         ids.append(grid_ids(*conditions.reference_size, REFERENCE))
-    if mode == "position":
-        assert noisy.shape[0] == 1, "mask as position needs a batch of one: ids have no batch axis"
-        assert conditions.mask is not None
-        inside = pack(conditions.mask)[0].amax(-1) > 0.5
-        ids[1] = position_mask_ids(ids[1], inside.cpu(), DRAFT)
-        if conditions.reference is not None:
-            marked = conditions.reference_mask
-            inside = torch.ones(len(ids[2]), dtype=torch.bool) if marked is None else pack(marked)[0].amax(-1) > 0.5
-            ids[2] = position_mask_ids(ids[2], inside.cpu(), REFERENCE)
     if mode == "channels":
         assert conditions.mask is not None
         cells = pack(conditions.mask).to(noisy)

@@ -18,7 +18,7 @@ from torch import Tensor
 from refbench.tasks.degradations import blur
 
 if TYPE_CHECKING:
-    from refbench.omnirefiner.retouch.training import Scenes
+    from refbench.omnirefiner.retouch.data import SceneBatch
 
 CELL = 8
 """Side in px of what has numbers of its own."""
@@ -44,26 +44,27 @@ class Retouch:
     def apply(self, placed: Tensor) -> Tensor:
         """The retouched picture (B, 3, H, W), about [-1, 1], of a placed reference (B, 3, H, W)."""
         size = placed.shape[-2:]
-        moved = warp(placed, wide(self.motion, size))
-        gains, levels = wide(self.gains, size), [moved, *(blur(moved, sigma) for sigma in EDGES[1:])]
-        out = moved + wide(self.light, size)
+        moved = warp(placed, upsample(self.motion, size))
+        gains, levels = upsample(self.gains, size), [moved, *(blur(moved, sigma) for sigma in EDGES[1:])]
+        out = moved + upsample(self.light, size)
         for band in range(3):
             out = out + (gains[:, band : band + 1].exp() - 1) * (levels[band] - levels[band + 1])
         return out
 
 
-def read(numbers: Tensor) -> Retouch:
+def from_numbers(numbers: Tensor) -> Retouch:
     """A network's output (B, 8, h, w), unbounded, as a :class:`Retouch` within its bounds."""
-    gains, light, motion = numbers.float().split((3, 3, 2), 1)
+    numbers = numbers.float()
+    gains, light, motion = numbers[:, :3], numbers[:, 3:6], numbers[:, 6:]
     return Retouch(GAIN * torch.tanh(gains), LIGHT * torch.tanh(light), REACH * torch.tanh(motion / 4))
 
 
-def finished(retouch: Retouch, scenes: Scenes) -> Tensor:
+def composite(retouch: Retouch, scenes: SceneBatch) -> Tensor:
     """The picture (B, 3, H, W): retouched where the reference is let in, else the draft."""
     return scenes.draft + scenes.weight * (retouch.apply(scenes.placed) - scenes.draft)
 
 
-def wide(cells: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+def upsample(cells: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Numbers of cells (B, n, h, w) for every pixel (B, n, H, W)."""
     return F.interpolate(cells, tuple(size), mode="bilinear", align_corners=False)
 

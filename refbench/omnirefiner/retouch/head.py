@@ -1,8 +1,6 @@
-"""Stage 1's head on the transformer: for the cell of each token of the noisy stream, how the placed reference is
-retouched.
+"""Stage 1's head: for the cell of each token of the noisy stream, how the placed reference is retouched.
 
-Untrained it gives the placed reference back. With the retouched picture y the prediction is ``x0 = E(y)``, its latents,
-and the velocity at noise level sigma is ``(x_sigma - x0) / sigma``.
+Untrained it gives the placed reference back. With the retouched picture y the prediction is ``x0 = E(y)``, its latents.
 """
 
 from __future__ import annotations
@@ -11,13 +9,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from refbench.omnirefiner.method.tokens import Conditions
-from refbench.omnirefiner.method.velocity import outputs
-from refbench.omnirefiner.retouch.edit import NUMBERS, Retouch, read
+from refbench.omnirefiner.method.latents import encode
+from refbench.omnirefiner.method.tokens import Conditions, pack
+from refbench.omnirefiner.method.velocity import to_velocity
+from refbench.omnirefiner.retouch.data import SceneBatch
+from refbench.omnirefiner.retouch.edit import NUMBERS, Retouch, composite, from_numbers
 
 
-class RetouchHead(nn.Linear):
-    """(B, N, width) -> (B, N, 8): the numbers of a token's cell."""
+class RetouchLayer(nn.Linear):
+    """The transformer's last layer: (B, N, width) -> (B, N, 8), the numbers of a token's cell."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, NUMBERS)
@@ -25,15 +25,27 @@ class RetouchHead(nn.Linear):
         nn.init.zeros_(self.bias)
 
 
-def retouching(transformer: Any, noisy: Tensor, sigma: Tensor, conditions: Conditions, mode: Any) -> Retouch:
-    """One call of a transformer whose output layer is a :class:`RetouchHead`.
+class RetouchHead:
+    """Reads the answer of a :class:`RetouchLayer` for a batch of scenes.
 
     Args:
-        noisy: tokens x_sigma (B, N, C).
-        sigma: noise levels (B,) in (0, 1].
-        conditions: with the placed reference on the draft's own grid.
-        mode: how the mask enters, see :func:`refbench.omnirefiner.method.tokens.assemble`.
+        scenes: whose placed references are retouched.
+        vae: the frozen autoencoder.
     """
-    said = outputs(transformer, noisy, sigma, conditions, mode)
-    height, width = conditions.size
-    return read(said.transpose(1, 2).reshape(len(said), NUMBERS, height // 2, width // 2))
+
+    def __init__(self, scenes: SceneBatch, vae: Any) -> None:
+        self.scenes, self.vae = scenes, vae
+
+    def retouch(self, answer: Tensor, conditions: Conditions) -> Retouch:
+        """The numbers of the picture's cells."""
+        height, width = conditions.size
+        return from_numbers(answer.transpose(1, 2).reshape(len(answer), NUMBERS, height // 2, width // 2))
+
+    def read(
+        self, answer: Tensor, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, sampling: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As :class:`refbench.omnirefiner.method.velocity.Head` has it."""
+        del sampling
+        picture = composite(self.retouch(answer, conditions), self.scenes)
+        clean = pack(encode(self.vae, picture.to(self.vae.dtype)))
+        return to_velocity(noisy, clean.float(), sigma), None

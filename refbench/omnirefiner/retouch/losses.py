@@ -44,7 +44,7 @@ def rmse(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return (inside((out - target).square().mean(1, keepdim=True), mask) + 1e-6).sqrt()
 
 
-def energy(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def detail_energy(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference of the logarithms of local energy of detail, in three bands (below 1, 2 and 4 px)."""
     total, bands = torch.zeros(len(out), device=out.device), [luminance(out), luminance(target)]
     known = blur(mask, 5.0).clamp(min=1e-3)
@@ -55,7 +55,7 @@ def energy(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return total
 
 
-def matched(out: list[Tensor], target: list[Tensor], mask: Tensor) -> Tensor:
+def nearest_features(out: list[Tensor], target: list[Tensor], mask: Tensor) -> Tensor:
     """1 - mean cosine of each place's best match within one cell in the other picture, both ways, over all taps."""
     total = torch.zeros(len(mask), device=mask.device)
     for a, b in zip(out, target, strict=True):
@@ -71,7 +71,7 @@ def matched(out: list[Tensor], target: list[Tensor], mask: Tensor) -> Tensor:
     return total
 
 
-def placed_features(out: list[Tensor], target: list[Tensor], mask: Tensor) -> Tensor:
+def feature_distance(out: list[Tensor], target: list[Tensor], mask: Tensor) -> Tensor:
     """Mean squared distance of unit features place by place, over all taps."""
     total = torch.zeros(len(mask), device=mask.device)
     for a, b in zip(out, target, strict=True):
@@ -89,19 +89,19 @@ def likeness(a: list[Tensor], b: list[Tensor], mask: Tensor) -> Tensor:
     return total
 
 
-def hinge(out: list[Tensor], target: list[Tensor], view: list[Tensor], mask: Tensor) -> Tensor:
+def likeness_hinge(out: list[Tensor], target: list[Tensor], view: list[Tensor], mask: Tensor) -> Tensor:
     """By how much the picture is less like the reference than the target is."""
     return F.relu(likeness(target, view, mask) - likeness(out, view, mask))
 
 
-def tint(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def colour_shift(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference of the pictures averaged over Gaussian windows of 6 px inside the mask."""
     known = blur(mask, 6.0).clamp(min=1e-3)
     low = blur((out - target) * mask, 6.0) / known
     return inside(low.abs().mean(1, keepdim=True), mask)
 
 
-def astray(motion: Tensor, known: Tensor, trust: Tensor) -> Tensor:
+def motion_error(motion: Tensor, known: Tensor, trust: Tensor) -> Tensor:
     """Mean distance in px, of at most 8 counted, of a motion (B, 2, H, W) from a known one where `trust` (B, 1, H, W)
     says that it is; 0 where it nowhere does."""
     apart = ((motion - known).square().sum(1, keepdim=True) + 0.01).sqrt().clamp(max=8.0)
@@ -129,7 +129,7 @@ class Critic(nn.Module):
         ]
 
 
-def spoken(verdicts: list[tuple[Tensor, Tensor]], sign: float, margin: float | None) -> Tensor:
+def critic_loss(verdicts: list[tuple[Tensor, Tensor]], sign: float, margin: float | None) -> Tensor:
     """Mean over taps of ``relu(margin + sign v)`` inside the mask, or of ``sign v`` without a margin."""
     total = torch.zeros(())
     for v, m in verdicts:

@@ -80,12 +80,12 @@ class PlacedScenes:
             except RefbenchError:  # its mask is too small or too large
                 continue
             corner = rng.random(2)
-            scene = placed(question, corner)
+            scene = place_scene(question, corner)
             if scene is not None:
                 yield scene
 
 
-def placed(question: Question, corner: NDArray[np.float64] | None = None) -> tuple[Tensor, ...] | None:
+def place_scene(question: Question, corner: NDArray[np.float64] | None = None) -> tuple[Tensor, ...] | None:
     """One scene of :class:`PlacedScenes`, or None where its reference is not placed with trust.
 
     Args:

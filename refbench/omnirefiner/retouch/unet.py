@@ -36,7 +36,7 @@ class Block(nn.Module):
         return out
 
 
-class Mender(nn.Module):
+class RetouchUNet(nn.Module):
     """Draft, placed reference, its view and mask -> eight numbers a cell; sides are multiples of 32."""
 
     def __init__(self, widths: tuple[int, int, int, int, int] = WIDTHS) -> None:

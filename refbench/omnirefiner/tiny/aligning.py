@@ -1,17 +1,15 @@
 """Training of the aligner: scenes whose references went through the pose search, and the flow that was left to find.
 
-For prints it is known exactly (:func:`refbench.omnirefiner.tiny.scenes.print_flow`). For clips dense inverse search (Kroeger
-et al., ECCV 2016) finds it between the clean target and the reference, where both show the same. A random smooth bend
-of the reference adds a flow that is known exactly to either.
+For prints it is known exactly (:func:`refbench.omnirefiner.tiny.scenes.print_flow`). For clips dense inverse search
+(Kroeger et al., ECCV 2016) finds it between the clean target and the reference, where both show the same. A random
+smooth bend of the reference adds a flow that is known exactly to either.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,18 +24,13 @@ from refbench.omnirefiner.tensors import resize_crop, to_tensor
 from refbench.omnirefiner.tiny.aligner import crop_inputs, even_light, flow_error, warp_by
 from refbench.omnirefiner.tiny.scenes import Scene, SceneSource, draw_scenes, print_flow
 from refbench.omnirefiner.training.data import Reservoir
-from refbench.omnirefiner.training.loop import (
-    Average,
-    Budget,
-    append_log,
-    copy_into,
-    learning_rate,
-    load_state,
-    save_state,
-)
+from refbench.omnirefiner.training.loop import Learner, Settings, Values
 from refbench.omnirefiner.training.prepared import Kind, Prepared
-from refbench.omnirefiner.training.progress import Pace, Quiet, Telling, rounds
+from refbench.omnirefiner.training.progress import Telling
 from refbench.registration.opencv import cv2
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 FARTHEST = 20.0
 """Px beyond which a found flow is not believed."""
@@ -190,120 +183,73 @@ def validate_aligner(aligner: Aligner, batch: Pairs) -> dict[str, float]:
     }  # fmt: skip
 
 
-def train_aligner(
-    aligner: Aligner,
-    config: AlignerConfig,
-    scenes: Callable[[int], Any],
-    held_out: Callable[[int], Any],
-    out: Path,
-    *,
-    minutes: float | None = None,
-    device: str = "cpu",
-    resume: bool = False,
-    seed: int = 0,
-    prepared: Prepared | None = None,
-    telling: Telling | None = None,
-) -> dict[str, Any]:
-    """Train until `config.steps` or `minutes`; `aligner` ends as its moving average.
+class AlignerLearner(Learner):
+    """The aligner on placed scenes.
 
     Args:
         aligner: trained in place.
         scenes, held_out: open samplers of training and validation scenes with a seed.
-        out: folder for ``log.jsonl`` and ``state.pt``.
         prepared: pairs to learn from instead of scenes drawn meanwhile.
-        telling: where progress goes.
-
-    Returns:
-        Facts for the card.
-
-    Raises:
-        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
     """
-    telling = telling or Quiet()
-    torch.nn.Module.to(aligner, device)
-    aligner.train().requires_grad_(True)
-    names = dict(aligner.named_parameters())
-    optimiser = torch.optim.AdamW(names.values(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    average = Average(names, config.ema)
-    step, spent_before, start = 0, 0.0, 0.0
-    state = load_state(out / "state.pt") if resume else None
-    if state is not None:
-        copy_into(names, state["weights"])
-        average.shadow = {k: v.to(device) for k, v in state["average"].items()}
-        average.count = state["count"]
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent_before, start = state["step"], state["minutes"], state["progress"]
-    generator = torch.Generator(device).manual_seed(seed + 5 + step)
-    stream: Iterator[tuple[Tensor, ...]] = iter(())
-    if prepared is None:
-        stream = iter(DataLoader(
-            ScenePairs(scenes, config, 1000 * (seed + 1) + step), batch_size=None, num_workers=config.workers,
-            prefetch_factor=32 if config.workers else None,
-        ))  # fmt: skip
 
-    def fresh(count: int) -> tuple[Tensor, ...]:
-        if prepared is not None:
-            return tuple(part.to(device) for part in prepared.draw(count, generator))
-        return tuple(torch.stack(part).to(device) for part in zip(*(next(stream) for _ in range(count)), strict=True))
+    stage = "aligner"
 
-    checks, parts = iter(ScenePairs(held_out, config, CHECK_SEED)), []
-    for number in range(config.validate_samples):
-        telling.tick(f"aligner: {number} of {config.validate_samples} held-out pairs")
-        parts.append(next(checks))
-    check = Pairs(*(torch.stack(p).to(device) for p in zip(*parts, strict=True)))
-    # what is prepared costs nothing to draw
-    reuse = config.reuse if prepared is None else 1
-    reservoir = Reservoir(fresh, config.capacity, reuse, first=min(4 * config.batch, config.capacity))
-    if prepared is None:
-        telling.note(f"aligner: the first {min(4 * config.batch, config.capacity)} pairs are placed")
-    budget = Budget(config.steps, minutes, start if start < 1 else 0.0)
-    saved, last, total, seen = time.monotonic(), {}, 0.0, 0
+    def __init__(
+        self, aligner: Aligner, config: AlignerConfig, scenes: Callable[[int], Any], held_out: Callable[[int], Any], *,
+        device: str = "cpu", seed: int = 0, prepared: Prepared | None = None,
+    ) -> None:  # fmt: skip
+        torch.nn.Module.to(aligner, device)
+        aligner.train().requires_grad_(True)
+        self.aligner, self.config, self.device, self.seed, self.prepared = aligner, config, device, seed, prepared
+        self.scenes, self.held_out = scenes, held_out
+        self.names = dict(aligner.named_parameters())
+        self.settings = Settings(
+            steps=config.steps, lr=config.lr, warmup=100, batch=config.batch, ema=config.ema, betas=(0.9, 0.98),
+            log_every=config.validate_every, validate_every=config.validate_every,
+        )  # fmt: skip
+        # what is prepared costs nothing to draw
+        self.first, reuse = min(4 * config.batch, config.capacity), config.reuse if prepared is None else 1
+        self.reservoir = Reservoir(self._fresh, config.capacity, reuse, first=self.first)
 
-    def save(progress: float) -> None:
-        save_state(out / "state.pt", {
-            "weights": {k: p.detach().cpu() for k, p in names.items()},
-            "average": {k: v.cpu() for k, v in average.shadow.items()}, "count": average.count,
-            "optimiser": optimiser.state_dict(), "step": step, "samples": step * config.batch, "progress": progress,
-            "minutes": spent_before + budget.spent,
-        })  # fmt: skip
+    def begin(self, step: int, accelerator: Accelerator, telling: Telling) -> None:
+        """Open the scenes, and draw those that are validated on."""
+        rank = 1_000_003 * accelerator.process_index
+        self.generator = torch.Generator(self.device).manual_seed(self.seed + 5 + step + rank)
+        if self.prepared is None:
+            telling.note(f"aligner: the first {self.first} pairs are placed")
+            pairs = ScenePairs(self.scenes, self.config, 1000 * (self.seed + 1) + step + rank)
+            workers = self.config.workers
+            loader = DataLoader(pairs, batch_size=None, num_workers=workers, prefetch_factor=32 if workers else None)
+            self.stream = iter(loader)
+        checks, parts = iter(ScenePairs(self.held_out, self.config, CHECK_SEED)), []
+        for number in range(self.config.validate_samples):
+            telling.tick(f"aligner: {number} of {self.config.validate_samples} held-out pairs")
+            parts.append(next(checks))
+        self.check = Pairs(*(torch.stack(p).to(self.device) for p in zip(*parts, strict=True)))
 
-    def done() -> float:
-        return budget.progress(step)
+    def _fresh(self, count: int) -> tuple[Tensor, ...]:
+        if self.prepared is not None:
+            return tuple(part.to(self.device) for part in self.prepared.draw(count, self.generator))
+        drawn = (next(self.stream) for _ in range(count))
+        return tuple(torch.stack(part).to(self.device) for part in zip(*drawn, strict=True))
 
-    pace = Pace(telling, "aligner", config.steps, step, done())
-    for progress in rounds(done, save):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, progress, config.lr, 100)
-        batch = turned(Pairs(*reservoir.draw(config.batch, generator)), generator)
+    def losses(self, progress: float, values: Values) -> Iterator[tuple[Tensor, bool]]:
+        """The flow's error on one batch, some of it bent."""
+        del progress
+        batch = turned(Pairs(*self.reservoir.draw(self.config.batch, self.generator)), self.generator)
         reference, flow = batch.reference, batch.flow
-        if float(torch.rand((), generator=generator, device=device)) < config.bent:
-            reference, flow = bend(reference, flow, config.bend, generator)
-        found = aligner(batch.draft, reference, batch.mask, batch.box)
-        loss = flow_error(
-            found, even_light(reference), even_light(batch.target), batch.mask, flow, batch.sure
-        ).mean()  # fmt: skip
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(list(names.values()), 1.0)
-        optimiser.step()
-        average.update(names)
-        step, total, seen = step + 1, total + float(loss.detach()), seen + 1
-        if step % config.validate_every == 0:
-            average.swap(names)
-            last = validate_aligner(aligner, check)
-            average.swap(names)
-            append_log(
-                out / "log.jsonl", stage="aligner", step=step, samples=step * config.batch, loss=total / seen,
-                scenes=reservoir.made, minutes=spent_before + budget.spent, progress=progress, **last,
-            )  # fmt: skip
-            total, seen = 0.0, 0
-        pace.step(step, done(), loss=loss.detach())
-        if time.monotonic() - saved > 60 * config.save_minutes:
-            save(progress)
-            saved = time.monotonic()
-    average.swap(names)
-    last = validate_aligner(aligner.eval(), check)
-    return {
-        "steps": step, "samples": step * config.batch, "scenes": reservoir.made,
-        "minutes": round(spent_before + budget.spent, 1), "validation": last, "config": config.model_dump(),
-    }  # fmt: skip
+        if float(torch.rand((), generator=self.generator, device=self.device)) < self.config.bent:
+            reference, flow = bend(reference, flow, self.config.bend, self.generator)
+        found = self.aligner(batch.draft, reference, batch.mask, batch.box)
+        aim = even_light(batch.target)
+        loss = flow_error(found, even_light(reference), aim, batch.mask, flow, batch.sure).mean()
+        values["loss"] = loss.detach()
+        yield loss, True
+
+    def validate(self) -> dict[str, float]:
+        """:func:`validate_aligner`."""
+        return validate_aligner(self.aligner, self.check)
+
+    def facts(self) -> dict[str, Any]:
+        """Scenes made, and the configuration."""
+        return {"scenes": self.reservoir.made, "config": self.config.model_dump()}

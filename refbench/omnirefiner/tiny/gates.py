@@ -1,144 +1,58 @@
-"""Stage 2 for a blend: the group explores how far the gates open, patch by patch.
+"""The tiny scale's head: a change and a gate, so that what lies right already in the reference passes by the network.
 
-White noise on the latents, which Flow-GRPO explores with, hardly reaches what a blend decides: its answer follows from
-draft and reference, and later steps wash the noise out. So here the *gate* is the action. With m the mean opening that
-the network wants for each patch of the reward, a ~ N(m, s^2) is drawn for every patch and sample, and the gates of the
-patch are moved by a - m. The policy is a Gaussian in these few numbers, so its ratio, clipping and KL are those of
-:mod:`refbench.omnirefiner.training.grpo`, per patch; and because the paper's reward is patch-wise, each patch is credited with
-its own reward, compared with the same patch of the group's other samples.
+The transformer answers with twice the latent channels, a change c and a gate g, read as
+``x0 = draft + c + g (reference - draft)``. Without a reference the gate has nothing to let in. In sampling the gate is
+evened, held to [0, 1], and the change goes to what it leaves of the draft; training sees both as the network gave them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refbench.omnirefiner.config import GRPOConfig
-from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.method.rewards import Perceptual, patch_grid, perceptual_map, pixel_map, used_patches
 from refbench.omnirefiner.method.tokens import Conditions, pack, unpack
-from refbench.omnirefiner.method.velocity import blended, even_gate, hold, outputs
-from refbench.omnirefiner.training.data import Quadruplets
+from refbench.omnirefiner.method.velocity import to_velocity
+
+EVEN = 2
+"""Radius in latent cells over which a gate is averaged before it is held."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What the network says of a batch: change and evened gate times boldness (B, N, C), and m (B, rows, columns)."""
+class GateHead:
+    """``x0 = draft + c + g (reference - draft)``."""
 
-    change: Tensor
-    gate: Tensor
-    mean: Tensor
+    def read(
+        self, answer: Tensor, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, sampling: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As :class:`refbench.omnirefiner.method.velocity.Head` has it."""
+        change, gate = answer.chunk(2, dim=-1)
+        if conditions.reference is None:
+            return to_velocity(noisy, conditions.draft.float() + change, sigma), None
+        if sampling:
+            change, gate = self.hold(change, even_gate(gate, conditions.size))
+        clean = conditions.draft.float() + blended(change, gate, conditions)
+        return to_velocity(noisy, clean, sigma), gate
 
-
-def opening(pipeline: OmniRefinerPipeline, conditions: Conditions, noise: Tensor, patch: int) -> Opening:
-    """One call of the network at sigma 1, and each `patch` px patch's mean opening, before it is held to [0, 1]."""
-    sigma = torch.ones(len(noise), device=noise.device)
-    change, gate = outputs(pipeline.transformer, noise, sigma, conditions, pipeline.config.mask_mode).chunk(2, dim=-1)
-    gate = float(pipeline.config.boldness) * even_gate(gate, conditions.size)
-    cells = patch // pipeline.vae_scale_factor
-    mean = F.avg_pool2d(unpack(gate, *conditions.size).mean(1, keepdim=True), cells)[:, 0]
-    return Opening(change, gate, mean)
-
-
-def acted(
-    pipeline: OmniRefinerPipeline, conditions: Conditions, batch: Quadruplets, found: Opening, offset: Tensor
-) -> Tensor:
-    """Pictures (B, 3, S, S) in [-1, 1] whose gates are moved by `offset` (B, rows, columns)."""
-    channels = found.gate.shape[-1] // 4
-    wide = F.interpolate(offset[:, None], conditions.size, mode="bilinear", align_corners=False)
-    shift = pack(wide.expand(-1, channels, -1, -1))
-    change, gate = hold(found.change, found.gate, 1.0, shift)
-    tokens = conditions.draft.float() + blended(change, gate, conditions)
-    open_ = unpack(gate, *conditions.size)[:, 3:].mean(1, keepdim=True).clamp(0, 1)
-    return pipeline.pictures(tokens, conditions, batch.draft, open_, batch.reference)
+    def hold(self, change: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """Change and evened gate (B, N, C) as a picture is made of them: the gate held to [0, 1], and the change in the
+        share of the draft that the gate leaves."""
+        held = gate.clamp(0, 1)
+        return change * (1 - held), held
 
 
-def patch_advantages(rewards: Tensor, used: Tensor, floor: float, cap: float) -> tuple[Tensor, Tensor]:
-    """Advantages (G, K, rows, columns) of patch rewards, and the pooled spread ().
-
-    Each patch's reward minus the group's mean for that patch, over the root of the mean within-group variance of all
-    `used` patches (G, rows, columns).
-    """
-    weight = used[:, None].to(rewards)
-    centred = (rewards - rewards.mean(1, keepdim=True)) * weight
-    count = used.sum().clamp(min=1) * max(rewards.shape[1] - 1, 1)
-    spread = (centred.square().sum() / count).sqrt()
-    return (centred / spread.clamp(min=floor)).clamp(-cap, cap), spread
+def blended(change: Tensor, gate: Tensor, conditions: Conditions) -> Tensor:
+    """What is added to the draft's tokens (B, N, C): the change, and the reference as far as the gate is open."""
+    assert conditions.reference is not None
+    assert conditions.reference_size == conditions.size, "a gate needs the reference on the draft's own grid"
+    return change + gate * (conditions.reference - conditions.draft).float()
 
 
-def log_likelihood(action: Tensor, mean: Tensor, std: float) -> Tensor:
-    """Gaussian log-probability of each action, without the constant that ratios do not see."""
-    return -(action - mean).square() / (2 * std * std)
+def even_gate(gate: Tensor, size: tuple[int, int], radius: int = EVEN) -> Tensor:
+    """Gates (B, N, C) averaged over the latent cells around each, so that they show no tiles."""
+    padded = F.pad(unpack(gate, *size), (radius,) * 4, mode="replicate")
+    return pack(F.avg_pool2d(padded, 2 * radius + 1, 1))
 
 
-def gate_loss(
-    found: Tensor, actions: Tensor, old: Tensor, advantages: Tensor, weights: Tensor, held: Tensor, config: GRPOConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Clipped objective and KL, per patch.
-
-    Args:
-        found: openings m (G, rows, columns) of the network now.
-        actions: (G, K, rows, columns) drawn when they were `old` (G, rows, columns).
-        advantages: of the actions.
-        weights: of the patches (G, rows, columns), adding to 1 in a sample.
-        held: openings of the stage 1 policy.
-    """
-    std = config.gate_std
-    ratio = (log_likelihood(actions, found[:, None], std) - log_likelihood(actions, old[:, None], std)).exp()
-    low, high = 1 - config.clip_range, 1 + config.clip_range
-    surrogate = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(low, high)).mean(1)
-    kl = (found - held).square() / (2 * std * std)
-    loss = ((surrogate + config.kl * kl) * weights).sum((1, 2)).mean()
-    clipped = ((ratio - 1).abs() > config.clip_range).float()
-    seen = weights[:, None].expand_as(ratio) > 0
-    return loss, {"ratio": ratio.detach()[seen], "kl": kl.detach()[weights > 0], "clip_share": clipped[seen]}
-
-
-def drift(now: Tensor, held: Tensor) -> Tensor:
-    """Mean squared difference () of changes (B, N, C), over the mean square of the `held` ones.
-
-    No reward sees a change by itself, because it is not drawn, and an adapter that opens gates moves it as well.
-    """
-    return (now - held).square().mean() / held.square().mean().clamp(min=1e-8)
-
-
-def unguided(pipeline: OmniRefinerPipeline, conditions: Conditions, noise: Tensor) -> Tensor:
-    """The change (B, N, C) of one call at sigma 1 without the reference."""
-    alone = conditions.without_reference()
-    sigma = torch.ones(len(noise), device=noise.device)
-    return outputs(pipeline.transformer, noise, sigma, alone, pipeline.config.mask_mode).chunk(2, dim=-1)[0]
-
-
-@torch.no_grad()
-def explore(
-    pipeline: OmniRefinerPipeline, config: GRPOConfig, batch: Quadruplets, conditions: Conditions, found: Opening,
-    similarity: Perceptual, generator: torch.Generator,
-) -> tuple[Tensor, Tensor, dict[str, float]]:  # fmt: skip
-    """Draw a group for each condition: actions (G, K, rows, columns), their advantages, and what to log."""
-    groups, size = len(batch.mask), config.group
-    shape = (groups, size, *found.mean.shape[1:])
-    offset = config.gate_std * torch.randn(shape, generator=generator, device=generator.device).to(found.mean)
-    used = used_patches(batch.mask, config.patch)
-    weights = patch_grid(batch.mask, config.patch) * used
-    weights = weights / weights.sum((1, 2), keepdim=True)
-    right, model = (batch.target + 1) / 2, (batch.reference + 1) / 2
-    share = config.reward_weights(batch.replaced)
-    parts: dict[str, list[Tensor]] = {name: [] for name in share}
-    for k in range(size):
-        shown = (acted(pipeline, conditions, batch, found, offset[:, k]) + 1) / 2
-        parts["perceptual"].append(perceptual_map(shown, right, batch.mask, config.patch, similarity))
-        parts["pixel"].append(pixel_map(shown, right, batch.mask, config.patch))
-        if "reference" in parts:
-            parts["reference"].append(perceptual_map(shown, model, batch.mask, config.patch, similarity))
-    total, facts = torch.zeros(shape, device=offset.device), {}
-    for name, maps in parts.items():
-        rewards = torch.stack(maps, 1)
-        advantage, spread = patch_advantages(rewards, used, config.std_floor, config.advantage_cap)
-        total = total + share[name].view(-1, 1, 1, 1) * advantage
-        facts[f"reward/{name}"] = float((rewards.mean(1) * weights).sum((1, 2)).mean())
-        facts[f"group_std/{name}"] = float(spread)
-    facts["opening"] = float((found.mean * weights).sum((1, 2)).mean())
-    return found.mean[:, None] + offset, total, facts
+def openness(gate: Tensor, size: tuple[int, int]) -> Tensor:
+    """How much of the reference's detail is let in (B, 1, h, w) in [0, 1]: the mean of the gates (B, N, C) over all
+    latent channels but the first three, which carry the mean colour."""
+    return unpack(gate, *size)[:, 3:].mean(1, keepdim=True).clamp(0, 1)

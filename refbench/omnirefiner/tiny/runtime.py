@@ -1,7 +1,7 @@
 """A small checkpoint with torch alone: what the shipped refiners run on, without diffusers, transformers or peft.
 
-The folder is diffusers' own layout (:mod:`refbench.omnirefiner.training.weights`). What this module cannot read (text encoders,
-another autoencoder, a scheduler with tricks, quantised or unusual adapters) is for the diffusers pipeline.
+The folder is diffusers' own layout (``training/weights.py``). What this module cannot read (text encoders, another
+autoencoder, a scheduler with tricks, quantised or unusual adapters) is for the diffusers pipeline.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from torch import Tensor
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import LORA_FILE
 from refbench.omnirefiner.flux.transformer import FluxTransformer
-from refbench.omnirefiner.method.refiner import Refiner
+from refbench.omnirefiner.method.latents import scale_factor
+from refbench.omnirefiner.method.refiner import Refiner, head_of
 from refbench.omnirefiner.tiny.aligner import AlignerNet
-from refbench.omnirefiner.tiny.autoencoder import PatchNet, scale_factor
+from refbench.omnirefiner.tiny.autoencoder import PatchNet
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 TRICKS = (
@@ -32,6 +33,10 @@ TRICKS = (
 """Settings of diffusers' scheduler that :class:`EulerSchedule` has not."""
 VARIANTS = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save")
 """Settings of an adapter that :func:`merge_adapter` has not."""
+
+
+RETIRED = {"boldness": 1.0, "largest_size": None}
+"""Options that stand in the shipped ``model_index.json``, with the values that change nothing."""
 
 
 class Settings(dict[str, Any]):
@@ -53,7 +58,8 @@ def checkpoint(folder: str | Path) -> Path:
     """The path of a checkpoint; one that does not exist may be a hub id, two names with one slash.
 
     Raises:
-        RefbenchError: a local folder that is not a checkpoint, or nothing there that can be a hub id.
+        RefbenchError: a local folder that is not a checkpoint, one that wants an option that there is not, or nothing
+            there that can be a hub id.
     """
     path = Path(folder)
     hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(folder))
@@ -62,6 +68,13 @@ def checkpoint(folder: str | Path) -> Path:
             f"Expected an OmniRefiner checkpoint (model_index.json) at {path}, but there is none; train one with "
             "`refbench train base`, or leave the option out to use the shipped one."
         )
+    asked = _json(path / "model_index.json") if path.exists() else {}
+    for name, harmless in RETIRED.items():
+        if asked.get(name, harmless) != harmless:
+            raise RefbenchError(
+                f"Expected a checkpoint without the option {name}, but {path / 'model_index.json'} has it as "
+                f"{asked[name]}; train its model with this version."
+            )
     return path
 
 
@@ -96,8 +109,8 @@ class EulerSchedule:
         return (sample.to(found.dtype),)
 
 
-class PlainRefiner(Refiner):
-    """The components that :func:`load_plain` read."""
+class TorchRefiner(Refiner):
+    """The components that :func:`load_torch` read."""
 
     def __init__(
         self, config: Settings, scheduler: EulerSchedule, vae: PatchNet, transformer: FluxTransformer,
@@ -106,6 +119,7 @@ class PlainRefiner(Refiner):
         self.config, self.scheduler, self.vae, self.transformer = config, scheduler, vae, transformer
         self.aligner = aligner
         self.vae_scale_factor = scale_factor(vae)
+        self.head = head_of(config.prediction)
 
 
 def _json(path: Path) -> Settings:
@@ -113,7 +127,7 @@ def _json(path: Path) -> Settings:
 
 
 def readable(folder: Path, adapters: Sequence[str] = ()) -> bool:
-    """Whether :func:`load_plain` can load a checkpoint with these adapters; told from its JSON files alone."""
+    """Whether :func:`load_torch` can load a checkpoint with these adapters; told from its JSON files alone."""
     from safetensors import safe_open
 
     index = _json(folder / "model_index.json")
@@ -176,7 +190,7 @@ def _filled(network: torch.nn.Module, folder: Path, dtype: torch.dtype) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def load_plain(folder: Path, adapters: Sequence[str] = (), *, device: str = "cpu") -> PlainRefiner:
+def load_torch(folder: Path, adapters: Sequence[str] = (), *, device: str = "cpu") -> TorchRefiner:
     """Load a checkpoint that is :func:`readable`, in float32, with adapters merged in order.
 
     Raises:
@@ -207,6 +221,6 @@ def load_plain(folder: Path, adapters: Sequence[str] = (), *, device: str = "cpu
     schedule = EulerSchedule(_json(folder / "scheduler" / "scheduler_config.json"))
     for network in networks.values():
         network.to(device)
-    return PlainRefiner(
+    return TorchRefiner(
         _json(folder / "model_index.json"), schedule, networks["vae"], networks["transformer"], networks.get("aligner")
     )

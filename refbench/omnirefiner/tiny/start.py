@@ -1,4 +1,4 @@
-"""A start from which a small transformer learns in minutes: open gates, and heads that already look where it pays.
+"""The prepared start of a small transformer: open gates, and heads that already look where it pays.
 
 FLUX's default initialisation nearly closes the residual gates, and rotary positions with theta 10,000 and normalised
 queries make "the same place in another stream" slow to find. With a perfectly aligned reference and batches of 8 the
@@ -17,7 +17,7 @@ from torch import Tensor
 OFFSETS = (1, 2)
 """Head 0 of every block starts looking at the draft, head 1 at the reference; the other heads start free."""
 SHARPNESS = 1.8
-"""Initial scale of normalised queries and keys."""
+"""Starting scale of normalised queries and keys."""
 OPEN = 0.6
 """A blend's gate before it has learned anything: more of the laid reference than of the draft."""
 
@@ -44,20 +44,17 @@ def positional_vectors(axes: tuple[int, ...], offset: int) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
-def prepare_small(transformer: Any, latents: int | None = None) -> None:
-    """Open the residual gates, point two heads of every block, and let the untrained output be zero (the draft).
+def prepare_small(transformer: Any) -> None:
+    """Open the residual gates, point two heads of every block, and let the untrained change be zero (the draft).
 
     A prompt says nothing until an adapter has learned what it means, by its LoRA on the layer that reads it
-    (:func:`refbench.omnirefiner.training.loop.add_lora`); the base is only ever told to restore.
-
-    With `latents` the outputs after so many are a blend's gates and start at :data:`OPEN`; without a reference they
-    do nothing.
+    (:func:`refbench.omnirefiner.training.lora.add_lora`); the base is only ever told to restore. The second half of the
+    outputs, a blend's gates, starts at :data:`OPEN`; without a reference they do nothing.
     """
     torch.nn.init.zeros_(transformer.proj_out.weight)
     torch.nn.init.zeros_(transformer.proj_out.bias)
     torch.nn.init.zeros_(transformer.time_text_embed.text_embedder.linear_1.weight)
-    if latents is not None:
-        transformer.proj_out.bias[latents:] = OPEN
+    transformer.proj_out.bias[transformer.out_channels // 2 :] = OPEN
     width = transformer.inner_dim
     for block in [*transformer.transformer_blocks, *transformer.single_transformer_blocks]:
         for name, gates in (("norm", (2,)), ("norm1", (2, 5)), ("norm1_context", (2, 5))):

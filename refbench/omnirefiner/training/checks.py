@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 import zipfile
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from refbench.errors import RefbenchError, UnavailableError
-from refbench.omnirefiner.config import LORA_FILE, Config, load_config
+from refbench.omnirefiner.config import LORA_FILE, AlignerConfig, Config
 from refbench.tasks.working import check_workers
 from refbench.tasks.writing import check_free, check_writable
 
@@ -18,75 +19,108 @@ PACKAGES = ("diffusers", "transformers", "accelerate", "peft")
 FRESH_MB, PRETRAINED_MB = 600, 8_000
 """Free disk in MB that a stage wants: its state twice (the old file stays until the new one is whole) and the export.
 A tiny model's state is under 250 MB, that of rank 64 over FLUX.1-Kontext about 3.5 GB."""
+PREPARED = 8192
+"""Samples that are prepared when no other number is given."""
 SAMPLE_KB = 160
 """A prepared sample at 96 px; the largest kind, and proportional to the side's square."""
 
 
-def check_training(
-    stage: str,
-    config: str | Path | Config,
-    *,
-    assets: str | Path,
-    out: str | Path,
-    held_out: str | Path | None = None,
-    minutes: float | None = None,
-    device: str = "cpu",
-    resume: bool = False,
-    init: str | Path | None = None,
-    seed: int = 0,
-    prepared: str | Path | None = None,
-    samples: int | None = None,
-    workers: int = 1,
-) -> Config:
-    """Refuse what would end a training later; arguments as :func:`refbench.omnirefiner.training.stages.train` takes them.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be trained, and where."""
 
-    Args:
-        stage: one of :data:`STAGES`.
+    stage: str
+    """One of :data:`STAGES`."""
+    config: Config
+    assets: Path
+    """Folder of prepared training assets."""
+    out: Path
+    """Working folder; later stages find the earlier ones there."""
+    held_out: Path | None = None
+    """Folder of prepared validation assets; by default validation is drawn from `assets`."""
+    minutes: float | None = None
+    """Time budget; the learning rate's schedule ends with it."""
+    device: str = "cpu"
+    """"cpu", "cuda", "cuda:1", "mps"."""
+    resume: bool = False
+    """Go on from the stage's state in `out`; without it from the half-precision weights of the stage in `out` or
+    `init`, with a fresh optimiser."""
+    init: Path | None = None
+    """Checkpoint folder (the shipped one, say) to start from where `out` has no earlier stage."""
+    seed: int = 0
+    """Of weights and data."""
+    prepared: Path | None = None
+    """Folder of prepared data to learn from; what is missing of it is made first. Without it scenes are drawn while the
+    stage learns."""
+    samples: int | None = None
+    """How many are prepared, :data:`PREPARED` when None."""
+    workers: int = 1
+    """Processes that prepare."""
 
-    Returns:
-        The configuration.
+    @property
+    def count(self) -> int:
+        """Samples to prepare."""
+        return PREPARED if self.samples is None else self.samples
 
-    Raises:
-        RefbenchError: the first thing that is wrong.
-    """
-    if stage not in STAGES:
-        raise RefbenchError(f"Expected a stage {', '.join(STAGES)}, but got '{stage}'; choose one of these.")
-    config = config if isinstance(config, Config) else load_config(config)
-    check_numbers(minutes, device, seed)
-    for name in PACKAGES:
-        if find_spec(name) is None:
-            raise UnavailableError(
-                f"Expected the package {name} to train, but it is not installed; run pip install 'refbench[models]'."
+    @property
+    def state(self) -> Path:
+        """The stage's state file."""
+        return self.out / self.stage / "state.pt"
+
+    @property
+    def on_scenes(self) -> bool:
+        """Whether the stage's samples are placed scenes, which cost enough to be prepared."""
+        return self.stage == "aligner" or (self.stage in ("sft", "grpo") and self.config.sft.scenes)
+
+    @property
+    def size(self) -> int:
+        """Side in px of the crops that the stage learns on."""
+        if self.stage == "aligner":
+            return AlignerConfig.size
+        return self.config.grpo.size if self.stage == "grpo" else self.config.sft.size
+
+    def check(self) -> None:
+        """Refuse what would end the training later.
+
+        Raises:
+            RefbenchError: the first thing that is wrong.
+        """
+        stage, config = self.stage, self.config
+        if stage not in STAGES:
+            raise RefbenchError(f"Expected a stage {', '.join(STAGES)}, but got '{stage}'; choose one of these.")
+        check_numbers(self.minutes, self.device, self.seed)
+        for name in PACKAGES:
+            if find_spec(name) is None:
+                raise UnavailableError(
+                    f"Expected the package {name} to train, but it is not installed; run pip install "
+                    "'refbench[models]'."
+                )
+        if (stage == "aligner" and config.aligner is None) or (stage == "base" and config.base is None):
+            why = "adapts a trained editor" if stage == "base" else "has none"
+            raise RefbenchError(
+                f"Expected a section '{stage}' in the configuration '{config.name}', but it {why}; leave the stage out "
+                "or add the section."
             )
-    if (stage == "aligner" and config.aligner is None) or (stage == "base" and config.base is None):
-        why = "adapts a trained editor" if stage == "base" else "has none"
-        raise RefbenchError(
-            f"Expected a section '{stage}' in the configuration '{config.name}', but it {why}; leave the stage out or "
-            "add the section."
-        )
-    for folder in (assets, held_out):
-        if folder is not None:
-            check_assets(Path(folder))
-    if prepared is not None and not learns_on_scenes(stage, config):
-        raise RefbenchError(
-            f"Expected --prepared for a stage that learns on placed scenes, but '{stage}' of '{config.name}' draws its "
-            "samples in no time; leave it out."
-        )
-    check_start(stage, config, Path(out), None if init is None else Path(init))
-    state = Path(out) / stage / "state.pt"
-    if resume and state.is_file() and not zipfile.is_zipfile(state):
-        raise RefbenchError(
-            f"Expected saved training state at {state}, but it is damaged; delete it, and --resume goes on from the "
-            "stage's exported weights."
-        )
-    check_free(check_writable(out), PRETRAINED_MB if config.model.pretrained else FRESH_MB)
-    if prepared is not None:
-        check_workers(workers)
-        count, size = samples if samples is not None else samples_of(stage, config), size_of(stage, config)
-        if count < 1:
-            raise RefbenchError(f"Expected at least one sample to prepare, got {count}; correct --samples.")
-        check_free(check_writable(prepared), count * SAMPLE_KB * (size / 96) ** 2 / 1000)
-    return config
+        for folder in (self.assets, self.held_out):
+            if folder is not None:
+                check_assets(folder)
+        if self.prepared is not None and not self.on_scenes:
+            raise RefbenchError(
+                f"Expected --prepared for a stage that learns on placed scenes, but '{stage}' of '{config.name}' draws "
+                "its samples in no time; leave it out."
+            )
+        check_start(stage, config, self.out, self.init)
+        if self.resume and self.state.is_file() and not zipfile.is_zipfile(self.state):
+            raise RefbenchError(
+                f"Expected saved training state at {self.state}, but it is damaged; delete it, and --resume goes on "
+                "from the stage's exported weights."
+            )
+        check_free(check_writable(self.out), PRETRAINED_MB if config.model.pretrained else FRESH_MB)
+        if self.prepared is not None:
+            check_workers(self.workers)
+            if self.count < 1:
+                raise RefbenchError(f"Expected at least one sample to prepare, got {self.count}; correct --samples.")
+            check_free(check_writable(self.prepared), self.count * SAMPLE_KB * (self.size / 96) ** 2 / 1000)
 
 
 def check_numbers(minutes: float | None, device: str, seed: int) -> None:
@@ -164,24 +198,3 @@ def check_start(stage: str, config: Config, out: Path, init: Path | None) -> Non
             f"Expected the adapter of stage 1 at {source / 'adapters' / 'sft'}, but there is none; run `refbench train "
             "sft` first."
         )
-
-
-def learns_on_scenes(stage: str, config: Config) -> bool:
-    """Whether a stage's samples are placed scenes, which cost enough to be prepared."""
-    return stage == "aligner" or (stage in ("sft", "grpo") and config.sft.scenes)
-
-
-def size_of(stage: str, config: Config) -> int:
-    """Side in px of the crops that a stage learns on."""
-    if stage == "aligner":
-        assert config.aligner is not None
-        return config.aligner.size
-    return config.grpo.size if stage == "grpo" else config.sft.size
-
-
-def samples_of(stage: str, config: Config) -> int:
-    """Samples that are prepared for a stage when no other number is given."""
-    if stage == "aligner":
-        assert config.aligner is not None
-        return config.aligner.prepared
-    return config.sft.prepared

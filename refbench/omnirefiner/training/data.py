@@ -91,18 +91,13 @@ def curriculum(progress: float, bounds: tuple[float, float]) -> float:
 
 
 def draw(
-    sampler: Sampler, count: int, largest: float, generator: torch.Generator, *, moved: float = 0.0, wild: float = 0.0,
+    sampler: Sampler, count: int, largest: float, generator: torch.Generator, *, wild: float = 0.0,
     light: float = 0.0, laying: bool = False, aligner: Aligner | None = None,
 ) -> Quadruplets:  # fmt: skip
     """One batch whose misalignments are uniform in [0, largest], but for a share `wild` of them in [0, 1].
 
-    A reference laid onto the draft's frame by :func:`refbench.omnirefiner.focus.crop.focus` lies near but has its own light,
-    so `light` in [0, 1] adds colour and light drift whatever the misalignment; some references cannot be laid, and
-    `wild` ones teach that.
-
-    `moved` turns that share of the batch into the second kind of single-image editing the base learns: the draft is
-    the reference's whole view and everything is to be put right. In it lies what stage 1 builds on, matching by
-    appearance between streams, as FLUX.1-Kontext has it from its own training on pairs of the same thing.
+    A reference laid onto the draft's frame by the focus lies near but has its own light, so `light` in [0, 1] adds
+    colour and light drift whatever the misalignment; some references cannot be laid, and `wild` ones teach that.
 
     With `laying` the references are laid into the drafts as the focus lays them, see :func:`lay_references`.
     """
@@ -116,10 +111,6 @@ def draw(
 
         change = torch.rand(count, generator=generator, device=generator.device) * light
         reference = drift(reference, change, generator)
-    if moved > 0:
-        chosen = (torch.rand(count, generator=generator, device=generator.device) < moved).to(draft).view(-1, 1, 1, 1)
-        draft = chosen * reference + (1 - chosen) * draft
-        mask = torch.maximum(mask, chosen)
     other = exchanged(batch).to(mask)
     made = Quadruplets(draft * 2 - 1, reference * 2 - 1, target * 2 - 1, mask, other)
     return lay_references(made, batch["kind"] == 3, aligner) if laying else made

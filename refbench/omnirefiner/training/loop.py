@@ -1,153 +1,271 @@
-"""What the stages share: time budget, moving average, LoRA, logs and resumable state."""
+"""The one training loop: every stage is a :class:`Learner`, and :func:`train` does all that they share.
+
+It resumes from the state file, follows the budget of steps and minutes, clips, steps, averages, validates with the
+average, logs, saves, and stops on a signal. Processes that ``accelerate launch`` started draw batches of their own and
+share their gradients.
+"""
 
 from __future__ import annotations
 
-import json
-import math
-import pickle
+import ctypes
+import sys
 import time
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.config import LORA_TARGETS
+from refbench.omnirefiner.training.lora import copy_into
+from refbench.omnirefiner.training.progress import Pace, Quiet, Telling, rounds
+from refbench.omnirefiner.training.state import (
+    Average,
+    Budget,
+    append_log,
+    learning_rate,
+    load_state,
+    save_state,
+)  # fmt: skip
 
-ADAPTER = "default"
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Values = dict[str, float | Tensor]
+"""What a step is logged with; the log has means over the steps since its line before."""
 
 
-def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = ADAPTER, *, heads: bool = True) -> None:
-    """Freeze the transformer and put a LoRA adapter (peft) on attention and feed-forward of all its blocks.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the loop trains a learner."""
 
-    A transformer with more outputs than latent numbers (a blend's gate) gets one on its last layer as well, because
-    the base never saw a reference, so that there the gate's part is as it was at the start; and one on the layer that
-    reads the prompt's pooled state, which says whether the draft is to be mended or replaced.
+    steps: int | None
+    """Most steps; None for a run that only its minutes end, at a constant rate after the warm-up."""
+    lr: float
+    warmup: int
+    batch: int
+    """Samples a step."""
+    ema: float = 0.0
+    """Decay of the moving average; 0 keeps the weights themselves."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Largest norm of the gradients."""
+    log_every: int = 50
+    validate_every: int | None = None
+    validate_first: bool = False
+    """Validate before the first step as well."""
+    save_minutes: float = 3.0
+
+
+class Learner(ABC):
+    """What the loop trains.
+
+    Attributes:
+        stage: its name in the log.
+        names: the trained weights by name.
+        device: where they are.
+        settings: how the loop trains them.
+        shown: values of a step that are told while it runs.
     """
-    from peft import LoraConfig
 
-    transformer.requires_grad_(False)
-    targets = [
-        path for path, module in transformer.named_modules()
-        if isinstance(module, nn.Linear) and "transformer_blocks." in path and path.endswith(LORA_TARGETS)
-    ]  # fmt: skip
-    if heads and transformer.config.out_channels and transformer.config.out_channels > transformer.config.in_channels:
-        targets += ["proj_out", "time_text_embed.text_embedder.linear_1"]
-    elif not heads:
-        targets += ["x_embedder", "time_text_embed.text_embedder.linear_1"]
-    transformer.add_adapter(
-        LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=targets, init_lora_weights="gaussian"), name
+    stage: str
+    names: dict[str, nn.Parameter]
+    device: str
+    settings: Settings
+    shown: tuple[str, ...] = ("loss",)
+
+    @abstractmethod
+    def begin(self, step: int, accelerator: Accelerator, telling: Telling) -> None:
+        """Seed what is random, and open the data, for a run whose next step is `step`."""
+
+    @abstractmethod
+    def losses(self, progress: float, values: Values) -> Iterator[tuple[Tensor, bool]]:
+        """The losses of one step.
+
+        Args:
+            progress: share of the run that is done.
+            values: filled with what is to be logged.
+
+        Yields:
+            A loss () whose gradient is added to those before, and whether the optimiser steps then.
+        """
+
+    def validate(self) -> dict[str, float]:
+        """Named values on held-out data, under the averaged weights."""
+        return {}
+
+    def facts(self) -> dict[str, Any]:
+        """What else the card says; its numbers stand in the log as well."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What the state file holds beside the loop's own."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`state` gave."""
+        del state
+
+    def saved(self, out: Path, average: dict[str, Tensor]) -> None:
+        """Called when the state file has been written."""
+        del out, average
+
+
+def keep_heap() -> None:
+    """Let glibc keep large freed blocks for the next step; elsewhere nothing.
+
+    By default it maps each block of 32 MB or more from the kernel and gives it back, and it trims the heap's end: on a
+    CPU two fifths of a step went to the kernel's clearing of the same pages.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "gnu_get_libc_version"):
+        return
+    trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
+    library.mallopt(mmap_max, 0)
+    library.mallopt(trim_threshold, 2**31 - 1)
+
+
+def train(
+    learner: Learner, out: Path, *, minutes: float | None = None, resume: bool = False, telling: Telling | None = None
+) -> dict[str, Any]:
+    """Train until the settings' steps or `minutes`; the learner ends as its moving average.
+
+    Args:
+        learner: trained in place.
+        out: folder for ``log.jsonl`` and ``state.pt``.
+        minutes: the learning rate's cosine ends with them, or with the steps.
+        resume: go on from the state file, if there is one.
+        telling: where progress goes.
+
+    Returns:
+        Facts for the card: steps, samples, minutes, last validation, and the learner's own.
+
+    Raises:
+        RefbenchError: a state of other weights.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
+    """
+    from accelerate import Accelerator
+
+    keep_heap()
+    telling, settings, names, stage = telling or Quiet(), learner.settings, learner.names, learner.stage
+    cuda = learner.device.startswith("cuda")
+    accelerator = Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else "no")
+    together = accelerator.num_processes
+    optimiser = torch.optim.AdamW(
+        names.values(), settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
     )
-    for parameter in trainable(transformer).values():
-        parameter.data = parameter.data.float()
+    average = Average(names, settings.ema)
+    step, samples, spent, start = 0, 0, 0.0, 0.0
+    state = load_state(out / "state.pt") if resume else None
+    if state is not None:
+        if set(state["weights"]) != set(names):
+            raise RefbenchError(
+                f"Expected the state of this {stage} network in {out / 'state.pt'}, but it is another's; choose "
+                "another --out, or the network it is of."
+            )
+        copy_into(names, state["weights"])
+        average.shadow = {k: v.to(learner.device) for k, v in state["average"].items()}
+        average.count = state.get("count", 0)
+        optimiser.load_state_dict(state["optimiser"])
+        learner.restore(state)
+        step, spent = state["step"], state["minutes"]
+        samples, start = state.get("samples", step * settings.batch), state.get("progress", 0.0)
+    learner.begin(step, accelerator, telling)
+    budget = Budget(settings.steps, minutes, start if start < 1 else 0.0)
+    last: dict[str, float] = {}
+
+    def save(progress: float) -> None:
+        if accelerator.is_main_process:
+            save_state(out / "state.pt", {
+                "weights": {k: p.detach().cpu() for k, p in names.items()},
+                "average": {k: v.cpu() for k, v in average.shadow.items()}, "count": average.count,
+                "optimiser": optimiser.state_dict(), "step": step, "samples": samples, "progress": progress,
+                "minutes": spent + budget.spent, **learner.state(),
+            })  # fmt: skip
+            learner.saved(out, average.shadow)
+
+    def log(progress: float, **values: float) -> None:
+        if accelerator.is_main_process:
+            counts = {k: v for k, v in learner.facts().items() if isinstance(v, int | float)}
+            append_log(
+                out / "log.jsonl", stage=stage, step=step, samples=samples, minutes=spent + budget.spent,
+                progress=progress, **counts, **values,
+            )  # fmt: skip
+
+    def check(progress: float) -> dict[str, float]:
+        telling.tick(f"{stage}: step {step:,}, validation")
+        average.swap(names)
+        found = learner.validate()
+        average.swap(names)
+        if found:
+            log(progress, **found)
+        return found
+
+    def done() -> float:
+        return budget.progress(step)
+
+    def agreed(asked: bool) -> bool:
+        if together == 1:
+            return asked
+        return bool(accelerator.reduce(torch.tensor(float(asked), device=accelerator.device)) > 0)
+
+    first = last = check(start) if settings.validate_first else {}
+    pace = Pace(telling, stage, settings.steps, step, done())
+    saved = window = time.monotonic()
+    totals: dict[str, Any] = {}
+    seen = 0
+    for progress in rounds(done, save, agreed):
+        if settings.steps is None:
+            rate = settings.lr * min(1.0, (step + 1) / settings.warmup)
+        else:
+            rate = learning_rate(step, progress, settings.lr, settings.warmup)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        values: Values = {}
+        gradient = torch.zeros(())
+        for loss, last_part in learner.losses(progress, values):
+            torch.autograd.backward(loss)
+            if last_part:
+                if together > 1:
+                    _share(accelerator, names)
+                gradient = torch.nn.utils.clip_grad_norm_(names.values(), settings.clip)
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+        average.update(names)
+        step, samples, seen = step + 1, samples + settings.batch * together, seen + 1
+        for name, value in values.items():
+            totals[name] = totals.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
+        if step % settings.log_every == 0:
+            now = time.monotonic()
+            log(
+                progress, lr=rate, gradient=float(gradient), seconds_a_step=(now - window) / seen,
+                **{name: float(total) / seen for name, total in totals.items()},
+            )  # fmt: skip
+            totals, seen, window = {}, 0, now
+        pace.step(step, done(), **{name: values[name] for name in learner.shown})
+        if settings.validate_every and step % settings.validate_every == 0:
+            last = check(progress)
+        if time.monotonic() - saved > 60 * settings.save_minutes:
+            save(progress)
+            saved = time.monotonic()
+    if settings.validate_every:
+        last = check(1.0)
+    average.swap(names)
+    before = {"validation_before": first} if settings.validate_first else {}
+    return {
+        "steps": step, "samples": samples, "minutes": round(spent + budget.spent, 1), **before, "validation": last,
+        **learner.facts(),
+    }  # fmt: skip
 
 
-def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters a stage may change, by name."""
-    return {name: p for name, p in module.named_parameters() if p.requires_grad}
-
-
-class Average:
-    """Exponential moving average of the trainable parameters, warmed up as (1 + n) / (10 + n)."""
-
-    def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
-        self.decay, self.count = decay, 0
-        self.shadow = {name: p.detach().float().clone() for name, p in parameters.items()}
-
-    @torch.no_grad()
-    def update(self, parameters: dict[str, nn.Parameter]) -> None:
-        """Move towards the current values; decay 0 copies them."""
-        self.count += 1
-        decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        shadows = [self.shadow[name] for name in parameters]
-        torch._foreach_lerp_(shadows, [p.detach().float() for p in parameters.values()], 1 - decay)
-
-    @torch.no_grad()
-    def swap(self, parameters: dict[str, nn.Parameter]) -> None:
-        """Exchange the averages with the parameters; calling it twice restores both."""
-        for name, p in parameters.items():
-            kept = p.detach().clone().float()
-            p.copy_(self.shadow[name])
-            self.shadow[name].copy_(kept)
-
-
-class Budget:
-    """Progress from 0 to 1 by steps or by minutes, whichever is nearer its end; resumes where it was."""
-
-    def __init__(self, steps: int, minutes: float | None, start: float = 0.0) -> None:
-        self.steps, self.minutes, self.start = steps, minutes, start
-        self._clock = time.monotonic()
-
-    @property
-    def spent(self) -> float:
-        """Minutes of this call."""
-        return (time.monotonic() - self._clock) / 60
-
-    def progress(self, step: int) -> float:
-        """Share of the run that is done."""
-        by_steps = step / self.steps
-        by_time = 0.0 if self.minutes is None else self.start + (1 - self.start) * self.spent / self.minutes
-        return min(1.0, max(by_steps, by_time))
-
-
-def learning_rate(step: int, progress: float, peak: float, warmup: int) -> float:
-    """Linear warm-up, then a cosine to 5 % of the peak."""
-    return peak * min(1.0, (step + 1) / max(warmup, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def append_log(path: Path, **values: Any) -> None:
-    """One JSON line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
-        handle.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}) + "\n")
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write training state so that a kill leaves the old file or the new one.
-
-    Raises:
-        RefbenchError: the disk is full or the folder cannot be written; the old file is kept.
-    """
-    part = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, part)
-        part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-        part.unlink(missing_ok=True)
-        raise RefbenchError(
-            f"Expected to write training state to {path}, but {str(error).splitlines()[0][:120]}; free some space and "
-            "add --resume, what was saved before is kept."
-        ) from None
-
-
-def load_state(path: Path) -> dict[str, Any] | None:
-    """Training state, or None where there is none.
-
-    Raises:
-        RefbenchError: it is damaged.
-    """
-    if not path.is_file():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise RefbenchError(
-            f"Expected saved training state at {path}, but it is damaged ({str(error).splitlines()[0][:120]}); delete "
-            "it, and --resume goes on from the stage's exported weights."
-        ) from None
-    return state
-
-
-@torch.no_grad()
-def copy_into(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
-    """Set parameters by name; every one must be there."""
-    for name, p in parameters.items():
-        p.copy_(values[name].to(p))
-
-
-def norm(gradients: Iterable[Tensor | None]) -> float:
-    """Joint L2 norm."""
-    return math.sqrt(sum(float(g.detach().float().square().sum()) for g in gradients if g is not None))
+def _share(accelerator: Accelerator, names: dict[str, nn.Parameter]) -> None:
+    """Replace gradients by their mean over the processes; one that had none counts as zero."""
+    for p in names.values():
+        gradient = torch.zeros_like(p) if p.grad is None else p.grad
+        p.grad = accelerator.reduce(gradient, "mean")

@@ -34,10 +34,10 @@ Progress = Callable[[str, int, int], None]
 
 CODE = (
     "crops", "decoding.colour", "decoding.metadata", "decoding.opening", "decoding.rare", "decoding.samples",
-    "decoding.shaper", "images", "omnirefiner.tiny.aligner", "omnirefiner.tiny.aligning",
-    "omnirefiner.tiny.autoencoder", "omnirefiner.training.data", "omnirefiner.focus.crop",
-    "omnirefiner.method.instructions", "omnirefiner.models", "omnirefiner.retouch.scenes", "omnirefiner.training.prepared",
-    "omnirefiner.tiny.scenes", "omnirefiner.tensors",
+    "decoding.shaper", "images", "omnirefiner.focus.crop", "omnirefiner.method.instructions", "omnirefiner.models",
+    "omnirefiner.retouch.scenes", "omnirefiner.tensors", "omnirefiner.tiny.aligner", "omnirefiner.tiny.aligning",
+    "omnirefiner.tiny.autoencoder", "omnirefiner.tiny.scenes", "omnirefiner.training.data",
+    "omnirefiner.training.prepared",
     "registration.exchange", "registration.hypotheses", "registration.laying", "registration.learned",
     "registration.light", "registration.looks", "registration.opencv", "registration.outline", "registration.pose",
     "registration.selection", "registration.xfeat",

@@ -37,12 +37,13 @@ class Pace:
     Args:
         telling: where it is said.
         stage: its name.
-        steps: most steps of it.
+        steps: most steps of it, or None.
         step, progress: steps done and share of the run done at the start, as :meth:`step` takes them.
     """
 
-    def __init__(self, telling: Telling, stage: str, steps: int, step: int = 0, progress: float = 0.0) -> None:
-        self.telling, self.stage, self.steps = telling, stage, steps
+    def __init__(self, telling: Telling, stage: str, steps: int | None, step: int = 0, progress: float = 0.0) -> None:
+        self.telling, self.stage = telling, stage
+        self._most = "" if steps is None else f" of at most {steps:,}"
         self._first = (step, progress)
         self._began = time.monotonic()
         self._last = -math.inf
@@ -62,7 +63,7 @@ class Pace:
         left = f", {clock(spent * (1 - progress) / share)} left" if share > 0 else ""
         values = "".join(f", {name} {float(value):.4g}" for name, value in numbers.items())
         self.telling.tick(
-            f"{self.stage}: step {step:,} of at most {self.steps:,}, {progress:.0%}{values}, "
+            f"{self.stage}: step {step:,}{self._most}, {progress:.0%}{values}, "
             f"{spent / max(done, 1):.2f} s a step{left}"
         )
 

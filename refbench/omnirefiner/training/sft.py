@@ -1,38 +1,30 @@
 """Supervised training: the base editor (all weights, no reference) and stage 1 (LoRA, with the reference).
 
-Both minimise the masked flow-matching loss of :mod:`refbench.omnirefiner.method.losses`. Watch validation with the right,
-a shuffled and no reference: a model that does as well with a shuffled one has not learned the task.
+Both minimise the masked flow-matching loss (E5). Watch validation with the right, a shuffled and no reference: a model
+that does as well with a shuffled one has not learned the task.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from refbench.omnirefiner.config import SupervisedConfig
+from refbench.omnirefiner.method.latents import encode
 from refbench.omnirefiner.method.losses import draw_sigma, flow_loss
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.method.tokens import Conditions, pack
 from refbench.omnirefiner.method.velocity import add_noise
 from refbench.omnirefiner.training.data import Quadruplets, Reservoir, Sampler, Source, curriculum, draw, mirrored
-from refbench.omnirefiner.training.loop import (
-    Average,
-    Budget,
-    add_lora,
-    append_log,
-    copy_into,
-    learning_rate,
-    load_state,
-    norm,
-    save_state,
-    trainable,
-)  # fmt: skip
-from refbench.omnirefiner.training.progress import Pace, Quiet, Telling, rounds
+from refbench.omnirefiner.training.loop import Learner, Settings, Values
+from refbench.omnirefiner.training.lora import add_lora, trainable
+from refbench.omnirefiner.training.progress import Telling
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Prompts = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Embedded instructions of samples (B,), to mend (0) or to replace (1): (states (B, T, D), pooled (B, P))."""
@@ -42,8 +34,6 @@ def encode_batch(
     pipeline: OmniRefinerPipeline, batch: Quadruplets, prompts: tuple[Tensor, Tensor], *, reference: bool
 ) -> tuple[Conditions, Tensor]:
     """Conditions and clean target tokens of a batch."""
-    from refbench.omnirefiner.tiny.autoencoder import encode
-
     conditions = pipeline.conditions(batch.draft, batch.reference if reference else None, batch.mask, prompts)
     with torch.no_grad():
         clean = pack(encode(pipeline.vae, batch.target.to(pipeline.vae.dtype)))
@@ -51,14 +41,14 @@ def encode_batch(
 
 
 def supervised_loss(
-    pipeline: OmniRefinerPipeline, transformer: Any, conditions: Conditions, clean: Tensor, config: SupervisedConfig,
+    pipeline: OmniRefinerPipeline, conditions: Conditions, clean: Tensor, config: SupervisedConfig,
     generator: torch.Generator,
 ) -> Tensor:  # fmt: skip
     """Masked flow-matching loss (B,) at random noise levels."""
     sigma = draw_sigma(len(clean), config.sigma_mean, config.sigma_std, config.sigma_shift, generator)
     noise = torch.randn(clean.shape, generator=generator, device=generator.device).to(clean)
     sigma = sigma.to(clean.device)
-    predicted = pipeline.velocity(add_noise(clean, noise, sigma.to(clean)), sigma, conditions, transformer)
+    predicted, _ = pipeline.predict(add_noise(clean, noise, sigma.to(clean)), sigma, conditions, sampling=False)
     assert conditions.mask is not None
     return flow_loss(
         predicted, clean.float(), noise.float(), conditions.mask.float(), sigma=sigma, cap=config.mask_cap,
@@ -120,172 +110,92 @@ def validate(
     return out
 
 
-def train_supervised(
-    pipeline: OmniRefinerPipeline,
-    config: SupervisedConfig,
-    sampler: Sampler,
-    held_out: dict[str, Quadruplets],
-    prompts: Prompts,
-    out: Path,
-    *,
-    stage: str,
-    minutes: float | None = None,
-    device: str = "cpu",
-    resume: bool = False,
-    seed: int = 0,
-    source: Source | None = None,
-    telling: Telling | None = None,
-) -> dict[str, Any]:
-    """Train until `config.steps` or `minutes`; the learning rate's cosine ends with whichever comes first.
+class SupervisedLearner(Learner):
+    """The base editor, or stage 1.
 
     Args:
-        pipeline: trained in place; at return it holds the moving average.
+        pipeline: trained in place; a stage 1 without an adapter gets a fresh one.
         sampler: training data.
         held_out: named validation batches.
         prompts: embedded instructions.
-        out: folder for ``log.jsonl`` and ``state.pt``.
         stage: "base" trains all weights without reference, "sft" a LoRA adapter with it.
-        resume: continue from ``state.pt`` in `out` if there is one.
         source: draws batches instead of `sampler`.
-        telling: where progress goes.
-
-    Returns:
-        Facts for the card: steps, samples, minutes, last validation.
-
-    Raises:
-        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
     """
-    telling = telling or Quiet()
-    from accelerate import Accelerator
 
-    cuda = device.startswith("cuda")
-    accelerator = Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else "no")
-    if stage == "sft" and not getattr(pipeline.transformer, "peft_config", None):
-        assert config.lora_rank is not None
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            add_lora(pipeline.transformer, config.lora_rank, config.lora_alpha)
-    pipeline.to(device)
-    pipeline.vae.eval().requires_grad_(False)
-    model = pipeline.transformer
-    if stage == "base":
-        model.requires_grad_(True)
-    if config.checkpointing:
-        model.enable_gradient_checkpointing()
-    names = trainable(model)
-    optimiser = torch.optim.AdamW(
-        names.values(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
-    )
-    average = Average(names, config.ema)
-    step, samples, spent_before, start = 0, 0, 0.0, 0.0
-    state = load_state(out / "state.pt") if resume else None
-    if state is not None:
-        copy_into(names, state["weights"])
-        average.shadow = {k: v.to(device) for k, v in state["average"].items()}
-        average.count = state["count"]
-        optimiser.load_state_dict(state["optimiser"])
-        step, samples, spent_before, start = state["step"], state["samples"], state["minutes"], state["progress"]
-    generator = torch.Generator(device).manual_seed(seed + 1 + step)
-    rank = accelerator.process_index
-    if rank:
-        generator.manual_seed(seed + 1 + step + 1_000_003 * rank)
-    wrapped, optimiser = accelerator.prepare(model, optimiser)
-    budget = Budget(config.steps, minutes, start if start < 1 else 0.0)
-    reference = stage == "sft"
-    last: dict[str, Any] = {}
-    saved = window = time.monotonic()
-    total, seen = torch.zeros((), device=device), 0
-
-    def save(progress: float) -> None:
-        if accelerator.is_main_process:
-            save_state(out / "state.pt", {
-                "weights": {k: p.detach().cpu() for k, p in names.items()},
-                "average": {k: v.cpu() for k, v in average.shadow.items()}, "count": average.count,
-                "optimiser": optimiser.state_dict(), "step": step, "samples": samples, "progress": progress,
-                "minutes": spent_before + budget.spent,
-            })  # fmt: skip
-
-    grown, largest = 0.0, 0.0
-
-    def fresh(count: int) -> tuple[Tensor, ...]:
-        made = source(count, generator) if source is not None else draw(
-            sampler, count, largest, generator, moved=config.moved if stage == "base" else 0.0,
-            wild=config.wild * grown, light=config.light * grown,
-            laying=reference and pipeline.config.laying == "blend", aligner=pipeline.aligner,
+    def __init__(
+        self, pipeline: OmniRefinerPipeline, config: SupervisedConfig, sampler: Sampler,
+        held_out: dict[str, Quadruplets], prompts: Prompts, *, stage: str, device: str = "cpu", seed: int = 0,
+        source: Source | None = None,
+    ) -> None:  # fmt: skip
+        if stage == "sft" and not getattr(pipeline.transformer, "peft_config", None):
+            assert config.lora_rank is not None
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                add_lora(pipeline.transformer, config.lora_rank, config.lora_alpha)
+        pipeline.to(device)
+        pipeline.vae.eval().requires_grad_(False)
+        if stage == "base":
+            pipeline.transformer.requires_grad_(True)
+        if config.checkpointing:
+            pipeline.transformer.enable_gradient_checkpointing()
+        pipeline.transformer.train()
+        self.pipeline, self.config, self.stage, self.device, self.seed = pipeline, config, stage, device, seed
+        self.sampler, self.source, self.held_out, self.prompts = sampler, source, held_out, prompts
+        self.reference = stage == "sft"
+        self.names = trainable(pipeline.transformer)
+        self.settings = Settings(
+            steps=config.steps, lr=config.lr, warmup=config.warmup, batch=config.batch, ema=config.ema,
+            validate_every=config.validate_every, save_minutes=config.save_minutes,
         )  # fmt: skip
-        return tuple(p.to(device) for p in made.parts)
+        self.grown = 0.0
+        self.reservoir = Reservoir(self._fresh, 64 * config.batch, config.reuse, first=2 * config.batch)
 
-    reservoir = Reservoir(fresh, 64 * config.batch, config.reuse, first=2 * config.batch)
+    def begin(self, step: int, accelerator: Accelerator, telling: Telling) -> None:
+        """Every process draws samples of its own."""
+        self.accelerator = accelerator
+        seed = self.seed + 1 + step + 1_000_003 * accelerator.process_index
+        self.generator = torch.Generator(self.device).manual_seed(seed)
 
-    def asked(batch: Quadruplets) -> tuple[Tensor, Tensor]:
+    def _fresh(self, count: int) -> tuple[Tensor, ...]:
+        config, grown = self.config, self.grown
+        made = self.source(count, self.generator) if self.source is not None else draw(
+            self.sampler, count, config.largest * grown, self.generator, wild=config.wild * grown,
+            light=config.light * grown, laying=self.reference and self.pipeline.config.laying == "blend",
+            aligner=self.pipeline.aligner,
+        )  # fmt: skip
+        return tuple(p.to(self.device) for p in made.parts)
+
+    def _chance(self) -> float:
+        return float(torch.rand((), generator=self.generator, device=self.device))
+
+    def _asked(self, batch: Quadruplets) -> tuple[Tensor, Tensor]:
         # without a reference there is nothing to replace a thing by
-        return prompts(batch.replaced if reference else torch.zeros_like(batch.replaced))
+        return self.prompts(batch.replaced if self.reference else torch.zeros_like(batch.replaced))
 
-    def check(progress: float) -> None:
-        average.swap(names)
-        model.eval()
-        for name, batch in held_out.items():
-            last[name] = validate(pipeline, batch, asked(batch), reference=reference)
-        model.train()
-        average.swap(names)
-        if accelerator.is_main_process:
-            append_log(
-                out / "log.jsonl", stage=stage, step=step, samples=samples, minutes=spent_before + budget.spent,
-                progress=progress, **{f"{n}/{k}": v for n, r in last.items() for k, v in r.items()},
-            )  # fmt: skip
-
-    def agreed(asked: bool) -> bool:
-        if accelerator.num_processes == 1:
-            return asked
-        return bool(accelerator.reduce(torch.tensor(float(asked), device=accelerator.device)) > 0)
-
-    model.train()
-
-    def done() -> float:
-        return budget.progress(step)
-
-    pace = Pace(telling, stage, config.steps, step, done())
-    for progress in rounds(done, save, agreed):
-        rate = learning_rate(step, progress, config.lr, config.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        grown = curriculum(progress, config.misalignment)
-        largest = config.largest * grown
-        batch = mirrored(Quadruplets(*reservoir.draw(config.batch, generator)), generator)
-        conditions, clean = encode_batch(pipeline, batch, asked(batch), reference=reference)
-        if reference and float(torch.rand((), generator=generator, device=device)) < config.drop_reference:
+    def losses(self, progress: float, values: Values) -> Iterator[tuple[Tensor, bool]]:
+        """The masked flow-matching loss of one batch; the reference is left out of some."""
+        config = self.config
+        self.grown = curriculum(progress, config.misalignment)
+        batch = mirrored(Quadruplets(*self.reservoir.draw(config.batch, self.generator)), self.generator)
+        conditions, clean = encode_batch(self.pipeline, batch, self._asked(batch), reference=self.reference)
+        if self.reference and self._chance() < config.drop_reference:
             conditions = conditions.without_reference()
-        with accelerator.autocast():
-            loss = supervised_loss(pipeline, wrapped, conditions, clean, config, generator).mean()
-        optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
-        size = accelerator.clip_grad_norm_(list(names.values()), config.clip)
-        optimiser.step()
-        average.update(names)
-        step, samples = step + 1, samples + config.batch * accelerator.num_processes
-        total, seen = total + loss.detach(), seen + 1
-        if step % 50 == 0 and accelerator.is_main_process:
-            now = time.monotonic()
-            append_log(
-                out / "log.jsonl", stage=stage, step=step, samples=samples, minutes=spent_before + budget.spent,
-                progress=progress, loss=float(total) / seen, gradient=float(size) if size is not None else norm([]),
-                lr=rate, misalignment=largest, seconds_a_step=(now - window) / seen,
-            )  # fmt: skip
-            total, seen, window = torch.zeros_like(total), 0, now
-        pace.step(step, done(), loss=loss.detach())
-        if step % config.validate_every == 0:
-            telling.tick(f"{stage}: step {step:,}, validation")
-            check(progress)
-        if time.monotonic() - saved > config.save_minutes * 60:
-            save(progress)
-            saved = time.monotonic()
-    telling.tick(f"{stage}: step {step:,}, last validation")
-    check(1.0)
-    average.swap(names)
-    return {
-        "steps": step,
-        "samples": samples,
-        "minutes": round(spent_before + budget.spent, 1),
-        "validation": last,
-        "config": config.model_dump(),
-    }
+        with self.accelerator.autocast():
+            loss = supervised_loss(self.pipeline, conditions, clean, config, self.generator).mean()
+        values |= {"loss": loss.detach(), "misalignment": config.largest * self.grown}
+        yield loss, True
+
+    def validate(self) -> dict[str, float]:
+        """:func:`validate` of every held-out batch, by ``batch/name``."""
+        self.pipeline.transformer.eval()
+        found = {
+            f"{name}/{key}": value
+            for name, batch in self.held_out.items()
+            for key, value in validate(self.pipeline, batch, self._asked(batch), reference=self.reference).items()
+        }
+        self.pipeline.transformer.train()
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """The configuration."""
+        return {"config": self.config.model_dump()}

@@ -19,6 +19,7 @@ from refbench.images import write_atomic
 from refbench.omnirefiner.config import LORA_FILE
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.tiny.runtime import checkpoint, no_adapter
+from refbench.omnirefiner.training.lora import ADAPTER, add_lora
 
 CARD = "card.json"
 
@@ -96,8 +97,6 @@ def take_up_adapter(transformer: Any, folder: Path, rank: int, alpha: int | None
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    from refbench.omnirefiner.training.loop import ADAPTER, add_lora
-
     add_lora(transformer, rank, alpha)
     state = {k.removeprefix("transformer."): v.float() for k, v in load_file(folder / LORA_FILE).items()}
     expected = {
@@ -114,27 +113,28 @@ def take_up_adapter(transformer: Any, folder: Path, rank: int, alpha: int | None
 
 
 def load_pipeline(
-    folder: str | Path, adapters: Sequence[str] = (), *, device: str = "cpu", dtype: torch.dtype = torch.float32,
-    fuse: bool = True,
-) -> OmniRefinerPipeline:  # fmt: skip
-    """Load a checkpoint folder (or a hub id) with adapters by name, merged into the weights when `fuse`.
+    folder: str | Path, adapters: Sequence[str] = (), *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> OmniRefinerPipeline:
+    """Load a checkpoint folder (or a hub id) with adapters by name, merged into the weights in order.
 
     Raises:
         RefbenchError: a local folder that is not a checkpoint, or an adapter it does not hold.
     """
     path = checkpoint(folder)
-    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(str(folder), torch_dtype=dtype)
+    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(str(folder), dtype=dtype)
     for name in adapters:
         where = path / "adapters" / name
         if not (where / LORA_FILE).is_file():
             raise no_adapter(name, where)
-        # not the pipeline's load_lora_weights, which looks for a text encoder's part too and warns that there is none
-        pipeline.transformer.load_lora_adapter(where, weight_name=LORA_FILE, adapter_name=name)
-    if adapters:
-        pipeline.set_adapters(list(adapters))
-        if fuse:
-            pipeline.fuse_lora(components=["transformer"], adapter_names=list(adapters))
-            pipeline.unload_lora_weights()  # type: ignore[no-untyped-call]
+        merge_lora(pipeline, where)
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def merge_lora(pipeline: OmniRefinerPipeline, folder: Path) -> None:
+    """Add an adapter to the transformer's weights; one at a time, because peft warns of a second one beside a first."""
+    # not the pipeline's load_lora_weights, which looks for a text encoder's part too and warns that there is none
+    pipeline.transformer.load_lora_adapter(folder, weight_name=LORA_FILE, adapter_name=ADAPTER)
+    pipeline.fuse_lora(components=["transformer"], adapter_names=[ADAPTER])
+    pipeline.unload_lora_weights()  # type: ignore[no-untyped-call]

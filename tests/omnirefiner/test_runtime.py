@@ -18,7 +18,7 @@ from refbench.omnirefiner.flux.transformer import FluxTransformer
 from refbench.omnirefiner.method.refiner import shift_for
 from refbench.omnirefiner.refine import VARIANTS, load_refiner, refine_many
 from refbench.omnirefiner.tiny.procedural import plate
-from refbench.omnirefiner.tiny.runtime import EulerSchedule, Settings, checkpoints, load_plain, readable
+from refbench.omnirefiner.tiny.runtime import EulerSchedule, Settings, checkpoints, load_torch, readable
 from refbench.omnirefiner.training.weights import load_pipeline
 
 SHAPE = {
@@ -97,7 +97,7 @@ def test_other_checkpoints_are_left_to_diffusers(tmp_path: Path) -> None:
 
 def test_torch_numbers_of_the_caller_are_kept() -> None:
     before = torch.get_rng_state()
-    load_plain(checkpoints())
+    load_torch(checkpoints())
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -9,7 +9,8 @@ from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.method.sampling import rollout, window_steps
 from refbench.omnirefiner.method.tokens import unpack
-from refbench.omnirefiner.tiny.gates import (
+from refbench.omnirefiner.tiny.exploring import (
+    GateExplorer,
     Opening,
     acted,
     drift,
@@ -20,16 +21,31 @@ from refbench.omnirefiner.tiny.gates import (
     patch_advantages,
     unguided,
 )  # fmt: skip
+from refbench.omnirefiner.tiny.gates import GateHead
 from refbench.omnirefiner.training.data import Quadruplets
-from refbench.omnirefiner.training.grpo import gate_iteration, rewards_of
-from refbench.omnirefiner.training.loop import add_lora, trainable
+from refbench.omnirefiner.training.explorer import rewards_of
+from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.sft import encode_batch
 from tests.omnirefiner import toys
 
 
-def _blend(boldness: float = 1.0) -> OmniRefinerPipeline:
-    found = toys.pipeline(transformer={"out_channels": 128}, prediction="blend", boldness=boldness)
+class Bold(GateHead):
+    """Gates taken four times as large."""
+
+    def hold(self, change: torch.Tensor, gate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().hold(change, 4 * gate)
+
+
+def _blend(head: GateHead | None = None) -> OmniRefinerPipeline:
+    found = toys.pipeline(transformer={"out_channels": 128}, prediction="blend")
+    found.head = head or found.head
     return found
+
+
+class Half(GRPOConfig):
+    """Explores twice as far."""
+
+    gate_std = 0.5
 
 
 def _batch(count: int = 2, side: int = 64) -> Quadruplets:
@@ -37,14 +53,14 @@ def _batch(count: int = 2, side: int = 64) -> Quadruplets:
     return Quadruplets(batch.draft, batch.target.clone(), batch.target, batch.mask)
 
 
-def test_likelihood_is_the_normal_distribution_s_up_to_its_constant() -> None:
+def test_likelihood_is_the_normal_distribution_s() -> None:
     mean, action = torch.randn(5), torch.randn(5)
     exact = torch.distributions.Normal(mean, 0.3).log_prob(action)
     at_mean = torch.distributions.Normal(mean, 0.3).log_prob(mean)
     assert torch.allclose(log_likelihood(action, mean, 0.3), exact - at_mean, atol=1e-6)
 
 
-def test_a_patch_is_compared_with_itself_in_the_group_and_unused_ones_count_nothing() -> None:
+def test_patches_are_compared_with_themselves() -> None:
     rewards = torch.randn(2, 6, 3, 3)
     used = torch.ones(2, 3, 3, dtype=torch.bool)
     used[0, 0, 0] = False
@@ -60,9 +76,9 @@ def test_a_patch_is_compared_with_itself_in_the_group_and_unused_ones_count_noth
     assert (again[1].sign() == advantages[1].sign()).all()
 
 
-@pytest.mark.parametrize("boldness", [1.0, 4.0])
-def test_no_offset_is_the_pipeline_s_own_answer(boldness: float) -> None:
-    pipeline, batch = _blend(boldness), _batch()
+@pytest.mark.parametrize("head", [GateHead(), Bold()])
+def test_no_offset_is_the_pipeline_s_answer(head: GateHead) -> None:
+    pipeline, batch = _blend(head), _batch()
     conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["Fix."] * 2), reference=True)
     noise = torch.randn(conditions.draft.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -74,23 +90,23 @@ def test_no_offset_is_the_pipeline_s_own_answer(boldness: float) -> None:
     assert torch.allclose(pictures, expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("boldness", [1.0, 4.0])
-def test_without_noise_a_rollout_of_a_blend_is_the_picture_that_is_deployed(boldness: float) -> None:
-    pipeline, batch = _blend(boldness), _batch()
+@pytest.mark.parametrize("head", [GateHead(), Bold()])
+def test_a_noiseless_rollout_is_the_deployed_picture(head: GateHead) -> None:
+    pipeline, batch = _blend(head), _batch()
     conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["Fix."] * 2), reference=True)
     noise = torch.randn(conditions.draft.shape, generator=torch.Generator().manual_seed(0))
     expected = pipeline.denoise(noise, conditions, 3)
     sigmas = pipeline.set_schedule(3, conditions.draft.shape[1])
     with torch.no_grad():
         tokens, _ = rollout(
-            lambda x, sigma: pipeline.policy(x, sigma, conditions), noise, sigmas, name="cps", eta=0.0,
+            lambda x, sigma: pipeline.predict(x, sigma, conditions, sampling=True)[0], noise, sigmas, eta=0.0,
             window=window_steps((0, 2), 3), generator=torch.Generator().manual_seed(1),
         )  # fmt: skip
     # the scheduler keeps its own order of sums, and divides by sigmas of a third
     assert torch.allclose(tokens, expected, atol=1e-4)
 
 
-def test_opening_a_patch_lets_the_reference_in_there_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_a_patch_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, batch = _blend(), _batch(1, 128)
     conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["Fix."]), reference=True)
     monkeypatch.setattr(pipeline, "pictures", lambda tokens, *rest: tokens)
@@ -107,10 +123,10 @@ def test_opening_a_patch_lets_the_reference_in_there_and_nowhere_else(monkeypatc
     assert opened[:, 8:].abs().max() < 1e-5
 
 
-def test_one_update_from_the_policy_itself_has_ratio_one_and_the_policy_gradient() -> None:
+def test_the_first_update_is_the_policy_gradient() -> None:
     torch.manual_seed(0)
     mean = torch.zeros(1, 2, 2, requires_grad=True)
-    config = GRPOConfig(gate_std=0.5, clip_range=0.2, kl=0.0)
+    config = Half(clip_range=0.2, kl=0.0)
     actions, advantages = torch.randn(1, 4, 2, 2) * 0.5, torch.randn(1, 4, 2, 2)
     weights = torch.full((1, 2, 2), 0.25)
     loss, logged = gate_loss(mean, actions, mean.detach(), advantages, weights, mean.detach(), config)
@@ -123,36 +139,33 @@ def test_one_update_from_the_policy_itself_has_ratio_one_and_the_policy_gradient
 
 
 def test_the_kl_is_that_of_two_gaussians() -> None:
-    config = GRPOConfig(gate_std=0.4, kl=1.0)
+    config = Half(kl=1.0)
     mean, held = torch.rand(1, 2, 2), torch.rand(1, 2, 2)
     nothing = torch.zeros(1, 3, 2, 2)
     loss, logged = gate_loss(mean, nothing, mean, nothing, torch.full((1, 2, 2), 0.25), held, config)
     exact = torch.distributions.kl_divergence(
-        torch.distributions.Normal(mean, 0.4), torch.distributions.Normal(held, 0.4)
+        torch.distributions.Normal(mean, 0.5), torch.distributions.Normal(held, 0.5)
     )
     assert loss.item() == pytest.approx(exact.mean().item(), rel=1e-5)
     assert logged["kl"].mean().item() == pytest.approx(exact.mean().item(), rel=1e-5)
 
 
-def test_a_reference_that_is_the_target_teaches_gates_to_open() -> None:
+def test_a_right_reference_opens_the_gates() -> None:
     """The known optimum: the reference is right everywhere, so every patch earns more the further it opens."""
     pipeline, batch = _blend(), _batch(4)
     add_lora(pipeline.transformer, 4)
     names = trainable(pipeline.transformer)
     optimiser = torch.optim.AdamW(names.values(), lr=2e-2, weight_decay=0.0)
     config = GRPOConfig(
-        explore="gate", group=8, patch=16, kl=0.0, anchor=0.0, clip_range=0.2, std_floor=1e-3, gate_std=0.25,
+        explore="gate", group=8, patch=16, kl=0.0, anchor=0.0, clip_range=0.2, std_floor=1e-3,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
 
     def similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return 1 - (a - b).abs().mean((1, 2, 3))
 
-    embedded = pipeline.embed_prompts(["Fix."] * 4)
-    lines = [
-        gate_iteration(pipeline, config, SupervisedConfig(), batch, embedded, similarity, optimiser, generator)
-        for _ in range(25)
-    ]
+    explorer = GateExplorer(pipeline, config, SupervisedConfig(), similarity, generator)
+    lines = [toys.iterate(explorer, batch, ["Fix."] * 4, optimiser) for _ in range(25)]
     assert lines[0]["ratio"] == pytest.approx(1.0, abs=1e-5)
     first, last = (sum(x["opening"] for x in part) / 5 for part in (lines[:5], lines[-5:]))
     assert last > first + 0.2
@@ -161,7 +174,7 @@ def test_a_reference_that_is_the_target_teaches_gates_to_open() -> None:
     assert all(p.grad is None for p in frozen)
 
 
-def test_what_is_held_stays_with_stage_1_and_what_is_explored_moves() -> None:
+def test_the_drift_weight_holds_the_change() -> None:
     far = {}
     for weight in (0.0, 10.0):
         pipeline, batch = _blend(), _batch(2)
@@ -170,9 +183,10 @@ def test_what_is_held_stays_with_stage_1_and_what_is_explored_moves() -> None:
         optimiser = torch.optim.AdamW(trainable(pipeline.transformer).values(), lr=1e-2, weight_decay=0.0)
         config = GRPOConfig(explore="gate", group=8, patch=16, kl=0.0, anchor=0.0, clip_range=0.2, drift_weight=weight)
         generator = torch.Generator().manual_seed(0)
+        explorer = GateExplorer(pipeline, config, SupervisedConfig(), _similar, generator)
         embedded = pipeline.embed_prompts(["Fix."] * 2)
         for _ in range(12):
-            gate_iteration(pipeline, config, SupervisedConfig(), batch, embedded, _similar, optimiser, generator)
+            toys.iterate(explorer, batch, ["Fix."] * 2, optimiser)
         conditions, _ = encode_batch(pipeline, batch, embedded, reference=True)
         noise = torch.zeros(conditions.draft.shape)
         with torch.no_grad():
@@ -213,7 +227,7 @@ def _similar(patches: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return 1 - (patches - targets).square().mean((1, 2, 3))
 
 
-def test_a_reward_that_sees_the_reference_is_the_target_s_where_both_are_the_same_picture() -> None:
+def test_equal_pictures_earn_equal_rewards() -> None:
     pipeline, batch = _blend(), _batch()
     conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["Fix."] * 2), reference=True)
     noise = torch.zeros(conditions.draft.shape)
@@ -230,7 +244,7 @@ def test_a_reward_that_sees_the_reference_is_the_target_s_where_both_are_the_sam
     assert drawn[1.0][2]["reward/reference"] == drawn[1.0][2]["reward/perceptual"]
 
 
-def test_the_reference_counts_by_whether_the_sample_is_mended_or_replaced() -> None:
+def test_replacement_weighs_the_reference_reward() -> None:
     config = GRPOConfig(pixel_weight=0.5, reference_weight=0.5, reference_weight_replaced=2.5)
     shares = config.reward_weights(torch.tensor([0.0, 1.0]))
     expected = {"perceptual": [0.5, 0.25], "pixel": [0.25, 0.125], "reference": [0.25, 0.625]}
@@ -240,7 +254,7 @@ def test_the_reference_counts_by_whether_the_sample_is_mended_or_replaced() -> N
     assert alike.tolist() == pytest.approx([0.2, 0.2])
 
 
-def test_only_what_is_replaced_is_drawn_to_the_reference() -> None:
+def test_only_replacement_draws_to_the_reference() -> None:
     pipeline, batch = _blend(), _batch(4)
     # the draft is the answer and the reference is not
     other = torch.tensor([0.0, 1.0, 0.0, 1.0])
@@ -263,7 +277,7 @@ def test_only_what_is_replaced_is_drawn_to_the_reference() -> None:
         assert float(torch.corrcoef(together)[0, 1]) * (1 if other[k] else -1) > 0.3
 
 
-def test_an_answer_that_is_the_reference_earns_all_of_its_reward_and_not_the_target_s() -> None:
+def test_reference_reward_is_highest_for_the_reference() -> None:
     batch = _batch()
     shown = -batch.target
     seen = Quadruplets(batch.draft, shown, batch.target, batch.mask)
