@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refbench.adapters.omnirefiner import OmniRefiner, OmniRefinerSFT
 from refbench.crops import crop_box, keep_outside
 from refbench.images import Image
 from refbench.schema import AdapterCard, Inputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _card(name: str, summary: str) -> AdapterCard:
@@ -61,13 +64,20 @@ class Handset(OmniRefinerSFT):
     """Stage 1 with its gates taken seven times as large, the factor chosen on the validation suite: no stage 2."""
 
     card = _card("omnirefiner-handset", "Control: stage 1 with its gates opened by a constant in place of stage 2.")
-    boldness = 7.0
 
     def setup(self) -> None:
-        """Load stage 1 and set the factor."""
+        """Load stage 1 with another head."""
+        from refbench.omnirefiner.tiny.gates import GateHead
+
+        class Bold(GateHead):
+            """Gates seven times as large."""
+
+            def hold(self, change: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+                return super().hold(change, 7 * gate)
+
         super().setup()
         assert self.pipeline is not None
-        self.pipeline.register_to_config(boldness=self.boldness)
+        self.pipeline.head = Bold()
 
 
 class Laid(OmniRefiner):
@@ -80,7 +90,7 @@ class Laid(OmniRefiner):
         return [self._laid(inputs) for inputs in batch]
 
     def _laid(self, inputs: Inputs) -> Image:
-        from refbench.omnirefiner.focus import show_reference
+        from refbench.omnirefiner.focus.crop import show_reference
 
         if self.pipeline is None:
             self.setup()

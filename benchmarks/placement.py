@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, mask_box
-from refbench.omnirefiner.focus import focus
+from refbench.omnirefiner.focus.crop import focus
 from refbench.schema import Box
 from refbench.tasks.composition import cloth_folds, print_grid
 from refbench.tasks.drawing import Pool, Recipe, draw_recipe, pool_of

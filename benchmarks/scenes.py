@@ -1,10 +1,10 @@
 """Are the training scenes of stage 1 like the suite? Errors of draft and placed reference, masks and modes of both.
 
     refbench tasks build --split val --sources SOURCES --out VAL
-    python benchmarks/scenes.py VAL SCENES [--count 400]
+    python benchmarks/scenes.py VAL COUNT [--count 400]
 
-VAL is the validation suite, SCENES the folder of scenes that `refbench train prepare --of stage1` prints. Scenes are
-taken as stage 1 draws them (:func:`refbench.omnirefiner.mending.fitness`).
+VAL is the validation suite, COUNT the folder of scenes that `refbench train prepare --of stage1` prints. SceneBatch are
+taken as stage 1 draws them (:func:`refbench.omnirefiner.retouch.training.draw_weight`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from refbench.metrics.backbones import load_efficientnet
-from refbench.omnirefiner import picture_losses as held
-from refbench.omnirefiner.mending import Drawer
-from refbench.omnirefiner.placed import placed
+from refbench.omnirefiner.retouch import losses as terms
+from refbench.omnirefiner.retouch.scenes import place_scene
+from refbench.omnirefiner.retouch.training import SceneSampler
 from refbench.tasks.suite import load_suite
 
 Row = tuple[Tensor, ...]
@@ -37,7 +37,7 @@ def suite_rows(folder: str) -> tuple[list[Row], int]:
             draft=inputs.draft, reference=inputs.reference, mask=inputs.mask, reference_box=inputs.reference_box,
             prompt=inputs.prompt, target=suite.target(sample), meta=sample.meta,
         )  # fmt: skip
-        row = placed(question)
+        row = place_scene(question)
         if row is None:
             left += 1
         else:
@@ -59,15 +59,15 @@ def facts(rows: list[Row]) -> dict[str, Tensor]:
     for row in rows:
         draft, laid, _, target, mask, other, clip = (part[None] for part in row)
         mask = (mask > 0.5).float()
-        known = held.features(network, target)
+        known = terms.features(network, target)
         for name, picture in (("draft", draft), ("placed reference", laid)):
             out = mask * picture + (1 - mask) * target
-            said = held.features(network, out)
+            said = terms.features(network, out)
             values = {
-                "RMSE, [0, 1]": held.rmse(out, target, mask) / 2,
-                "1 - SSIM": 1 - held.inside(similarity(out, target), mask),
-                "energy of detail": held.energy(out, target, mask),
-                "features, best match": held.matched(said, known, mask),
+                "RMSE, [0, 1]": terms.rmse(out, target, mask) / 2,
+                "1 - SSIM": 1 - terms.inside(similarity(out, target), mask),
+                "energy of detail": terms.detail_energy(out, target, mask),
+                "features, best match": terms.nearest_features(said, known, mask),
             }  # fmt: skip
             for key, value in values.items():
                 found.setdefault(f"{name}: {key}", []).append(float(value))
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=400)
     asked = parser.parse_args()
     rows, left = suite_rows(asked.suite)
-    drawer = Drawer(asked.scenes)
+    drawer = SceneSampler(asked.scenes)
     drawn = drawer.rows(asked.count, torch.Generator().manual_seed(0))
     scenes = [tuple(part[k] for part in drawn) for k in range(asked.count)]
     used = int((drawer.weights > 0).sum())

@@ -10,7 +10,7 @@ from refbench.images import Image
 from refbench.schema import AdapterCard, Inputs
 
 if TYPE_CHECKING:
-    from refbench.omnirefiner.refiner import Refiner
+    from refbench.omnirefiner.method.refiner import Refiner
 
 
 def _card(name: str, summary: str, *, reference: bool, parameters: int) -> AdapterCard:

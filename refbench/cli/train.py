@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from refbench.cli import options as o
 from refbench.errors import RefbenchError, check_seed
+
+if TYPE_CHECKING:
+    from refbench.cli.show import Lines
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -93,72 +97,61 @@ def train(
     """
     from refbench.cli import show
     from refbench.cli.stopping import going_on
-    from refbench.omnirefiner import checks
+    from refbench.omnirefiner.config import load_config
+    from refbench.omnirefiner.training.checks import Job
     from refbench.tasks.working import cores
-
-    if stage is not Stage.curves:
-        device = o.device(device)
 
     lines = show.Lines()
     if stage is Stage.curves:
         from refbench.report.learning import draw_curves
 
         made = draw_curves(out / of.value / "log.jsonl", out / f"{of.value}.png")
-    elif stage is Stage.export:
-        from refbench.omnirefiner.train import export_state
-
-        lines.tick(f"{of.value}: loading torch and the saved state")
-        made = export_state(of.value, config, out, assets, device=device, seed=seed)
-    elif Stage.stage1 in (stage, of if stage is Stage.prepare else None):
+        return _told(stage, made, lines, as_json)
+    device = o.device(device)
+    workers = cores() if workers is None else workers
+    meant = of if stage in (Stage.prepare, Stage.export) else stage
+    if meant is Stage.stage1:
         with going_on():
             lines.note(f"stage1: {network.value} on {device}, in {out}; loading torch")
-            from refbench.omnirefiner.mending import run_stage1
+            from refbench.omnirefiner.retouch.training import run_stage1
 
             made = run_stage1(
-                prepared, None if stage is Stage.prepare else out, sources=sources, samples=samples,
-                workers=cores() if workers is None else workers, minutes=minutes, device=device, seed=seed,
-                network=network.value, without=tuple(filter(None, without.split(","))), base=init, telling=lines,
-                progress=lines.counted,
+                prepared, None if stage is Stage.prepare else out, sources=sources, samples=samples, workers=workers,
+                minutes=minutes, device=device, seed=seed, network=network.value,
+                without=tuple(filter(None, without.split(","))), base=init, telling=lines, progress=lines.counted,
             )  # fmt: skip
-    elif stage is Stage.all and minutes is None:
+        return _told(stage, made, lines, as_json)
+    if stage is Stage.all and minutes is None:
         raise RefbenchError("Expected a budget for all stages, but --minutes is missing; add e.g. --minutes 9.")
-    elif stage is Stage.prepare and prepared is None:
+    if stage is Stage.prepare and prepared is None:
         raise RefbenchError("Expected a folder for prepared data, but --prepared is missing; add --prepared FOLDER.")
-    else:
-        first = {Stage.all: "autoencoder", Stage.prepare: of.value}.get(stage, stage.value)
-        data: dict[str, Any] = {
-            "prepared": prepared,
-            "samples": samples,
-            "workers": cores() if workers is None else workers,
-        }
-        if stage is Stage.all:  # the later stages find what the earlier ones leave
-            checks.check_training(
-                first, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device, seed=seed
-            )
-        else:
-            checks.check_training(
-                first, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device,
-                resume=resume, init=init, seed=seed, **data,
-            )  # fmt: skip
-        with going_on(*([] if stage is Stage.prepare else ["--resume"])):
-            lines.note(f"{stage.value}: {config} on {device}, in {out}; loading torch")
-            from refbench.omnirefiner import train as room
+    job = Job(
+        "autoencoder" if stage is Stage.all else meant.value, load_config(config), assets, out, held_out=held_out,
+        minutes=minutes, device=device, resume=resume, init=init, seed=seed, prepared=prepared, samples=samples,
+        workers=workers,
+    )  # fmt: skip
+    if stage is Stage.all:  # the later stages find what the earlier ones leave
+        replace(job, prepared=None, resume=False).check()
+    elif stage is not Stage.export:
+        job.check()
+    with going_on(*([] if stage in (Stage.prepare, Stage.export) else ["--resume"])):
+        lines.note(f"{stage.value}: {config} on {device}, in {out}; loading torch")
+        from refbench.omnirefiner.training import stages
 
-            data["progress"] = lines.counted
-            if stage is Stage.prepare:
-                ready = room.prepare_stage(of.value, config, assets=assets, out=out, init=init, seed=seed, **data)
-                made = ready.folder
-            elif stage is Stage.all:
-                assert minutes is not None
-                made = room.train_all(
-                    config, assets=assets, out=out, minutes=minutes, held_out=held_out, device=device, resume=resume,
-                    seed=seed, telling=lines, **data,
-                )  # fmt: skip
-            else:
-                made = room.train(
-                    stage.value, config, assets=assets, out=out, held_out=held_out, minutes=minutes, device=device,
-                    resume=resume, init=init, seed=seed, telling=lines, **data,
-                )  # fmt: skip
+        if stage is Stage.export:
+            made = stages.export_state(job)
+        elif stage is Stage.prepare:
+            made = stages.prepare_stage(job, lines.counted).folder
+        elif stage is Stage.all:
+            made = stages.train_all(job, telling=lines, progress=lines.counted)
+        else:
+            made = stages.train(job, telling=lines, progress=lines.counted)
+    _told(stage, made, lines, as_json)
+
+
+def _told(stage: Stage, made: Path, lines: Lines, as_json: bool) -> None:
+    from refbench.cli import show
+
     lines.close()
     if as_json:
         show.json_out({"stage": stage.value, "out": str(made)})

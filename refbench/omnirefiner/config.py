@@ -1,12 +1,13 @@
 """Configurations: one YAML file per scale says what the model is and how each stage trains.
 
-The same fields serve the tiny model and FLUX.1-Kontext; only numbers differ. Shipped files are in ``configs/``.
+The same fields serve the tiny model and FLUX.1-Kontext. Shipped files are in ``configs/``; a number that none of them
+sets is a ``ClassVar``, and a control that needs another one subclasses.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
@@ -38,19 +39,16 @@ class ModelConfig(Record):
     """Arguments of ``AutoencoderKL``."""
     scheduler: dict[str, Any] = Field(default_factory=dict)
     """Arguments of ``FlowMatchEulerDiscreteScheduler``."""
-    prediction: Literal["velocity", "residual", "blend"] = "velocity"
-    mask: Literal["none", "position", "channels"] = "none"
+    prediction: Literal["velocity", "blend"] = "velocity"
+    """The head, see :func:`refbench.omnirefiner.method.refiner.head_of`."""
+    mask: Literal["none", "channels"] = "none"
     working_size: int = 512
     """Side in px of the focus crop at which `refine` works."""
-    largest_size: int | None = None
-    """Larger crops are worked on at their own size up to this one; None: all at `working_size`."""
     steps: int = 28
     guidance: float | None = None
     laying: Literal["view", "blend"] = "view"
     """What the reference stream shows: the reference through its pose, or laid into the draft with its light matched;
     training pictures are laid in the same way."""
-    boldness: float = 1.0
-    """Factor on a blend's gates in sampling."""
 
 
 class SupervisedConfig(Record):
@@ -62,8 +60,6 @@ class SupervisedConfig(Record):
     """Side of the training crops in px."""
     lr: float = 1e-3
     warmup: int = 100
-    weight_decay: float = 0.01
-    clip: float = 1.0
     ema: float = 0.999
     sigma_mean: float = 0.0
     sigma_std: float = 1.0
@@ -75,8 +71,8 @@ class SupervisedConfig(Record):
     misalignment: tuple[float, float] = (0.0, 1.0)
     """Share of the run at which the reference's misalignment starts to grow, and at which it is full."""
     largest: float = 1.0
-    """The full misalignment of this run. After :func:`refbench.omnirefiner.focus.focus` has laid the reference onto
-    the draft's frame little is left of it, so a short run does better to stop at 0.3."""
+    """The full misalignment of this run. After the focus has laid the reference onto the draft's frame little is left
+    of it, so a short run does better to stop at 0.3."""
     wild: float = 0.0
     """Share of references that are misaligned anywhere up to 1, once the curriculum is over: the ones no focus lays."""
     light: float = 0.0
@@ -86,14 +82,10 @@ class SupervisedConfig(Record):
     reuse: int = 1
     """How often a drawn sample is used on average; samples whose reference is laid cost more than a step on them."""
     scenes: bool = False
-    """Learn on whole pictures whose references went through the pose search (:mod:`refbench.omnirefiner.scenes`), not
-    on crops whose references are displaced at random; `misalignment` to `light` are then without effect."""
+    """Learn on whole pictures whose references went through the pose search (``tiny/scenes.py``), not on crops whose
+    references are displaced at random; `misalignment` to `light` are then without effect."""
     workers: int = 0
     """Processes that make scenes while training learns; with prepared data there are none."""
-    prepared: int = Field(default=8192, ge=1)
-    """Samples that are prepared when no other number is given; for stage 2 as well."""
-    moved: float = 0.0
-    """Base only: share of samples whose draft is another view of the whole picture, mask all over."""
     drop_reference: float = 0.1
     lora_rank: int | None = None
     """None trains all weights (base)."""
@@ -106,35 +98,33 @@ class SupervisedConfig(Record):
 class AlignerConfig(Record):
     """How the network that moves a laid reference the last pixels trains."""
 
-    widths: tuple[int, int, int] = (32, 48, 64)
-    rounds: int = 3
-    finer: int = 2
     steps: int = 20000
     batch: int = 16
-    size: int = 96
-    """Side in px of the crops."""
-    lr: float = 1e-3
-    ema: float = 0.998
-    levels: tuple[float, float] = (0.3, 1.0)
-    """How far the references are from the targets before they are placed."""
-    farthest: float = 20.0
-    """Px of mean flow beyond which a placed reference counts as misplaced and is left out."""
-    strength: tuple[float, float] = (0.3, 1.0)
     reuse: int = 12
     """How often a scene is used on average; placing one costs a CPU 0.15 s."""
     capacity: int = 3072
     """Scenes kept for that."""
     workers: int = 0
     """Processes that make scenes beside the one that learns."""
-    prepared: int = Field(default=8192, ge=1)
-    """Scenes that are prepared when no other number is given."""
-    bent: float = 0.5
+
+    widths: ClassVar[tuple[int, int, int]] = (32, 48, 64)
+    rounds: ClassVar[int] = 3
+    finer: ClassVar[int] = 2
+    size: ClassVar[int] = 96
+    """Side in px of the crops."""
+    lr: ClassVar[float] = 1e-3
+    ema: ClassVar[float] = 0.998
+    levels: ClassVar[tuple[float, float]] = (0.3, 1.0)
+    """How far the references are from the targets before they are placed."""
+    farthest: ClassVar[float] = 20.0
+    """Px of mean flow beyond which a placed reference counts as misplaced and is left out."""
+    strength: ClassVar[tuple[float, float]] = (0.3, 1.0)
+    bent: ClassVar[float] = 0.5
     """Share of the steps whose references are bent at random as well."""
-    bend: float = 4.0
+    bend: ClassVar[float] = 4.0
     """About how far in px, at most."""
-    validate_samples: int = 64
-    validate_every: int = 100
-    save_minutes: float = 3.0
+    validate_samples: ClassVar[int] = 64
+    validate_every: ClassVar[int] = 100
 
 
 class GRPOConfig(Record):
@@ -147,52 +137,44 @@ class GRPOConfig(Record):
     size: int = 64
     steps: int = 6
     explore: Literal["noise", "gate"] = "noise"
-    """What differs inside a group: the noise of early steps (the paper's way), or a blend's gates, see
-    :mod:`refbench.omnirefiner.gating`."""
-    gate_std: float = 0.25
-    """Standard deviation of explored gates."""
-    sampler: Literal["cps", "flow-sde", "dance-sde"] = "cps"
-    eta: float = 0.8
+    """The explorer, what differs inside a group: the noise of early steps (the paper's way), or a blend's gates."""
     window: tuple[int, int] = (0, 2)
     """First stochastic step and the number of them; the others are Euler steps."""
-    slide: int = 0
-    """Iterations after which the window moves on by one step (MixGRPO); 0 keeps it."""
     clip_range: float = 1e-4
     kl: float = 0.02
     anchor: float = 0.5
     """Weight of the supervised loss on the ground truth."""
     drift_weight: float = 0.0
-    """Exploring gates: weight of how far the adapter moves what is not explored, the change, from stage 1's, see
-    :func:`refbench.omnirefiner.gating.drift`."""
+    """Exploring gates: weight of how far the adapter moves what is not explored, the change, from stage 1's."""
     updates: int = 1
     """Optimiser steps a rollout; its samples are split among them."""
     lr: float = 3e-5
     warmup: int = 20
-    clip: float = 1.0
     std_floor: float = 0.02
-    advantage_cap: float = 5.0
     misalignment: float = 1.0
-    hard_share: float = 1.0
-    """Share of drawn conditions that is kept, those with the largest draft error first (IRPO)."""
     patch: int = 16
     """Side in px of the reward's patches."""
     perceptual: str = "auto"
     """Backbone of the perceptual reward: "dreamsim", "efficientnet", "squeezenet", or "auto"."""
-    perceptual_weight: float = 1.0
     pixel_weight: float = 1.0
     reference_weight: float = 0.0
     """Weight of the perceptual similarity to the reference as it is shown; not the paper's. It keeps a policy from
     winning by leaving the draft as it is wherever the reference lies a pixel off."""
     reference_weight_replaced: float | None = None
     """The same where the draft shows another thing, of which nothing should be left; None is `reference_weight`."""
-    different_noise: bool = True
-    """Each sample of a group starts from its own noise."""
     reuse: int = 1
     """How often a drawn condition is used on average."""
     micro_batch: int = 16
-    lora_rank: int = 8
     validate_every: int = 20
-    validate_samples: int = 24
+
+    eta: ClassVar[float] = 0.8
+    """Noise level of the stochastic steps."""
+    gate_std: ClassVar[float] = 0.25
+    """Standard deviation of explored gates."""
+    advantage_cap: ClassVar[float] = 5.0
+    perceptual_weight: ClassVar[float] = 1.0
+    lora_rank: ClassVar[int] = 8
+    validate_samples: ClassVar[int] = 24
     """Of each validation batch."""
 
     def reward_weights(self, replaced: Tensor) -> dict[str, Tensor]:

@@ -10,12 +10,12 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from refbench.omnirefiner.aligner import AlignerNet
-from refbench.omnirefiner.autoencoder import PatchNet
+from refbench.omnirefiner.tiny.aligner import AlignerNet
+from refbench.omnirefiner.tiny.autoencoder import PatchNet
 
 
 class Aligner(AlignerNet, ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """:class:`~refbench.omnirefiner.aligner.AlignerNet` with a configuration."""
+    """:class:`~refbench.omnirefiner.tiny.aligner.AlignerNet` with a configuration."""
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -26,7 +26,7 @@ class Aligner(AlignerNet, ModelMixin, ConfigMixin):  # type: ignore[misc]
 
 
 class PatchAutoencoder(PatchNet, ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """:class:`~refbench.omnirefiner.autoencoder.PatchNet` with a configuration, and the fit that makes it."""
+    """:class:`~refbench.omnirefiner.tiny.autoencoder.PatchNet` with a configuration, and the fit that makes it."""
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -53,21 +53,3 @@ class PatchAutoencoder(PatchNet, ModelMixin, ConfigMixin):  # type: ignore[misc]
         overall = float(((deviation * gain) ** 2).mean().sqrt())
         self.register_to_config(scaling_factor=round(1 / overall, 6))
         return self
-
-
-def build_autoencoder(config: dict[str, Any]) -> Any:
-    """A fresh autoencoder; `config` gives the constructor's arguments, with `patch` those of the linear one.
-
-    For ``AutoencoderKL`` the block types follow from the widths.
-    """
-    from diffusers import AutoencoderKL
-
-    if "patch" in config:
-        return PatchAutoencoder(**config)
-    levels = len(config["block_out_channels"])
-    build: Any = AutoencoderKL
-    return build(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        **config,
-    )

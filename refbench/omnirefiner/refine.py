@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refbench.crops import box_mask, check_box, crop_box
+from refbench.crops import box_mask, check_box
 from refbench.devices import AUTO, resolve
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, check_mask
-from refbench.omnirefiner.plain import checkpoint as opened
-from refbench.omnirefiner.plain import checkpoints, load_plain, readable
-from refbench.omnirefiner.refiner import Refiner
+from refbench.omnirefiner.method.instructions import RESTORE
+from refbench.omnirefiner.method.refiner import Refiner
+from refbench.omnirefiner.tiny.runtime import checkpoint as opened
+from refbench.omnirefiner.tiny.runtime import checkpoints, load_torch, readable
 from refbench.pictures import Marked, Picture, as_image, as_mask, where
 from refbench.schema import Box
-
-PROMPT = "Restore the detail inside the mask from the reference."
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "omnirefiner": ("sft", "grpo"),
@@ -37,8 +36,8 @@ def load_refiner(variant: str = "omnirefiner", *, checkpoint: str | Path | None 
     device = resolve(device)
     folder = opened(checkpoint or checkpoints())
     if folder.is_dir() and readable(folder, VARIANTS[variant]):
-        return load_plain(folder, VARIANTS[variant], device=device)
-    from refbench.omnirefiner.weights import load_pipeline
+        return load_torch(folder, VARIANTS[variant], device=device)
+    from refbench.omnirefiner.training.weights import load_pipeline
 
     return load_pipeline(folder, VARIANTS[variant], device=device)
 
@@ -50,7 +49,7 @@ def refine(
     *,
     box: Box | None = None,
     reference_box: Box | None = None,
-    prompt: str = PROMPT,
+    prompt: str = RESTORE,
     variant: str = "omnirefiner",
     checkpoint: str | Path | None = None,
     pipeline: Refiner | None = None,
@@ -104,19 +103,11 @@ def refine_many(
 ) -> list[tuple[Image, dict[str, Any]]]:  # fmt: skip
     """Refine a batch of (draft, reference, mask, reference box, prompt, seed): each picture, and what is known of it.
 
-    Crops of one working size go through the model together; a picture's result does not depend on the others.
+    A picture's result does not depend on the others.
     """
-    sizes = [pipeline.size_for(crop_box(mask)[2]) for _, _, mask, _, _, _ in questions]
-    done: dict[int, tuple[Image, dict[str, Any]]] = {}
-    for size in sorted(set(sizes)):
-        rows = [i for i, s in enumerate(sizes) if s == size]
-        chosen = [questions[i] for i in rows]
-        found = pipeline(
-            [
-                pipeline.focus(d, r if use_reference else None, m, size, reference_box=b, prompt=p)
-                for d, r, m, b, p, _ in chosen
-            ],
-            [q[4] for q in chosen], [q[5] for q in chosen], steps=steps, use_reference=use_reference,
-        )  # fmt: skip
-        done |= dict(zip(rows, zip(found.images, found.facts, strict=True), strict=True))
-    return [done[i] for i in range(len(questions))]
+    focuses = [
+        pipeline.focus(d, r if use_reference else None, m, reference_box=b, prompt=p) for d, r, m, b, p, _ in questions
+    ]
+    prompts, seeds = [q[4] for q in questions], [q[5] for q in questions]
+    found = pipeline(focuses, prompts, seeds, steps=steps, use_reference=use_reference)
+    return list(zip(found.images, found.facts, strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refbench.omnirefiner.prepared import Kind
+from refbench.omnirefiner.training.prepared import Kind
 
 
 @dataclass(frozen=True)

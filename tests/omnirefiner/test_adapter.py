@@ -7,17 +7,17 @@ import pytest
 
 from refbench.adapters.omnirefiner import OmniRefiner, OmniRefinerBase, OmniRefinerSFT
 from refbench.adapters.registry import MODELS
-from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.tiny.procedural import plate
 from refbench.schema import Inputs
 
 
 @pytest.mark.parametrize("kind", [OmniRefiner, OmniRefinerSFT, OmniRefinerBase])
-def test_each_is_registered_under_the_name_on_its_card(kind: type[OmniRefiner]) -> None:
+def test_each_is_registered_by_its_name(kind: type[OmniRefiner]) -> None:
     assert MODELS.load(kind.card.name) is kind
     assert kind.variant == kind.card.name
 
 
-def test_the_base_says_that_it_needs_no_reference() -> None:
+def test_the_base_needs_no_reference() -> None:
     assert not OmniRefinerBase.card.needs_reference
     assert OmniRefiner.card.needs_reference
 

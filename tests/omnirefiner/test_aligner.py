@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from refbench.crops import crop_box
-from refbench.omnirefiner.aligner import (
+from refbench.omnirefiner.config import AlignerConfig
+from refbench.omnirefiner.models import Aligner
+from refbench.omnirefiner.tiny.aligner import (
     SHARE,
     SIDE,
     even_light,
@@ -19,10 +21,9 @@ from refbench.omnirefiner.aligner import (
     local_correlation,
     warp_by,
 )
-from refbench.omnirefiner.aligning import Pairs, bend, known_flow, train_aligner, turned, validate_aligner
-from refbench.omnirefiner.config import AlignerConfig
-from refbench.omnirefiner.models import Aligner
-from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.tiny.aligning import AlignerLearner, Pairs, bend, known_flow, turned, validate_aligner
+from refbench.omnirefiner.tiny.procedural import plate
+from refbench.omnirefiner.training.loop import train
 
 
 def _plates(count: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -30,7 +31,7 @@ def _plates(count: int, size: int, seed: int = 0) -> torch.Tensor:
     return torch.stack([torch.from_numpy(plate(rng, size)).permute(2, 0, 1).float() / 127.5 - 1 for _ in range(count)])
 
 
-def test_a_flow_of_whole_pixels_is_a_roll() -> None:
+def test_a_whole_flow_is_a_roll() -> None:
     picture = torch.rand(2, 3, 16, 20)
     flow = torch.zeros(2, 2, 16, 20)
     flow[:, 0], flow[:, 1] = 3, -2
@@ -38,7 +39,7 @@ def test_a_flow_of_whole_pixels_is_a_roll() -> None:
     assert torch.allclose(moved[..., 2:, :-3], picture[..., :-2, 3:], atol=1e-5)
 
 
-def test_correlation_peaks_where_the_other_picture_was_moved_to() -> None:
+def test_correlation_peaks_at_the_move() -> None:
     features = torch.randn(1, 12, 10, 10, generator=torch.Generator().manual_seed(0))
     moved = features.roll((2, -1), (-2, -1))
     likeness = local_correlation(features, moved, 3)
@@ -59,7 +60,7 @@ def test_light_and_contrast_do_not_count() -> None:
     assert apart < 0.1 * even_light(picture).abs().mean()
 
 
-def test_a_bent_reference_is_found_again_by_the_flow_that_comes_with_it() -> None:
+def test_a_bent_reference_is_found_again() -> None:
     target = F.avg_pool2d(_plates(4, 64, 3), 3, 1, 1)
     generator = torch.Generator().manual_seed(1)
     moved, flow = bend(target, torch.zeros(4, 2, 64, 64), 3.0, generator)
@@ -72,7 +73,7 @@ def test_a_bent_reference_is_found_again_by_the_flow_that_comes_with_it() -> Non
     assert (off.sum() / sure[inner].sum()).item() < 1.0
 
 
-def test_an_untrained_aligner_moves_nothing_and_its_loss_is_zero_only_for_the_known_flow() -> None:
+def test_an_untrained_aligner_moves_nothing() -> None:
     aligner, target = Aligner((8, 8, 8)).eval(), _plates(2, 32)
     mask = torch.ones(2, 1, 32, 32)
     with torch.no_grad():
@@ -104,26 +105,31 @@ class Clips:
         }  # fmt: skip
 
 
-def test_training_learns_to_find_bent_references_and_resumes(tmp_path: Path) -> None:
+class Small(AlignerConfig):
+    """Crops of 48 px, bent far."""
+
+    widths, rounds, finer, size = (16, 16, 16), 2, 1, 48
+    lr, ema, bent, bend = 3e-3, 0.8, 1.0, 9.0
+    validate_samples, validate_every = 6, 45
+
+
+def test_training_finds_bent_references_and_resumes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     aligner = Aligner((16, 16, 16))
-    config = AlignerConfig(
-        widths=(16, 16, 16), rounds=2, finer=1, steps=140, batch=6, size=48, lr=3e-3, ema=0.8, bent=1.0, bend=9.0,
-        reuse=6, capacity=32, validate_samples=6, validate_every=45,
-    )  # fmt: skip
+    config = Small(steps=140, batch=6, reuse=6, capacity=32)
     target = F.avg_pool2d(_plates(6, 48, 5), 3, 1, 1)
     reference, flow = bend(target, torch.zeros(6, 2, 48, 48), 9.0, torch.Generator().manual_seed(2))
     ones = torch.ones(6, 1, 48, 48)
     pairs = Pairs(target, reference, target, ones, torch.zeros_like(ones), flow, ones)
     before = validate_aligner(aligner.eval(), pairs)
-    facts = train_aligner(aligner, config, Clips, Clips, tmp_path)
+    facts = train(AlignerLearner(aligner, config, Clips, Clips), tmp_path)
     assert facts["scenes"] == 24 + 139  # four batches at first, then a sixth of each
-    after = validate_aligner(aligner, pairs)
+    after = validate_aligner(aligner.eval(), pairs)
     assert before["endpoint"] == pytest.approx(before["endpoint_before"])
     assert after["endpoint"] < 0.85 * before["endpoint"]
     assert after["apart"] < before["apart"]
     more = config.model_copy(update={"steps": 142})
-    facts = train_aligner(aligner, more, Clips, Clips, tmp_path, resume=True)
+    facts = train(AlignerLearner(aligner, more, Clips, Clips), tmp_path, resume=True)
     assert facts["steps"] >= 140
 
 
@@ -140,7 +146,7 @@ def test_turned_pairs_keep_their_flow_true(seed: int) -> None:
     assert apart == pytest.approx(still.item(), rel=0.02, abs=1e-4)
 
 
-def test_the_found_flow_is_in_px_of_the_picture_whatever_the_size() -> None:
+def test_the_found_flow_is_in_picture_px() -> None:
     class Shift(Aligner):
         """Always answers one working pixel to the right."""
 

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.checks import check_training
+from refbench.omnirefiner.config import load_config
+from refbench.omnirefiner.training.checks import Job
+
+PATHS = {"assets", "out", "held_out", "init", "prepared"}
 
 
 @pytest.fixture
@@ -24,8 +27,13 @@ def given(assets: Path, tmp_path: Path) -> dict[str, Any]:
     return {"assets": assets, "out": tmp_path / "out"}
 
 
-def test_what_is_right_gives_the_configuration(given: dict[str, Any]) -> None:
-    assert check_training("base", "tiny", **given).name == "tiny"
+def check(stage: str, **given: Any) -> None:
+    given = {name: Path(value) if name in PATHS else value for name, value in given.items()}
+    Job(stage, load_config("tiny"), **given).check()
+
+
+def test_what_is_right_passes(given: dict[str, Any]) -> None:
+    check("base", **given)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +57,7 @@ def test_what_is_right_gives_the_configuration(given: dict[str, Any]) -> None:
         ("aligner", {"out": "file"}, "can be written"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_before_torch_is_loaded(
+def test_what_is_wrong_is_told_first(
     stage: str, wrong: dict[str, Any], told: str, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -57,35 +65,37 @@ def test_what_is_wrong_is_told_before_torch_is_loaded(
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model_index.json").write_text("{}")
     with pytest.raises(RefbenchError, match=told):
-        check_training(stage, "tiny", **{**given, **wrong})
+        check(stage, **{**given, **wrong})
 
 
 def test_damaged_assets_and_state_are_told(given: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "assets.npz").write_bytes(b"PK")
     with pytest.raises(RefbenchError, match="damaged"):
-        check_training("base", "tiny", **{**given, "assets": tmp_path})
+        check("base", **{**given, "assets": tmp_path})
     with zipfile.ZipFile(tmp_path / "assets.npz", "w") as archive:
         archive.writestr("glyphs.npy", b"")
     with pytest.raises(RefbenchError, match="advances is not in it"):
-        check_training("base", "tiny", **{**given, "assets": tmp_path})
+        check("base", **{**given, "assets": tmp_path})
     state = given["out"] / "base" / "state.pt"
     state.parent.mkdir()
     state.write_bytes(b"cut")
     with pytest.raises(RefbenchError, match=r"state\.pt, but it is damaged"):
-        check_training("base", "tiny", **given, resume=True)
+        check("base", **given, resume=True)
 
 
-def test_a_missing_package_and_a_full_disk_are_told(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))
         with pytest.raises(RefbenchError, match="600 MB of free disk"):
-            check_training("base", "tiny", **given)
-    monkeypatch.setattr("refbench.omnirefiner.checks.find_spec", lambda name: None if name == "peft" else name)
+            check("base", **given)
+    monkeypatch.setattr("refbench.omnirefiner.training.checks.find_spec", lambda name: None if name == "peft" else name)
     with pytest.raises(RefbenchError, match=r"peft to train.*refbench\[models\]"):
-        check_training("base", "tiny", **given)
+        check("base", **given)
 
 
-@pytest.mark.parametrize("module", ["omnirefiner.checks", "tasks.generate", "tasks.training_assets", "tasks.fetching"])
+@pytest.mark.parametrize(
+    "module", ["omnirefiner.training.checks", "tasks.generate", "tasks.training_assets", "tasks.fetching"]
+)
 def test_checks_are_made_without_torch(module: str) -> None:
     code = f"import refbench.{module}, refbench.cli.train, refbench.cli.tasks, sys\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

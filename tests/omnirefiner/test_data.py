@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from refbench.omnirefiner.data import Quadruplets, Reservoir, draw, exchanged, lay_references, mirrored
-from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.tiny.procedural import plate
+from refbench.omnirefiner.training.data import Quadruplets, Reservoir, draw, exchanged, lay_references, mirrored
 from tests.omnirefiner import toys
 
 
@@ -27,7 +27,7 @@ def _batch(dim: float = 1.0) -> Quadruplets:
     return Quadruplets(target * (1 - mask) + blurred * mask, (target + 1) * dim - 1, target, mask)
 
 
-def test_a_laid_reference_has_the_drafts_pixels_outside_and_its_light_inside_the_mask() -> None:
+def test_a_placed_reference_keeps_the_surroundings() -> None:
     batch = _batch(dim=0.6)
     laid = lay_references(batch, torch.tensor([True, True]), None)
     outside = (batch.mask == 0).expand(-1, 3, -1, -1)
@@ -42,7 +42,7 @@ def test_a_laid_reference_has_the_drafts_pixels_outside_and_its_light_inside_the
     assert torch.equal(laid.target, batch.target)
 
 
-def test_no_flow_is_followed_where_the_draft_shows_another_print() -> None:
+def test_another_print_follows_no_flow() -> None:
     class Far(torch.nn.Module):
         """Moves everything by ten pixels."""
 
@@ -78,7 +78,7 @@ def test_drawing_with_laying_lays() -> None:
     assert (laid.reference - laid.draft)[outside].abs().max() <= 1 / 127.5 + 1e-6
 
 
-def test_a_reservoir_uses_every_sample_about_as_often_as_it_should() -> None:
+def test_a_reservoir_uses_samples_evenly() -> None:
     made = 0
 
     def make(count: int) -> tuple[torch.Tensor, ...]:
@@ -104,7 +104,7 @@ def test_a_reservoir_uses_every_sample_about_as_often_as_it_should() -> None:
     assert early_start.made == 40
 
 
-def test_mirroring_turns_all_parts_of_a_sample_together() -> None:
+def test_mirroring_turns_all_parts_together() -> None:
     batch = toys.quadruplets(32, 16)
     made = mirrored(batch, torch.Generator().manual_seed(0))
     turned = [not torch.equal(a, b) for a, b in zip(batch.target, made.target, strict=True)]

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refbench.omnirefiner.focus import crop_box, focus, paste_back, soft_mask
-from refbench.omnirefiner.procedural import plate
+from refbench.omnirefiner.focus.crop import crop_box, focus, paste_back, soft_mask
+from refbench.omnirefiner.tiny.procedural import plate
 
 
 def _mask(height: int, width: int, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -20,7 +20,7 @@ def _mask(height: int, width: int, box: tuple[int, int, int, int]) -> np.ndarray
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_the_crop_is_a_square_around_the_mask_inside_the_frame_where_it_fits(data: st.DataObject) -> None:
+def test_the_crop_is_a_square_around_it(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(40, 200)), data.draw(st.integers(40, 200))
     w, h = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30))
     x, y = data.draw(st.integers(0, width - w)), data.draw(st.integers(0, height - h))
@@ -51,7 +51,7 @@ def test_outside_the_mask_not_one_pixel_changes(seed: int, size: int) -> None:
     assert not np.array_equal(out[mask], draft[mask])
 
 
-def test_a_crop_that_needs_no_change_comes_back_exactly() -> None:
+def test_an_unchanged_crop_comes_back_exactly() -> None:
     draft = plate(np.random.default_rng(1), 96)
     focused = focus(draft, draft, _mask(96, 96, (20, 30, 40, 25)), 32, reference_box=(20, 30, 40, 25))
     assert np.array_equal(paste_back(focused, focused.draft), draft)
@@ -76,7 +76,7 @@ def test_keypoints_find_a_turned_and_scaled_reference() -> None:
     assert (focused.reference - right).abs().mean() < 0.35 * (whole - right).abs().mean()
 
 
-def test_without_keypoints_the_users_box_is_laid_on_the_masks_box() -> None:
+def test_without_keypoints_boxes_give_the_pose() -> None:
     flat = np.full((100, 100, 3), 128, np.uint8)
     reference = np.full((200, 200, 3), 128, np.uint8)
     reference[100:160, 40:100] = (255, 0, 0)
@@ -95,7 +95,7 @@ def test_without_anything_the_whole_reference_is_shown() -> None:
     assert torch.allclose(focused.reference, torch.full((3, 64, 64), 10 / 127.5 - 1), atol=1e-3)
 
 
-def test_an_open_gate_lets_in_the_references_finest_detail() -> None:
+def test_an_open_gate_lets_detail_in() -> None:
     rng = np.random.default_rng(3)
     draft, reference = (rng.integers(0, 256, (120, 120, 3), dtype=np.uint8) for _ in range(2))
     mask = _mask(120, 120, (30, 30, 60, 60))
@@ -111,7 +111,7 @@ def test_an_open_gate_lets_in_the_references_finest_detail() -> None:
     assert np.array_equal(shut, draft)
 
 
-def test_laid_in_the_reference_takes_the_drafts_light_and_leaves_what_is_outside_the_mask() -> None:
+def test_a_placed_reference_takes_the_light() -> None:
     target = plate(np.random.default_rng(8), 160)
     mask = _mask(160, 160, (50, 50, 60, 60))
     draft = target.copy()

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
-from refbench.omnirefiner.grpo import clipped_objective, group_advantages, grpo_iteration, hard_conditions, policy_loss
-from refbench.omnirefiner.sampling import rollout
-from refbench.omnirefiner.trainer import add_lora, trainable
+from refbench.omnirefiner.method.policy import clipped_objective, group_advantages, policy_loss
+from refbench.omnirefiner.method.sampling import rollout
+from refbench.omnirefiner.training.explorer import NoiseExplorer
+from refbench.omnirefiner.training.lora import add_lora, trainable
 from tests.omnirefiner import toys
 
 CONFIG = GRPOConfig(conditions=2, group=3, size=32, steps=4, patch=8, micro_batch=4, lr=1e-3, kl=0.02, anchor=0.5)
@@ -25,15 +26,13 @@ def _iteration(config: GRPOConfig) -> tuple[dict[str, float], list[tuple[str, bo
     names = trainable(pipeline.transformer)
     before = {k: p.detach().clone() for k, p in pipeline.transformer.named_parameters()}
     optimiser = torch.optim.SGD(names.values(), lr=1.0)
-    facts = grpo_iteration(
-        pipeline, config, SFT, toys.quadruplets(2), pipeline.embed_prompts(["a", "b"]), _similar, optimiser,
-        torch.Generator().manual_seed(0),
-    )  # fmt: skip
+    explorer = NoiseExplorer(pipeline, config, SFT, _similar, torch.Generator().manual_seed(0))
+    facts = toys.iterate(explorer, toys.quadruplets(2), ["a", "b"], optimiser)
     moved = [(k, not torch.equal(before[k], p)) for k, p in pipeline.transformer.named_parameters()]
     return facts, moved
 
 
-def test_with_one_update_a_rollout_every_ratio_is_exactly_one_and_gradients_reach_only_lora() -> None:
+def test_one_update_moves_only_lora() -> None:
     facts, moved = _iteration(CONFIG)
     assert facts["ratio"] == 1.0
     assert facts["ratio_spread"] == 0.0
@@ -43,7 +42,7 @@ def test_with_one_update_a_rollout_every_ratio_is_exactly_one_and_gradients_reac
     assert not any(changed for name, changed in moved if "lora" not in name)
 
 
-def test_a_second_update_on_the_same_rollout_moves_the_ratios() -> None:
+def test_a_second_update_moves_the_ratios() -> None:
     facts, _ = _iteration(CONFIG.model_copy(update={"updates": 2}))
     assert facts["ratio_spread"] > 0
 
@@ -79,12 +78,12 @@ def test_a_toy_policy_reaches_its_known_optimum() -> None:
     def policy(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return (x - shift) / sigma.view(-1, 1, 1)
 
-    config = GRPOConfig(eta=0.8, window=(0, 2), steps=4, kl=0.0, clip_range=0.2)
+    config = GRPOConfig(window=(0, 2), steps=4, kl=0.0, clip_range=0.2)
     for _ in range(120):
         noise = torch.randn(32, 1, 2, generator=generator)
         window = range(0, 2)
         with torch.no_grad():
-            _, steps = rollout(policy, noise, sigmas, name="cps", eta=0.8, window=window, generator=generator)
+            _, steps = rollout(policy, noise, sigmas, eta=0.8, window=window, generator=generator)
         # with x0 determined by the network alone the reward must see the chosen states: the toy's result is the last
         reward = -(steps[-1].chosen - optimum * (1 - steps[-1].following)).square().sum((1, 2))
         advantage, _ = group_advantages(reward.view(2, 16), 1e-3, 5.0)
@@ -93,11 +92,3 @@ def test_a_toy_policy_reaches_its_known_optimum() -> None:
             torch.autograd.backward(policy_loss(step, advantage.flatten(), policy, None, config).loss)
         optimiser.step()
     assert torch.allclose(shift.detach(), optimum, atol=0.1)
-
-
-def test_hard_conditions_are_those_with_the_worst_drafts() -> None:
-    batch = toys.quadruplets(4)
-    error = ((batch.draft - batch.target).square().mean(1, keepdim=True) * batch.mask).sum((1, 2, 3))
-    kept = hard_conditions(batch, 2)
-    worst = error.argsort(descending=True)[:2]
-    assert torch.equal(kept.target, batch.target[worst])

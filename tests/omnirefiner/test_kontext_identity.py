@@ -9,11 +9,11 @@ import torch
 from diffusers import FluxKontextPipeline
 
 from refbench.omnirefiner.config import LORA_FILE
-from refbench.omnirefiner.focus import focus
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.tokens import pack
-from refbench.omnirefiner.trainer import add_lora, trainable
-from refbench.omnirefiner.weights import load_pipeline, save_adapter
+from refbench.omnirefiner.focus.crop import focus
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.method.tokens import pack
+from refbench.omnirefiner.training.lora import add_lora, trainable
+from refbench.omnirefiner.training.weights import load_pipeline, save_adapter
 from tests.omnirefiner import toys
 
 
@@ -35,7 +35,7 @@ def _stock_tokens(stock: FluxKontextPipeline, draft: torch.Tensor, noise: torch.
     return tokens
 
 
-def test_without_the_reference_stream_it_equals_flux_kontext_to_the_bit() -> None:
+def test_without_reference_it_is_flux_kontext() -> None:
     ours = toys.pipeline()
     batch = toys.quadruplets(1, 64)
     conditions = ours.conditions(batch.draft, None, batch.mask, ["x"])
@@ -46,7 +46,7 @@ def test_without_the_reference_stream_it_equals_flux_kontext_to_the_bit() -> Non
     assert not torch.equal(ours.denoise(noise, with_reference, 3), stock)
 
 
-def test_lora_files_load_in_stock_diffusers_and_back(tmp_path: Path) -> None:
+def test_lora_files_load_in_diffusers(tmp_path: Path) -> None:
     ours = toys.pipeline()
     add_lora(ours.transformer, 4)
     torch.manual_seed(0)
@@ -97,7 +97,7 @@ def test_save_and_reload_give_the_identical_image(tmp_path: Path) -> None:
     assert not np.array_equal(before[mask], draft[mask])
 
 
-def test_a_sample_does_not_depend_on_its_batch() -> None:
+def test_a_sample_ignores_its_batch() -> None:
     ours = toys.pipeline()
     rng = np.random.default_rng(0)
     drafts = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)

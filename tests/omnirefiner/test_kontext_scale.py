@@ -11,13 +11,14 @@ from diffusers import FluxKontextPipeline
 
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import Config, GRPOConfig, ModelConfig, SupervisedConfig, load_config
-from refbench.omnirefiner.focus import focus
-from refbench.omnirefiner.grpo import train_grpo
-from refbench.omnirefiner.kontext import estimate, load_kontext
-from refbench.omnirefiner.sft import train_supervised
-from refbench.omnirefiner.train import prompts_of
-from refbench.omnirefiner.trainer import trainable
-from refbench.omnirefiner.weights import save_adapter
+from refbench.omnirefiner.flux.kontext import estimate, load_kontext
+from refbench.omnirefiner.focus.crop import focus
+from refbench.omnirefiner.training.grpo import GRPOLearner
+from refbench.omnirefiner.training.loop import train
+from refbench.omnirefiner.training.lora import trainable
+from refbench.omnirefiner.training.sft import SupervisedLearner
+from refbench.omnirefiner.training.stages import prompts_of
+from refbench.omnirefiner.training.weights import save_adapter
 from tests.omnirefiner import toys
 
 
@@ -44,7 +45,6 @@ def test_load_encode_sft_grpo_save_and_refine(stock: Path, tmp_path: Path) -> No
             "steps": 3,
             "patch": 16,
             "perceptual": "squeezenet",
-            "lora_rank": 2,
         }
     )
     config = Config(name="random", model=model, sft=sft, grpo=grpo)
@@ -56,23 +56,17 @@ def test_load_encode_sft_grpo_save_and_refine(stock: Path, tmp_path: Path) -> No
     assert not torch.equal(embeds, pipeline.embed_prompts(["Fix the logo"])[0])
 
     held_out = {"near": toys.quadruplets(1, 32)}
-    facts = train_supervised(
-        pipeline, config.sft, toys.NoiseSampler(32), held_out, prompts_of(pipeline), tmp_path / "sft", stage="sft"
+    learner = SupervisedLearner(
+        pipeline, config.sft, toys.NoiseSampler(32), held_out, prompts_of(pipeline), stage="sft"
     )
+    facts = train(learner, tmp_path / "sft")
     assert facts["steps"] == 2
     state = {k: p.detach() for k, p in trainable(pipeline.transformer).items()}
     save_adapter(state, pipeline.transformer, "default", tmp_path / "adapters" / "sft", facts)
 
     pipeline = load_kontext(config.model, adapters=[tmp_path / "adapters" / "sft"], dtype=torch.float32)
-    facts = train_grpo(
-        pipeline,
-        config.grpo,
-        config.sft,
-        toys.NoiseSampler(32),
-        held_out,
-        prompts_of(pipeline),
-        tmp_path / "grpo",
-    )
+    grpo = GRPOLearner(pipeline, config.grpo, config.sft, toys.NoiseSampler(32), held_out, prompts_of(pipeline))
+    facts = train(grpo, tmp_path / "grpo")
     assert facts["perceptual_backbone"] == "squeezenet"
     assert facts["judge"] == "efficientnet"
     state = {k: p.detach() for k, p in trainable(pipeline.transformer).items()}
@@ -107,4 +101,4 @@ def test_the_estimate_agrees_with_the_published_counts() -> None:
 def test_configs_share_one_schema() -> None:
     assert load_config("flux-kontext").sft.lora_rank == 64
     assert SupervisedConfig().model_fields_set == set()
-    assert GRPOConfig().sampler == "cps"
+    assert GRPOConfig().explore == "noise"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from refbench.omnirefiner.losses import boundary_band, draw_sigma, flow_loss, mask_weights
-from refbench.omnirefiner.tokens import pack
+from refbench.omnirefiner.method.losses import boundary_band, draw_sigma, flow_loss, mask_weights
+from refbench.omnirefiner.method.tokens import pack
 
 
 def _terms() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -20,7 +20,7 @@ def test_a_full_mask_gives_plain_flow_matching() -> None:
     assert torch.allclose(loss, torch.nn.functional.mse_loss(predicted, noise - clean, reduction="none").mean((1, 2)))
 
 
-def test_the_two_terms_are_the_plain_mean_outside_and_the_average_inside() -> None:
+def test_the_two_terms_are_two_means() -> None:
     latents = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 2:5, 3:6] = 1
@@ -31,14 +31,14 @@ def test_the_two_terms_are_the_plain_mean_outside_and_the_average_inside() -> No
     assert flow_loss(predicted, clean, noise, mask).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_a_cap_bounds_the_weight_of_tiny_masks() -> None:
+def test_a_cap_bounds_tiny_masks() -> None:
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 0, 0] = 1
     assert mask_weights(mask).max() == 64
     assert mask_weights(mask, cap=8).max() == 8
 
 
-def test_the_floor_weights_low_noise_by_its_square() -> None:
+def test_the_floor_weights_low_noise() -> None:
     predicted, clean, noise = _terms()
     mask = torch.ones(3, 1, 8, 8)
     plain = flow_loss(predicted, clean, noise, mask)
@@ -46,7 +46,7 @@ def test_the_floor_weights_low_noise_by_its_square() -> None:
     assert torch.allclose(floored / plain, torch.tensor([0.25, 1.0, 1.0]))
 
 
-def test_the_band_lies_on_both_sides_of_the_edge() -> None:
+def test_the_band_is_around_the_edge() -> None:
     mask = torch.zeros(1, 1, 12, 12)
     mask[..., 4:] = 1
     assert boundary_band(mask, 2)[0, 0, 6].tolist() == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner import prepared as room
-from refbench.omnirefiner.prepared import CODE, SHARD, Prepared, prepare, recipe_hash, recipe_of
+from refbench.omnirefiner.training import prepared as room
+from refbench.omnirefiner.training.prepared import CODE, SHARD, Prepared, prepare, recipe_hash, recipe_of
 from tests.omnirefiner.counting import Counting
 
 
@@ -21,7 +21,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_workers_do_not_change_the_bytes(tmp_path: Path) -> None:
     one = prepare(Counting(), tmp_path / "one", 2 * SHARD, workers=1)
     two = prepare(Counting(), tmp_path / "two", 2 * SHARD - 1, workers=2)
     assert len(one) == len(two) == 2 * SHARD
@@ -66,22 +66,23 @@ def test_another_recipe_is_another_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_recipe_covers_all_code_that_draws() -> None:
-    code = "import refbench.omnirefiner.aligning, refbench.tasks.sampler, refbench.registration.laying, sys\n"
+    code = "import refbench.omnirefiner.tiny.aligning, refbench.tasks.sampler, refbench.registration.laying, sys\n"
     code += (
         "print(*(n[9:] for n, m in sys.modules.items() if n.startswith('refbench.') and not hasattr(m, '__path__')))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     aside = {
-        "errors", "csvtext", "schema", "trivial", "registry", "omnirefiner.config", "omnirefiner.trainer",
-        "omnirefiner.watching", "tasks.working", "tasks.writing", "tasks.suite", "tasks.sources", "tasks.cards",
+        "errors", "csvtext", "schema", "trivial", "registry", "omnirefiner.config", "omnirefiner.training.loop",
+        "omnirefiner.training.lora", "omnirefiner.training.progress", "omnirefiner.training.state",
+        "tasks.working", "tasks.writing", "tasks.suite", "tasks.sources", "tasks.cards",
     }  # fmt: skip
     assert set(found) - aside <= set(CODE)
 
 
 def test_scenes_are_prepared_as_drawn(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from refbench.omnirefiner.aligning import Pairs, ScenePairs
     from refbench.omnirefiner.models import Aligner
-    from refbench.omnirefiner.scenes import SceneQuadruplets, SceneSource, weights_digest
+    from refbench.omnirefiner.tiny.aligning import Pairs, ScenePairs
+    from refbench.omnirefiner.tiny.scenes import SceneQuadruplets, SceneSource, weights_digest
 
     monkeypatch.setattr(room, "SHARD", 2)
     drawing = SceneQuadruplets(SceneSource(assets, (0.3, 1.0)), 32, "view", Aligner((8, 8, 8), rounds=1, finer=1), 0)

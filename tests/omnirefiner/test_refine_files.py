@@ -50,9 +50,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("refbench.adapters.load.load_adapter", lambda *_, **__: pytest.fail("loaded first"))
 
 
-def test_a_box_that_leaves_the_reference_is_told_before_the_model(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_box_outside_the_reference_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     idle(monkeypatch)
     job = Job(folder / "draft.png", folder / "draft.png", None, folder / "out.png")
     with pytest.raises(RefbenchError, match="a box inside the reference of 48 x 40 px, but got 0,0,49,3"):
@@ -60,7 +58,7 @@ def test_a_box_that_leaves_the_reference_is_told_before_the_model(
 
 
 @pytest.mark.parametrize("steps", [0, -3])
-def test_no_steps_are_refused_and_not_the_default(steps: int) -> None:
+def test_no_steps_are_refused(steps: int) -> None:
     with pytest.raises(RefbenchError, match=f"steps to be a whole number of at least 1, but it is '{steps}'"):
         OmniRefiner(steps=steps)
 
@@ -111,7 +109,7 @@ def test_refine_and_measure_have_one_rule(folder: Path, monkeypatch: pytest.Monk
     assert said[0] == said[1]
 
 
-def test_a_box_of_the_full_frame_is_refused_too() -> None:
+def test_a_box_of_everything_is_refused() -> None:
     picture = np.zeros((*SIZE, 3), np.uint8)
     with pytest.raises(RefbenchError, match="at the box, but it is all white"):
         refine(picture, picture, box=(0, 0, SIZE[1], SIZE[0]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.rewards import choose_backbone, patch_grid, perceptual, perceptual_reward, pixel_reward
+from refbench.omnirefiner.method.rewards import choose_backbone, patch_grid, perceptual, perceptual_reward, pixel_reward
 
 
 def _scene() -> tuple[torch.Tensor, torch.Tensor]:
@@ -16,7 +16,7 @@ def _scene() -> tuple[torch.Tensor, torch.Tensor]:
     return target, mask
 
 
-def test_pixel_reward_is_bels_of_the_error_inside_the_mask() -> None:
+def test_pixel_reward_is_bels_of_error() -> None:
     target, mask = _scene()
     shown = target + 0.1
     assert torch.allclose(pixel_reward(shown, target, mask, 8), torch.full((2,), 2.0), atol=1e-4)
@@ -24,7 +24,7 @@ def test_pixel_reward_is_bels_of_the_error_inside_the_mask() -> None:
     assert torch.allclose(pixel_reward(outside, target, mask, 8), torch.full((2,), 4.0), atol=1e-4)
 
 
-def test_patches_weigh_by_their_share_of_the_mask() -> None:
+def test_patches_weigh_by_their_mask() -> None:
     mask = torch.zeros(1, 1, 16, 16)
     mask[..., :8, :8] = 1
     mask[..., 8:, 8:12] = 1
@@ -32,7 +32,7 @@ def test_patches_weigh_by_their_share_of_the_mask() -> None:
 
 
 @pytest.mark.parametrize("name", ["squeezenet", "efficientnet"])
-def test_the_perceptual_reward_prefers_the_truth_to_noise(name: str) -> None:
+def test_the_perceptual_reward_prefers_truth(name: str) -> None:
     target, mask = _scene()
     similarity = perceptual(name, "cpu")
     truth = perceptual_reward(target, target, mask, 16, similarity)

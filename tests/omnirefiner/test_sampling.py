@@ -8,29 +8,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from refbench.omnirefiner.sampling import (
-    SamplerName,
+from refbench.omnirefiner.method.sampling import (
     cps_step,
     euler_step,
-    flow_sde_step,
     log_probability,
-    policy_step,
     rollout,
     window_steps,
 )  # fmt: skip
-
-NAMES: tuple[SamplerName, ...] = ("cps", "flow-sde", "dance-sde")
 
 
 def _field(x: Tensor, sigma: Tensor) -> Tensor:
     return 0.3 * x - sigma.view(-1, 1, 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_noise_zero_reproduces_the_ode(name: SamplerName) -> None:
+def test_noise_zero_reproduces_the_ode() -> None:
     noise, sigmas = torch.randn(3, 5, 4), torch.linspace(1, 0, 7)
     generator = torch.Generator().manual_seed(0)
-    found, steps = rollout(_field, noise, sigmas, name=name, eta=0.0, window=range(0, 3), generator=generator)
+    found, steps = rollout(_field, noise, sigmas, eta=0.0, window=range(0, 3), generator=generator)
     x = noise
     for sigma, following in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
         x = euler_step(x, _field(x, torch.full((3,), sigma)), sigma, following)
@@ -38,10 +32,9 @@ def test_noise_zero_reproduces_the_ode(name: SamplerName) -> None:
     assert steps == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_vanishing_noise_level_tends_to_the_euler_step(name: SamplerName) -> None:
+def test_vanishing_noise_gives_the_euler_step() -> None:
     x, v = torch.randn(2, 4, 4), torch.randn(2, 4, 4)
-    mean, _ = policy_step(name, x, v, 0.7, 0.5, 1e-4, 0.9)
+    mean, _ = cps_step(x, v, 0.7, 0.5, 1e-4)
     assert torch.allclose(mean, euler_step(x, v, 0.7, 0.5), atol=1e-5)
 
 
@@ -52,21 +45,11 @@ def test_log_probabilities_agree_with_torch_distributions() -> None:
 
 
 @pytest.mark.parametrize("eta", [0.3, 0.8, 1.0])
-def test_cps_keeps_the_total_noise_at_the_next_level(eta: float) -> None:
+def test_cps_keeps_the_total_noise(eta: float) -> None:
     mean, s = cps_step(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), 0.8, 0.5, eta)
     # x = 0, v = 1: x0_hat = -0.8, eps_hat = 0.2; the factor of eps_hat and s are the legs of a triangle of side sigma'
     factor = (mean.item() + 0.5 * 0.8) / 0.2
     assert math.hypot(factor, s) == pytest.approx(0.5, rel=1e-5)
-
-
-def test_flow_sde_is_finite_at_sigma_one_and_keeps_the_marginal_variance() -> None:
-    mean, s = flow_sde_step(torch.ones(1, 1, 1), torch.zeros(1, 1, 1), 1.0, 0.9, 0.7, 0.9)
-    assert math.isfinite(mean.item())
-    assert s == pytest.approx(0.7 * math.sqrt(1 / 0.1) * math.sqrt(0.1))
-    # for data fixed at 0, v = x / sigma and x_sigma ~ N(0, sigma^2); one small step must give variance sigma'^2
-    sigma, following = 0.6, 0.599
-    scale, s = flow_sde_step(torch.full((1, 1, 1), sigma), torch.ones(1, 1, 1), sigma, following, 0.7, 0.9)
-    assert scale.item() ** 2 + s**2 == pytest.approx(following**2, rel=2e-5)
 
 
 def test_the_window_never_holds_the_last_step() -> None:
@@ -80,7 +63,6 @@ def test_a_rollout_records_what_the_policy_chose() -> None:
         _field,
         torch.randn(2, 3, 4),
         torch.linspace(1, 0, 5),
-        name="cps",
         eta=0.8,
         window=range(0, 2),
         generator=generator,

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from refbench.crops import cut
-from refbench.omnirefiner.aligner import crop_inputs, warp_by
-from refbench.omnirefiner.scenes import Scene, SceneQuadruplets, draw_scenes, open_scenes, print_flow, stream
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
+from refbench.omnirefiner.tiny.aligner import crop_inputs, warp_by
+from refbench.omnirefiner.tiny.scenes import Scene, SceneQuadruplets, draw_scenes, open_scenes, print_flow, stream
 from refbench.registration.laying import Placement
 from refbench.registration.pose import Pose
 
@@ -35,7 +35,7 @@ def _map(side: int, shift: tuple[float, float], scale: float, bow: float = 0.0) 
     return np.stack([u + bow * v * v, v], -1).astype(np.float32)
 
 
-def test_the_flow_between_two_shifted_prints_is_their_shift() -> None:
+def test_two_shifted_prints_flow_by_it() -> None:
     maps = (_map(96, (0, 0), 0.6), _map(96, (5, -3), 0.6))
     scene = _scene(np.eye(3), maps)
     flow, sure = print_flow(scene, 64)
@@ -47,14 +47,14 @@ def test_the_flow_between_two_shifted_prints_is_their_shift() -> None:
     assert torch.allclose(flow[1][held], torch.tensor(-3 * scale), atol=0.02)
 
 
-def test_a_pose_that_undoes_the_shift_leaves_no_flow() -> None:
+def test_a_right_pose_leaves_no_flow() -> None:
     maps = (_map(96, (0, 0), 0.6), _map(96, (5, -3), 0.6))
     moved = np.array([[1, 0, 5.0], [0, 1, -3.0], [0, 0, 1]])
     flow, sure = print_flow(_scene(moved, maps), 64)
     assert flow[:, sure[0] > 0].abs().max() < 0.02
 
 
-def test_the_flow_of_a_bent_print_meets_the_same_point_of_it() -> None:
+def test_a_bent_print_s_flow_is_exact() -> None:
     target, reference = _map(96, (0, 0), 0.6), _map(96, (2, 1), 0.7, bow=0.2)
     scene = _scene(np.eye(3), (target, reference))
     flow, sure = print_flow(scene, 96)
@@ -74,7 +74,7 @@ def test_the_flow_of_a_bent_print_meets_the_same_point_of_it() -> None:
     assert (on[0] - on[1]).abs().max() < 0.03
 
 
-def test_scenes_of_prints_know_their_box_and_their_flow(assets: Path) -> None:
+def test_prints_know_their_box_and_flow(assets: Path) -> None:
     found = list(draw_scenes(open_scenes(assets, 3, (0.3, 1.0)), 12))
     printed = [scene for scene in found if scene.maps is not None]
     clips = [scene for scene in found if scene.maps is None]
@@ -95,7 +95,7 @@ def test_scenes_of_prints_know_their_box_and_their_flow(assets: Path) -> None:
     assert all(scene.reference_box is None for scene in clips)
 
 
-def test_the_aligner_sees_the_crop_of_the_mask(assets: Path) -> None:
+def test_the_aligner_sees_the_masks_crop(assets: Path) -> None:
     scene = next(s for s in draw_scenes(open_scenes(assets, 5, (0.3, 1.0)), 8) if s.reference_box)
     draft, reference, mask, box = crop_inputs(
         scene.draft, scene.reference, scene.mask, scene.reference_box, scene.found.matrix, 48
@@ -108,7 +108,7 @@ def test_the_aligner_sees_the_crop_of_the_mask(assets: Path) -> None:
     assert set(box.unique().tolist()) <= {0.0, 1.0}
 
 
-def test_a_box_of_the_reference_falls_where_the_pose_takes_it() -> None:
+def test_the_reference_box_follows_the_pose() -> None:
     scene = _scene(np.array([[1, 0, 10.0], [0, 1, 0.0], [0, 0, 1]]), None)
     *_, box = crop_inputs(scene.draft, scene.reference, scene.mask, (16, 16, 64, 64), scene.found.matrix, scene.box[2])
     # draft px = reference px - 10 in x, and the crop begins at the box's corner
@@ -118,7 +118,7 @@ def test_a_box_of_the_reference_falls_where_the_pose_takes_it() -> None:
     assert torch.equal(box[0], expected)
 
 
-def test_a_stream_gives_crops_whose_draft_is_right_outside_the_mask(assets: Path) -> None:
+def test_drafts_are_right_outside_the_mask(assets: Path) -> None:
     opened = partial(open_scenes, assets, strength=(0.3, 1.0))
     batch = stream(SceneQuadruplets(opened, 32, "view", None, 7), 0)(6)
     assert batch.draft.shape == batch.reference.shape == batch.target.shape == (6, 3, 32, 32)
@@ -130,7 +130,7 @@ def test_a_stream_gives_crops_whose_draft_is_right_outside_the_mask(assets: Path
     assert (gap * batch.mask).mean() > 5 * (gap * eroded).mean()
 
 
-def test_what_a_worker_draws_is_what_the_process_itself_draws(assets: Path) -> None:
+def test_a_worker_draws_the_same(assets: Path) -> None:
     opened = partial(open_scenes, assets, strength=(0.3, 1.0))
     alone, worked = (stream(SceneQuadruplets(opened, 32, "view", None, 7), workers)(3) for workers in (0, 1))
     assert torch.equal(alone.draft, worked.draft)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from refbench.omnirefiner.watching import Pace, Stop, rounds
+from refbench.omnirefiner.training import loop
+from refbench.omnirefiner.training.progress import Pace, Stop, rounds
+from refbench.omnirefiner.training.sft import SupervisedLearner
 from tests.omnirefiner import toys
 from tests.omnirefiner.test_training import SETTINGS, _fresh
 
@@ -32,16 +34,14 @@ class Heard:
 
 
 def train(out: Path, heard: Heard, **changes: Any) -> dict[str, Any]:
-    from refbench.omnirefiner.sft import train_supervised
-
     pipeline = _fresh()
     embedded = pipeline.embed_prompts(["x"])
     resume = changes.pop("resume", False)
-    return train_supervised(
+    learner = SupervisedLearner(
         pipeline, SETTINGS.model_copy(update=changes), toys.NoiseSampler(32), {"near": toys.quadruplets(2, 32, 7)},
-        lambda other: tuple(e.expand(len(other), *e.shape[1:]) for e in embedded), out, stage="sft", resume=resume,
-        telling=heard,
+        lambda other: tuple(e.expand(len(other), *e.shape[1:]) for e in embedded), stage="sft",
     )  # fmt: skip
+    return loop.train(learner, out, resume=resume, telling=heard)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -78,7 +78,7 @@ def test_a_second_signal_interrupts_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_the_pace_is_told_after_the_first_step_and_then_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pace_is_told_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now, heard = 100.0, Heard()
     monkeypatch.setattr("time.monotonic", lambda: now)
     pace = Pace(heard, "sft", 1000, 100, 0.1)

@@ -1,4 +1,4 @@
-"""Packing and positions are FLUX's own; streams are 0, 1, 2; the mask moves ids as the development forks do."""
+"""Packing and positions are FLUX's own; streams are 0, 1, 2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from diffusers import FluxKontextPipeline
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refbench.omnirefiner.tokens import Conditions, assemble, grid_ids, latent_mask, pack, unpack
+from refbench.omnirefiner.method.tokens import Conditions, assemble, grid_ids, latent_mask, pack, unpack
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
@@ -33,7 +33,7 @@ def _conditions(batch: int = 1) -> Conditions:
     )  # fmt: skip
 
 
-def test_the_sequence_is_noisy_draft_reference_with_unshifted_positions() -> None:
+def test_the_sequence_is_noisy_draft_reference() -> None:
     sequence, ids = assemble(torch.zeros(1, 4, 8), _conditions(), "none")
     assert sequence[0, :, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 9
     assert ids[:, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 9
@@ -42,19 +42,13 @@ def test_the_sequence_is_noisy_draft_reference_with_unshifted_positions() -> Non
     assert ids[-1, 1:].tolist() == [2, 2]
 
 
-def test_mask_as_position_marks_draft_two_inside_one_outside_and_reference_three() -> None:
-    _, ids = assemble(torch.zeros(1, 4, 8), _conditions(), "position")
-    assert ids[4:8, 0].tolist() == [2, 1, 1, 1]
-    assert set(ids[8:, 0].tolist()) == {3}
-
-
-def test_mask_channels_are_the_cells_of_the_mask_and_minus_one_on_the_reference() -> None:
+def test_mask_channels_are_its_cells() -> None:
     sequence, _ = assemble(torch.zeros(2, 4, 8), _conditions(2), "channels")
     assert sequence.shape == (2, 17, 12)
     assert sequence[0, :, 8:].mean(1).tolist() == [1, 0, 0, 0, 1, 0, 0, 0] + [-1] * 9
 
 
-def test_a_latent_cell_counts_where_any_pixel_of_it_does() -> None:
+def test_a_cell_counts_for_any_pixel() -> None:
     mask = torch.zeros(1, 1, 16, 16)
     mask[0, 0, 5, 11] = 1
     assert latent_mask(mask, 4, 4).nonzero().tolist() == [[0, 0, 1, 2]]

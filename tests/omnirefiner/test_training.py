@@ -10,27 +10,30 @@ import pytest
 import torch
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.autoencoder import decode, encode
 from refbench.omnirefiner.config import ModelConfig, SupervisedConfig, load_config, shipped
-from refbench.omnirefiner.data import curriculum, draw
+from refbench.omnirefiner.method.latents import decode, encode
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.models import PatchAutoencoder
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.sft import encode_batch, supervised_loss, train_supervised, validate
-from refbench.omnirefiner.train import _take_up
-from refbench.omnirefiner.trainer import Average, Budget, add_lora, learning_rate, trainable
-from refbench.omnirefiner.weights import load_pipeline, save_adapter, save_base, take_up_adapter
+from refbench.omnirefiner.training.checks import Job
+from refbench.omnirefiner.training.data import curriculum, draw
+from refbench.omnirefiner.training.loop import train
+from refbench.omnirefiner.training.lora import add_lora, trainable
+from refbench.omnirefiner.training.sft import SupervisedLearner, encode_batch, supervised_loss, validate
+from refbench.omnirefiner.training.stages import take_up
+from refbench.omnirefiner.training.state import Average, Budget, learning_rate
+from refbench.omnirefiner.training.weights import load_pipeline, save_adapter, save_base, take_up_adapter
 from tests.omnirefiner import toys
 
 MODEL = ModelConfig(
     transformer={
-        "in_channels": 68, "out_channels": 64, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
+        "in_channels": 68, "out_channels": 128, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
         "num_attention_heads": 2, "joint_attention_dim": 8, "pooled_projection_dim": 8, "axes_dims_rope": [4, 6, 6],
     },
-    autoencoder={"patch": 4, "latent_channels": 16}, scheduler={"shift": 1.0}, prediction="residual", mask="channels",
+    autoencoder={"patch": 4, "latent_channels": 16}, scheduler={"shift": 1.0}, prediction="blend", mask="channels",
     working_size=32, steps=2,
 )  # fmt: skip
 SETTINGS = SupervisedConfig(
-    steps=12, batch=4, size=32, lr=3e-3, warmup=2, ema=0.5, sigma_mean=1.2, sigma_floor=0.6, mask_cap=8, moved=0.3,
+    steps=12, batch=4, size=32, lr=3e-3, warmup=2, ema=0.5, sigma_mean=1.2, sigma_floor=0.6, mask_cap=8,
     lora_rank=4, validate_every=100,
 )  # fmt: skip
 
@@ -48,19 +51,18 @@ def _train(pipeline: OmniRefinerPipeline, out: Path, stage: str, **changes: obje
     held_out = {"near": toys.quadruplets(4, 32, 77)}
     embedded = pipeline.embed_prompts(["x"])
     prompts = lambda other: tuple(e.expand(len(other), *e.shape[1:]) for e in embedded)  # noqa: E731
-    return train_supervised(
-        pipeline, SETTINGS.model_copy(update=changes), sampler, held_out, prompts, out, stage=stage, resume=resume
-    )
+    settings = SETTINGS.model_copy(update=changes)
+    return train(SupervisedLearner(pipeline, settings, sampler, held_out, prompts, stage=stage), out, resume=resume)
 
 
-def test_an_untrained_residual_model_returns_the_draft() -> None:
+def test_an_untrained_base_returns_the_draft() -> None:
     pipeline, batch = _fresh(), toys.quadruplets(2, 32)
-    conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["a", "b"]), reference=True)
+    conditions, _ = encode_batch(pipeline, batch, pipeline.embed_prompts(["a", "b"]), reference=False)
     found = pipeline.denoise(pipeline.noise(conditions, torch.Generator().manual_seed(0)), conditions, 3)
     assert torch.allclose(found, conditions.draft, atol=1e-5)
 
 
-def test_the_linear_autoencoder_is_exact_with_all_components_and_optimal_with_fewer() -> None:
+def test_the_linear_autoencoder_is_optimal() -> None:
     pixels = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     full = PatchAutoencoder(patch=2, latent_channels=12).fit(pixels)
     assert torch.allclose(decode(full, encode(full, pixels)), pixels, atol=1e-5)
@@ -81,11 +83,11 @@ class Fixed(toys.NoiseSampler):
         return toys.NoiseSampler(self.size, 77).batch(count, 0.5, details)
 
 
-def test_base_training_learns_four_samples_by_heart(tmp_path: Path) -> None:
+def test_the_base_learns_four_samples(tmp_path: Path) -> None:
     pipeline = _fresh()
-    facts = _train(pipeline, tmp_path, "base", sampler=Fixed(32), steps=60, moved=0.0, ema=0.9, lr=3e-3)
-    found = facts["validation"]["near"]  # type: ignore[index]
-    assert found["none"] > found["draft"] + 0.5
+    facts = _train(pipeline, tmp_path, "base", sampler=Fixed(32), steps=60, ema=0.9, lr=3e-3)
+    found: Any = facts["validation"]
+    assert found["near/none"] > found["near/draft"] + 0.5
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [50, 60]
 
 
@@ -99,7 +101,7 @@ class Exchanged(toys.NoiseSampler):
         return found | {"kind": torch.ones(count, dtype=torch.int64), "fault": torch.ones(count, dtype=torch.int64)}
 
 
-def test_a_stage_with_a_reference_is_told_what_to_replace_and_the_base_is_not(tmp_path: Path) -> None:
+def test_the_base_hears_no_replacement(tmp_path: Path) -> None:
     told: dict[str, list[torch.Tensor]] = {}
     for stage in ("base", "sft"):
         pipeline = _fresh()
@@ -111,14 +113,15 @@ def test_a_stage_with_a_reference_is_told_what_to_replace_and_the_base_is_not(tm
 
         settings = SETTINGS.model_copy(update={"steps": 2})
         held_out = {"near": toys.quadruplets(2)}
-        train_supervised(pipeline, settings, Exchanged(32), held_out, prompts, tmp_path / stage, stage=stage)
+        learner = SupervisedLearner(pipeline, settings, Exchanged(32), held_out, prompts, stage=stage)
+        train(learner, tmp_path / stage)
     # the last of each is validation, whose samples are all to be mended
     assert all(other.eq(0).all() for other in told["base"])
     assert all(other.eq(1).all() for other in told["sft"][:-1])
     assert len(told["sft"]) == 3
 
 
-def test_stage_one_changes_only_lora_and_its_file_reloads(tmp_path: Path) -> None:
+def test_stage_one_changes_only_lora(tmp_path: Path) -> None:
     pipeline = _fresh()
     save_base(pipeline, tmp_path, {"stage": "base"})
     pipeline = load_pipeline(tmp_path)
@@ -141,7 +144,7 @@ def test_stage_one_changes_only_lora_and_its_file_reloads(tmp_path: Path) -> Non
     assert torch.allclose(merged.denoise(noise, conditions, 2), expected, atol=1e-4)
 
 
-def test_stage_one_goes_on_from_its_half_precision_file_alone(tmp_path: Path) -> None:
+def test_stage_one_goes_on_from_weights(tmp_path: Path) -> None:
     pipeline = _fresh()
     _train(pipeline, tmp_path / "run", "sft", steps=4)
     state = {k: p.detach().half().float() for k, p in trainable(pipeline.transformer).items()}
@@ -149,7 +152,7 @@ def test_stage_one_goes_on_from_its_half_precision_file_alone(tmp_path: Path) ->
     save_adapter(state, pipeline.transformer, "default", held, {"stage": "sft"})
     again = _fresh()
     config = load_config("tiny").model_copy(update={"sft": SETTINGS})
-    _take_up("sft", again, config, tmp_path / "nothing yet", tmp_path / "shipped")
+    take_up(Job("sft", config, tmp_path, tmp_path / "nothing yet", init=tmp_path / "shipped"), again)
     assert {k: p.tolist() for k, p in trainable(again.transformer).items()} == {k: p.tolist() for k, p in state.items()}
     before = {k: p.detach().clone() for k, p in again.transformer.named_parameters()}
     _train(again, tmp_path / "more", "sft", steps=2)
@@ -178,7 +181,7 @@ def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 9
 
 
-def test_validation_tells_right_shuffled_and_no_reference_apart() -> None:
+def test_validation_tells_references_apart() -> None:
     pipeline = _fresh()
     found = validate(pipeline, toys.quadruplets(3, 32), pipeline.embed_prompts(["a"] * 3), reference=True)
     modes = {"bound", "none", "right", "shuffled", "one_step"}
@@ -201,7 +204,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
         torch.manual_seed(0)
         for p in trainable(pipeline.transformer).values():
             p.data.normal_(std=0.05)
-        loss = supervised_loss(pipeline, pipeline.transformer, conditions, clean, SETTINGS, generator).mean()
+        loss = supervised_loss(pipeline, conditions, clean, SETTINGS, generator).mean()
         torch.autograd.backward(loss)
         grads.append(torch.cat([p.grad.flatten() for p in trainable(pipeline.transformer).values()]))
     assert torch.allclose(grads[0], grads[1], rtol=1e-4, atol=1e-6)
@@ -213,19 +216,13 @@ def test_the_curriculum_starts_aligned_and_ends_full() -> None:
     assert torch.equal(batch.reference, batch.target)
 
 
-def test_moved_samples_put_the_reference_in_the_drafts_place() -> None:
-    batch = draw(toys.NoiseSampler(32), 4, 1.0, torch.Generator().manual_seed(0), moved=1.0)
-    assert torch.equal(batch.draft, batch.reference)
-    assert batch.mask.min() == 1
-
-
-def test_the_rate_warms_up_and_ends_at_a_twentieth() -> None:
+def test_the_rate_ends_at_a_twentieth() -> None:
     assert learning_rate(0, 0.0, 1.0, 10) == pytest.approx(0.1)
     assert learning_rate(10, 0.0, 1.0, 10) == 1.0
     assert learning_rate(999, 1.0, 1.0, 10) == pytest.approx(0.05)
 
 
-def test_the_budget_takes_steps_or_minutes_whichever_is_nearer() -> None:
+def test_the_budget_takes_steps_or_minutes() -> None:
     assert Budget(100, None).progress(25) == 0.25
     assert Budget(100, 1e-9).progress(1) == 1.0
 
@@ -243,7 +240,7 @@ def test_the_average_swaps_and_swaps_back() -> None:
     assert parameters["a"].tolist() == [1, 1]
 
 
-def test_shipped_configurations_read_and_a_wrong_field_is_one_sentence(tmp_path: Path) -> None:
+def test_a_wrong_field_is_one_sentence(tmp_path: Path) -> None:
     assert {"tiny", "flux-kontext"} <= set(shipped())
     for name in shipped():
         assert load_config(name).name == name

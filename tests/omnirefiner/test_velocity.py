@@ -1,4 +1,4 @@
-"""How the transformer's output is read: velocity, change, or change and gate."""
+"""How the transformer's answer is read as change and gate."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from refbench.omnirefiner.tokens import Conditions, pack, unpack
-from refbench.omnirefiner.velocity import add_noise, even_gate, predict, velocity
+from refbench.omnirefiner.method.tokens import Conditions, pack, unpack
+from refbench.omnirefiner.method.velocity import add_noise, call
+from refbench.omnirefiner.tiny.gates import GateHead, even_gate
 
 N, C = 4, 64
 
@@ -38,18 +39,19 @@ def picture(model: Answers, given: Conditions) -> Tensor:
     """The clean tokens that a call under "blend" stands for."""
     noise, sigma = torch.randn(2, N, C, generator=torch.Generator().manual_seed(1)), torch.tensor([1.0, 0.5])
     noisy = add_noise(given.draft, noise, sigma)
-    found = velocity(model, noisy, sigma, given, "blend", "none")  # type: ignore[arg-type]
+    answer = call(model, noisy, sigma, given, "none")  # type: ignore[arg-type]
+    found, _ = GateHead().read(answer, noisy, sigma, given, sampling=False)
     return noisy - sigma.view(-1, 1, 1) * found
 
 
 @pytest.mark.parametrize(("gate", "expected"), [(0.0, "draft"), (1.0, "reference")])
-def test_a_gate_lets_the_draft_or_the_reference_through(gate: float, expected: str) -> None:
+def test_a_gate_chooses_draft_or_reference(gate: float, expected: str) -> None:
     given = conditions(reference=True)
     # one addition and one division by sigma in single precision
     torch.testing.assert_close(picture(Answers(0.0, gate), given), getattr(given, expected), atol=2e-6, rtol=1e-6)
 
 
-def test_without_a_reference_the_gate_has_nothing_to_let_in() -> None:
+def test_without_reference_the_gate_is_idle() -> None:
     given = conditions(reference=False)
     torch.testing.assert_close(picture(Answers(0.25, 1.0), given), given.draft + 0.25, atol=2e-6, rtol=1e-6)
 
@@ -62,23 +64,24 @@ def test_change_and_gate_add_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("boldness", "gate", "change"),
-    # a change of 0.3 goes to what a gate of 0.4, taken so boldly, leaves of the draft: 0.6, 0.2, nothing
-    [(1.0, 0.4, 0.18), (2.0, 0.8, 0.06), (4.0, 1.0, 0.0)],
+    ("said", "gate", "change"),
+    # a change of 0.3 goes to what a gate leaves of the draft: 0.6, 0.2, nothing
+    [(0.4, 0.4, 0.18), (0.8, 0.8, 0.06), (1.6, 1.0, 0.0)],
 )
-def test_a_held_gate_leaves_the_change_the_draft_s_share(boldness: float, gate: float, change: float) -> None:
+def test_a_held_gate_shares_the_draft(said: float, gate: float, change: float) -> None:
     given = conditions(reference=True)
     assert given.reference is not None
-    model: Any = Answers(0.3, 0.4)
+    model: Any = Answers(0.3, said)
     noisy, sigma = torch.randn(2, N, C, generator=torch.Generator().manual_seed(1)), torch.ones(2)
-    found, gates = predict(model, noisy, sigma, given, "blend", "none", boldness)
+    answer = call(model, noisy, sigma, given, "none")
+    found, gates = GateHead().read(answer, noisy, sigma, given, sampling=True)
     assert gates is not None
     torch.testing.assert_close(gates, torch.full_like(gates, gate))
     expected = given.draft + change + gate * (given.reference - given.draft)
     torch.testing.assert_close(noisy - found, expected, atol=2e-6, rtol=1e-6)
 
 
-def test_an_evened_gate_is_the_mean_of_the_cells_around() -> None:
+def test_an_evened_gate_is_a_mean() -> None:
     field = torch.rand(1, 16, 12, 8, generator=torch.Generator().manual_seed(0))
     even = unpack(even_gate(pack(field), (12, 8), 1), 12, 8)
     assert even.shape == field.shape
@@ -87,7 +90,7 @@ def test_an_evened_gate_is_the_mean_of_the_cells_around() -> None:
     torch.testing.assert_close(even_gate(flat, (12, 8)), flat)
 
 
-def test_a_reference_on_another_grid_cannot_be_blended() -> None:
+def test_another_grid_cannot_be_blended() -> None:
     given = conditions(reference=True)
     odd = SimpleNamespace(**{name: getattr(given, name) for name in Conditions.__slots__})
     odd.reference_size = (8, 2)

@@ -9,8 +9,10 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from torch import Tensor
 
-from refbench.omnirefiner.data import Quadruplets
-from refbench.omnirefiner.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.training.data import Quadruplets
+from refbench.omnirefiner.training.explorer import Explorer
+from refbench.omnirefiner.training.loop import Values
 
 KONTEXT: dict[str, Any] = {
     "in_channels": 64, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2,
@@ -115,3 +117,18 @@ def quadruplets(count: int = 2, size: int = 32, seed: int = 0) -> Quadruplets:
     """One batch in [-1, 1]."""
     found = NoiseSampler(size, seed).batch(count, 0.5)
     return Quadruplets(*(found[k] * 2 - 1 for k in ("draft", "reference", "target")), found["mask"])
+
+
+def iterate(
+    explorer: Explorer, batch: Quadruplets, prompts: list[str], optimiser: torch.optim.Optimizer
+) -> dict[str, float]:
+    """One iteration of stage 2, as the loop makes it."""
+    values: Values = {}
+    weights = [p for group in optimiser.param_groups for p in group["params"]]
+    for loss, last in explorer.losses(batch, explorer.pipeline.embed_prompts(prompts), values):
+        torch.autograd.backward(loss)
+        if last:
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimiser.step()
+            optimiser.zero_grad()
+    return {name: float(value) for name, value in values.items()}

@@ -31,7 +31,7 @@ def test_stated_truth_is_a_huge_suites() -> None:
 @pytest.mark.parametrize("skewed", [True, False])
 @pytest.mark.parametrize("clusters", [20, 80])
 def test_thousand_suites_hold_the_truth(clusters: int, skewed: bool) -> None:
-    """A share over 1,000 suites has a standard error of 0.7 %. Of few sources there may be more: reports/intervals.md."""
+    """A share over 1,000 suites has a standard error of 0.7 %; of few sources: reports/intervals.md."""
     found = coverage(suites=1000, clusters=clusters, skewed=skewed, resamples=400)
     most = 0.97 if clusters == 80 else 1.0
     for name in ("texture_fidelity", "reference_alignment", "local_consistency", "mean"):

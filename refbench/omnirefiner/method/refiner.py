@@ -1,0 +1,217 @@
+"""The method of OmniRefiner (arXiv 2511.19990) at any scale: draft, reference, mask, prompt -> refined picture.
+
+:meth:`Refiner.denoise` is the method at the working size; :meth:`Refiner.__call__` adds the focus crop and the soft
+paste-back for pictures of any size. Two classes give it its components: ``TorchRefiner`` (``tiny/runtime.py``) loads a
+small checkpoint with torch alone, and ``OmniRefinerPipeline`` (``pipeline.py``) is the diffusers pipeline for training,
+for text encoders and for FLUX.1-Kontext's own scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refbench.errors import RefbenchError
+from refbench.images import Image, Mask
+from refbench.omnirefiner.focus.crop import Focus, focus
+from refbench.omnirefiner.focus.paste import paste_back
+from refbench.omnirefiner.method.latents import decode, encode
+from refbench.omnirefiner.method.tokens import Conditions, latent_mask, pack, unpack
+from refbench.omnirefiner.method.velocity import Head, VelocityHead, call
+from refbench.registration.laying import told
+from refbench.schema import Box
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerOutput:
+    """What a call returns."""
+
+    images: list[Image]
+    """Refined pictures, each (H, W, 3) uint8 of its draft's size."""
+    facts: list[dict[str, Any]]
+    """What is known of each, see :func:`refbench.registration.laying.told`."""
+
+
+def shift_for(tokens: int, config: Any) -> float:
+    """How far a schedule is moved towards noise for so many tokens: FLUX's line through two points."""
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    slope = (most - least) / (many - few)
+    return float(tokens * slope + (least - slope * few))
+
+
+def head_of(prediction: str) -> Head:
+    """The head of a configuration's `prediction`: "velocity", or the tiny scale's "blend".
+
+    Raises:
+        RefbenchError: another name.
+    """
+    if prediction == "velocity":
+        return VelocityHead()
+    if prediction != "blend":
+        raise RefbenchError(f"Expected a prediction 'velocity' or 'blend', but the checkpoint's is '{prediction}'.")
+    from refbench.omnirefiner.tiny.gates import GateHead
+
+    return GateHead()
+
+
+class Refiner:
+    """Reference-guided local refinement, given the components; see :class:`OmniRefinerPipeline
+    <refbench.omnirefiner.method.pipeline.OmniRefinerPipeline>` for what each is."""
+
+    config: Any
+    """Settings by attribute and by ``get``: prediction, mask_mode, working_size, default_steps, ..."""
+    scheduler: Any
+    vae: Any
+    transformer: Any
+    aligner: Any
+    vae_scale_factor: int
+    head: Head
+
+    def embed_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """States (B, 1, D) and pooled states (B, P) of prompts where there are no text encoders: one bit each."""
+        from refbench.omnirefiner.tiny.prompt import embed_bits
+
+        return embed_bits(self.transformer, prompts)
+
+    @torch.no_grad()
+    def conditions(
+        self, draft: Tensor, reference: Tensor | None, mask: Tensor, prompts: list[str] | tuple[Tensor, Tensor]
+    ) -> Conditions:
+        """Encode what stays fixed: pictures (B, 3, H, W) in [-1, 1] and mask (B, 1, H, W) -> :class:`Conditions`."""
+        embeds, pooled = prompts if isinstance(prompts, tuple) else self.embed_prompts(prompts)
+        drafted = encode(self.vae, draft.to(self.vae.dtype))
+        height, width = drafted.shape[-2:]
+        shown, shown_size = None, None
+        if reference is not None:
+            latents = encode(self.vae, reference.to(self.vae.dtype))
+            shown, shown_size = pack(latents), (latents.shape[-2], latents.shape[-1])
+        return Conditions(
+            draft=pack(drafted), size=(height, width), prompt_embeds=embeds, pooled=pooled, reference=shown,
+            reference_size=shown_size, mask=latent_mask(mask, height, width),
+            guidance=(self.config.guidance or 1.0) if self.transformer.config.guidance_embeds else None,
+        )  # fmt: skip
+
+    def predict(
+        self, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, sampling: bool, transformer: Any = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """One call, read by the head: the velocity (B, N, C) and, of heads that have one, the gate (B, N, C).
+
+        Args:
+            sampling: as :meth:`denoise` follows it; else as a loss sees it.
+            transformer: another than this one's own.
+        """
+        model = self.transformer if transformer is None else transformer
+        answer = call(model, noisy, sigma, conditions, self.config.mask_mode)
+        return self.head.read(answer, noisy, sigma, conditions, sampling=sampling)
+
+    def set_schedule(self, steps: int, tokens: int) -> Tensor:
+        """Prepare the scheduler as FLUX.1-Kontext does; returns sigmas (steps + 1,) from 1 to 0."""
+        config = self.scheduler.config
+        self.scheduler.set_timesteps(
+            sigmas=np.linspace(1.0, 1 / steps, steps),
+            mu=shift_for(tokens, config) if config.use_dynamic_shifting else None, device=self.transformer.device,
+        )  # fmt: skip
+        self.scheduler.set_begin_index(0)
+        sigmas: Tensor = self.scheduler.sigmas
+        return sigmas
+
+    @torch.no_grad()
+    def denoise(self, noise: Tensor, conditions: Conditions, steps: int | None = None) -> Tensor:
+        """Euler sampling with the scheduler: noise tokens (B, N, C) -> clean tokens."""
+        return self.denoise_gated(noise, conditions, steps)[0]
+
+    @torch.no_grad()
+    def denoise_gated(
+        self, noise: Tensor, conditions: Conditions, steps: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """:meth:`denoise`, and how far the last step's gate is open (B, 1, h, w) in [0, 1], of heads that have one."""
+        steps = steps or self.config.default_steps
+        self.set_schedule(steps, noise.shape[1])
+        tokens, gate = noise, None
+        for t in self.scheduler.timesteps:
+            sigma = (t / self.scheduler.config.num_train_timesteps).expand(tokens.shape[0])
+            found, gate = self.predict(tokens, sigma, conditions, sampling=True)
+            tokens = self.scheduler.step(found.to(tokens.dtype), t, tokens, return_dict=False)[0]
+        if gate is None:
+            return tokens, None
+        from refbench.omnirefiner.tiny.gates import openness
+
+        return tokens, openness(gate, conditions.size)
+
+    @torch.no_grad()
+    def pictures(
+        self, tokens: Tensor, conditions: Conditions, draft: Tensor, gate: Tensor | None = None,
+        reference: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """(E12) Clean tokens -> refined pictures (B, 3, H, W) in [-1, 1]: the draft plus the decoded *change*.
+
+        ``draft + D(z) - D(E(draft))`` gives back what the autoencoder drops of the draft: where the latents did not
+        move the picture does not either. On 64 px validation crops that lifts the bound of the tiny scale by 2 dB.
+        With a `gate` what it drops of the reference is let in where the gate let in the rest.
+        """
+
+        def decoded(latents: Tensor) -> Tensor:
+            return decode(self.vae, unpack(latents, *conditions.size).to(self.vae.dtype)).float()
+
+        before = decoded(conditions.draft)
+        out = draft.float() + decoded(tokens) - before
+        if gate is not None and reference is not None and conditions.reference is not None:
+            dropped = (reference.float() - decoded(conditions.reference)) - (draft.float() - before)
+            out = out + torch.nn.functional.interpolate(gate, draft.shape[-2:], mode="bilinear") * dropped
+        return out.clamp(-1, 1)
+
+    def noise(self, conditions: Conditions, generator: torch.Generator) -> Tensor:
+        """Starting noise (B, N, C), drawn on the generator's device."""
+        shape = conditions.draft.shape
+        drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
+        return drawn.to(conditions.draft.device, conditions.draft.dtype)
+
+    def focus(
+        self, draft: Image, reference: Image | None, mask: Mask, *, reference_box: Box | None = None, prompt: str = ""
+    ) -> Focus:
+        """:func:`refbench.omnirefiner.focus.crop.focus` as this pipeline wants it."""
+        return focus(
+            draft, reference, mask, int(self.config.working_size), reference_box=reference_box, prompt=prompt,
+            laying=self.config.get("laying") or "view", aligner=self.aligner,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def __call__(
+        self, focuses: Sequence[Focus], prompts: Sequence[str], seeds: Sequence[int], *, steps: int | None = None,
+        use_reference: bool = True,
+    ) -> RefinerOutput:  # fmt: skip
+        """Refine focused crops (see :func:`refbench.omnirefiner.focus.crop.focus`) and put each back into its draft.
+
+        Args:
+            focuses: crops at the working size.
+            prompts: an instruction each.
+            seeds: of the starting noise, each; results do not depend on what else is in the batch.
+            steps: Euler steps, by default the pipeline's.
+            use_reference: False leaves the reference stream out (the base editor).
+        """
+        device = self.transformer.device
+
+        def stack(values: list[Tensor]) -> Tensor:
+            return torch.stack(values).to(device)
+
+        draft = stack([f.draft for f in focuses])
+        reference = stack([f.reference for f in focuses]) if use_reference else None
+        conditions = self.conditions(draft, reference, stack([f.mask for f in focuses]), list(prompts))
+        noise = torch.cat(
+            [
+                self.noise(conditions.rows(slice(i, i + 1)), torch.Generator().manual_seed(s))
+                for i, s in enumerate(seeds)
+            ]
+        )
+        tokens, gates = self.denoise_gated(noise, conditions, steps)
+        pictures = self.pictures(tokens, conditions, draft, gates, reference).cpu()
+        shares = [None] * len(focuses) if gates is None else list(gates.cpu())
+        images = [paste_back(f, p, g) for f, p, g in zip(focuses, pictures, shares, strict=True)]
+        facts = [told(f.picture, image, f.found) for f, image in zip(focuses, images, strict=True)]
+        return RefinerOutput(images, facts)

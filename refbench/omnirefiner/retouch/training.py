@@ -1,0 +1,353 @@
+"""Stage 1 by retouching, or its U-Net control, on placed scenes.
+
+The rate has no schedule that ends with the run, so that hours add up over runs; what is used is the moving average.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from refbench.cache import cache_folder
+from refbench.errors import RefbenchError
+from refbench.metrics.backbones import load_efficientnet
+from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
+from refbench.omnirefiner.method.latents import encode
+from refbench.omnirefiner.method.losses import draw_sigma, flow_loss
+from refbench.omnirefiner.method.tokens import Conditions, pack
+from refbench.omnirefiner.method.velocity import add_noise, call, to_velocity
+from refbench.omnirefiner.retouch import losses as terms
+from refbench.omnirefiner.retouch.data import SceneBatch, SceneSampler, draw
+from refbench.omnirefiner.retouch.edit import Retouch, composite, from_numbers, upsample, warp
+from refbench.omnirefiner.retouch.head import RetouchHead, RetouchLayer
+from refbench.omnirefiner.retouch.scenes import PlacedScenes
+from refbench.omnirefiner.retouch.unet import RetouchUNet
+from refbench.omnirefiner.tiny.runtime import checkpoints
+from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
+from refbench.omnirefiner.training.lora import add_lora, trainable
+from refbench.omnirefiner.training.prepared import Progress, prepare
+from refbench.omnirefiner.training.progress import Telling
+from refbench.omnirefiner.training.weights import load_pipeline
+from refbench.tasks.composition import luminance
+from refbench.tasks.degradations import blur
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+WEIGHTS = {
+    "flow": 1.0, "energy": 1.0, "tint": 0.5, "features": 1.0, "matched": 2.0, "hinge": 1.0, "motion": 0.5,
+    "critic": 0.1, "range": 2.0,
+}  # fmt: skip
+"""Weights of the losses; energy, tint, features and matched are divided by the draft's own first."""
+DRAFT = {"energy": 0.6, "tint": 0.16, "features": 0.76, "matched": 0.294}
+"""The draft's own losses on training scenes, to which a loss of 1 corresponds."""
+HINGE, ASTRAY = 0.02, 2.0
+"""A loss of likeness, and a distance in px, that count as 1."""
+COUNT = 20_000
+"""Scenes that are prepared when no other number is given."""
+CRITIC_FROM = 2000
+"""Steps before which no critic speaks."""
+REFRESH = 120.0
+"""Seconds after which shards that have been added are looked for."""
+
+
+def known_motion(scenes: SceneBatch) -> tuple[Tensor, Tensor]:
+    """From where in the placed reference the target's content comes, (B, 2, S, S) in px, by dense inverse search
+    (Kroeger et al. 2016), evened; and where that is believed, (B, 1, S, S): there the moved reference is like the
+    target, and no less than the unmoved one."""
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    levels = [
+        ((luminance(p)[:, 0] + 1) * 127.5).clamp(0, 255).to(torch.uint8).numpy() for p in (scenes.target, scenes.placed)
+    ]
+    found = np.stack([search.calc(a, b, None) for a, b in zip(*levels, strict=True)])  # type: ignore[call-overload]
+    inside = scenes.mask * (scenes.weight > 0.5)
+    motion = blur(torch.from_numpy(found).permute(0, 3, 1, 2) * inside, 5.0) / blur(inside, 5.0).clamp(min=1e-3)
+    moved = local_similarity(warp(scenes.placed, motion), scenes.target)
+    still = local_similarity(scenes.placed, scenes.target)
+    small = motion.square().sum(1, keepdim=True) < 14.0**2
+    return motion, inside * small * (moved > 0.5) * (moved > still - 0.02)
+
+
+def local_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Normalised cross-correlation (B, 1, H, W) of luminance in Gaussian windows of 5 px."""
+    x, y = luminance(a), luminance(b)
+    means = blur(torch.cat([x, y, x * x, y * y, x * y], 1), 5.0)
+    x, y, xx, yy, xy = (means[:, k : k + 1] for k in range(5))
+    found: Tensor = (xy - x * y) / ((xx - x * x).clamp(min=1e-4) * (yy - y * y).clamp(min=1e-4)).sqrt()
+    return found
+
+
+def losses(found: Retouch, scenes: SceneBatch, network: Any) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+    """All losses but the critic's, means over the batch; and the features of picture and target."""
+    mask, target = scenes.mask, scenes.target
+    picture = composite(found, scenes)
+    out = mask * picture + (1 - mask) * target
+    with torch.no_grad(), torch.autocast(out.device.type, torch.bfloat16):
+        known = terms.features(network, target)
+        seen = terms.features(network, scenes.warped)
+    with torch.autocast(out.device.type, torch.bfloat16):
+        said = terms.features(network, out.contiguous(memory_format=torch.channels_last))
+    values = {
+        "energy": terms.detail_energy(out, target, mask), "tint": terms.colour_shift(out, target, mask),
+        "features": terms.feature_distance(said, known, mask), "matched": terms.nearest_features(said, known, mask),
+    }  # fmt: skip
+    means = {name: value.mean() / DRAFT[name] for name, value in values.items()}
+    means["hinge"] = terms.likeness_hinge(said, known, seen, mask).mean() / HINGE
+    motion, trust = known_motion(scenes)
+    means["motion"] = terms.motion_error(upsample(found.motion, mask.shape[-2:]), motion, trust).mean() / ASTRAY
+    means["range"] = (picture - picture.clamp(-1, 1)).abs().mean()
+    return means, said, known
+
+
+class Network(Protocol):
+    """A network that learns to refine placed scenes."""
+
+    name: str
+    device: str
+    crop: int
+    """Side in px of what is learned from at once."""
+    names: dict[str, nn.Parameter]
+    """What is trained."""
+
+    def answer(self, scenes: SceneBatch, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
+        """Retouching, with gradients, and losses of its own."""
+        ...
+
+
+class UNet:
+    """The control: :class:`refbench.omnirefiner.retouch.unet.RetouchUNet`."""
+
+    name, crop = "unet", 128
+
+    def __init__(self, *, seed: int = 0, device: str = "cpu") -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            net: Any = RetouchUNet()
+        self.device = device
+        self.net = net.to(device, memory_format=torch.channels_last)
+        self.names: dict[str, nn.Parameter] = dict(self.net.named_parameters())
+
+    def answer(self, scenes: SceneBatch, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
+        """One call."""
+        del generator
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+            return self.refine(scenes), {}
+
+    def refine(self, scenes: SceneBatch) -> Retouch:
+        """One call."""
+        s = scenes
+        return from_numbers(self.net(s.draft, s.placed, s.warped, s.mask, s.weight, s.replaced))
+
+
+class Streams:
+    """Stage 1: LoRA on a base editor's transformer, three streams, flow matching, and a :class:`RetouchLayer`.
+
+    Args:
+        base: checkpoint folder of the base editor.
+        rank: of the LoRA adapter.
+    """
+
+    name, crop = "streams", 96  # attention takes half the time at 128 px
+
+    def __init__(self, base: Path, *, rank: int = 32, seed: int = 0, device: str = "cpu") -> None:
+        self.device = device
+        self.pipeline = load_pipeline(base, device=device)
+        transformer = self.pipeline.transformer
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            add_lora(transformer, rank, 2 * rank, gates=False)
+            transformer.proj_out = RetouchLayer(transformer.inner_dim).to(device)
+        transformer.train()
+        self.names = trainable(transformer)
+
+    @torch.no_grad()
+    def refine(self, scenes: SceneBatch, seed: int = 0) -> Retouch:
+        """One call at noise level 1, as a picture is refined."""
+        pipeline, conditions = self.pipeline, self.conditions(scenes)
+        noise = pipeline.noise(conditions, torch.Generator().manual_seed(seed))
+        sigma = torch.ones(len(noise), device=noise.device)
+        answer = call(pipeline.transformer, noise, sigma, conditions, pipeline.config.mask_mode)
+        return RetouchHead(scenes, pipeline.vae).retouch(answer, conditions)
+
+    @torch.no_grad()
+    def conditions(self, scenes: SceneBatch) -> Conditions:
+        """Draft, placed reference, mask and what is asked for, encoded."""
+        words = [REPLACE if asked > 0.5 else RESTORE for asked in scenes.replaced.tolist()]
+        prompts = self.pipeline.embed_prompts(words)
+        found: Conditions = self.pipeline.conditions(scenes.draft, scenes.placed, scenes.mask, prompts)
+        return found
+
+    def answer(self, scenes: SceneBatch, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
+        """One call at random noise levels, and the flow-matching loss over that of the draft."""
+        pipeline, conditions = self.pipeline, self.conditions(scenes)
+        head = RetouchHead(scenes, pipeline.vae)
+        with torch.no_grad():
+            clean = pack(encode(pipeline.vae, scenes.target))
+        sigma = draw_sigma(len(clean), 1.6, 1.2, 1.0, generator).to(clean)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        noisy = add_noise(clean, noise, sigma)
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+            answer = call(pipeline.transformer, noisy, sigma, conditions, pipeline.config.mask_mode)
+        mask = conditions.mask
+        assert mask is not None
+
+        def loss(velocity: Tensor) -> Tensor:
+            return flow_loss(velocity, clean, noise, mask, sigma=sigma, cap=8, floor=0.6)
+
+        found, _ = head.read(answer, noisy, sigma, conditions, sampling=False)
+        own = loss(found).mean() / loss(to_velocity(noisy, conditions.draft, sigma)).mean()
+        return head.retouch(answer, conditions), {"flow": own}
+
+
+class RetouchLearner(Learner):
+    """A network on the placed scenes of a folder, with a critic that learns beside it.
+
+    Args:
+        prepared: a folder of prepared scenes; shards that are added while training runs are taken up.
+        off: names of losses that are left out, for ablations.
+
+    Raises:
+        RefbenchError: there are no scenes, or a loss of another name.
+    """
+
+    shown = ()
+
+    def __init__(
+        self, network: Network, prepared: Path, *, batch: int = 8, seed: int = 0, off: tuple[str, ...] = ()
+    ) -> None:
+        unknown = [name for name in off if name not in WEIGHTS]
+        if unknown:
+            raise RefbenchError(
+                f"Expected losses among {', '.join(WEIGHTS)}, but got '{unknown[0]}'; correct --without."
+            )
+        torch.manual_seed(seed)
+        self.network, self.names, self.device, self.stage, self.seed = (
+            network, network.names, network.device, network.name, seed,
+        )  # fmt: skip
+        self.settings = Settings(
+            steps=None, lr=4e-4, warmup=200, batch=batch, ema=0.999, betas=(0.9, 0.99), clip=2.0, log_every=100,
+            save_minutes=10.0,
+        )  # fmt: skip
+        self.weights = {name: weight for name, weight in WEIGHTS.items() if name not in off}
+        self.critic = terms.Critic().to(self.device)
+        self.against = torch.optim.AdamW(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
+        self.features = load_efficientnet(self.device)
+        self.scenes = SceneSampler(prepared)
+
+    def begin(self, step: int, accelerator: Accelerator, telling: Telling) -> None:
+        """Every process draws scenes of its own."""
+        del telling
+        self.step, self.looked = step, time.monotonic()
+        self.generator = torch.Generator().manual_seed(self.seed + step + 1_000_003 * accelerator.process_index)
+
+    def losses(self, progress: float, values: Values) -> Iterator[tuple[Tensor, bool]]:
+        """The weighted losses of one batch; the critic learns after the optimiser's step."""
+        del progress
+        if time.monotonic() - self.looked > REFRESH:
+            self.scenes.refresh()
+            self.looked = time.monotonic()
+        critic, weights = self.critic, self.weights
+        drawn = draw(self.scenes, self.settings.batch, self.generator, self.network.crop).to(self.device)
+        found, own = self.network.answer(drawn, self.generator)
+        means, said, known = losses(found, drawn, self.features)
+        means |= own
+        if "critic" in weights and self.step >= CRITIC_FROM:
+            critic.requires_grad_(False)
+            means["critic"] = terms.critic_loss(critic(said, drawn.mask), -1.0, None)
+            critic.requires_grad_(True)
+        loss = torch.stack([weights[name] * value for name, value in means.items() if name in weights]).sum()
+        yield loss, True
+        if "critic" in weights and self.step >= CRITIC_FROM - 300:
+            judged = [x.detach() for x in said]
+            wrong = terms.critic_loss(critic(judged, drawn.mask), 1.0, 1.0)
+            wrong = wrong + terms.critic_loss(critic(known, drawn.mask), -1.0, 1.0)
+            self.against.zero_grad(set_to_none=True)
+            torch.autograd.backward(wrong)
+            self.against.step()
+            means["judge"] = wrong
+        values |= means | {"gains": found.gains.abs().mean(), "light": found.light.abs().mean()}
+        self.step += 1
+
+    def state(self) -> dict[str, Any]:
+        """The critic."""
+        return {"critic": self.critic.state_dict(), "against": self.against.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up the critic."""
+        self.critic.load_state_dict(state["critic"])
+        self.against.load_state_dict(state["against"])
+
+    def facts(self) -> dict[str, Any]:
+        """Scenes that there are."""
+        return {"scenes": len(self.scenes.weights)}
+
+    def saved(self, out: Path, average: dict[str, Tensor]) -> None:
+        """Write ``average.safetensors``, in half precision."""
+        from safetensors.torch import save_file
+
+        save_file({name: value.half().contiguous() for name, value in average.items()}, out / "average.safetensors")
+
+
+def run_stage1(
+    prepared: Path | None,
+    out: Path | None,
+    *,
+    network: str = "streams",
+    base: Path | None = None,
+    sources: Path | None = None,
+    samples: int | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    without: tuple[str, ...] = (),
+    telling: Telling | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Prepare scenes and, where there is a folder `out`, learn from them, going on from its state.
+
+    Args:
+        prepared: where scenes are kept; by default below refbench's cache.
+        out: working folder; None only prepares.
+        network: "streams" or "unet".
+        base: checkpoint folder of the base editor; the shipped one when None.
+        sources: the folder that ``refbench tasks fetch`` filled.
+        samples: scenes that must be there, :data:`COUNT` when None.
+        workers: processes that prepare.
+        minutes: of training.
+        without: as `off` of :class:`RetouchLearner`.
+
+    Returns:
+        The folder of scenes, or the averaged weights.
+
+    Raises:
+        RefbenchError: no minutes, or as :class:`RetouchLearner`, the loop and
+            :func:`refbench.omnirefiner.training.prepared.prepare`.
+    """
+    if out is not None and not (minutes is not None and minutes > 0):
+        raise RefbenchError("Expected a budget of minutes to train stage 1, but there is none; add e.g. --minutes 60.")
+    scenes = PlacedScenes(sources or cache_folder() / "sources")
+    ready = prepare(
+        scenes, prepared or cache_folder() / "scenes", samples or COUNT, seed=seed, workers=workers, progress=progress
+    )
+    if out is None or minutes is None:
+        return ready.folder
+    if network == "unet":
+        found: Network = UNet(seed=seed, device=device)
+    else:
+        found = Streams(base or checkpoints(), seed=seed, device=device)
+    train(
+        RetouchLearner(found, ready.folder, seed=seed, off=without),
+        out / network,
+        minutes=minutes,
+        resume=True,
+        telling=telling,
+    )
+    return out / network / "average.safetensors"

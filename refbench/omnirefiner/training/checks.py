@@ -1,0 +1,200 @@
+"""What a training needs, looked at before torch is loaded: settings, folders, checkpoints, packages, disk."""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from refbench.errors import RefbenchError, UnavailableError
+from refbench.omnirefiner.config import LORA_FILE, AlignerConfig, Config
+from refbench.tasks.working import check_workers
+from refbench.tasks.writing import check_free, check_writable
+
+STAGES = ("autoencoder", "aligner", "base", "sft", "grpo")
+PACKAGES = ("diffusers", "transformers", "accelerate", "peft")
+FRESH_MB, PRETRAINED_MB = 600, 8_000
+"""Free disk in MB that a stage wants: its state twice (the old file stays until the new one is whole) and the export.
+A tiny model's state is under 250 MB, that of rank 64 over FLUX.1-Kontext about 3.5 GB."""
+PREPARED = 8192
+"""Samples that are prepared when no other number is given."""
+SAMPLE_KB = 160
+"""A prepared sample at 96 px; the largest kind, and proportional to the side's square."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be trained, and where."""
+
+    stage: str
+    """One of :data:`STAGES`."""
+    config: Config
+    assets: Path
+    """Folder of prepared training assets."""
+    out: Path
+    """Working folder; later stages find the earlier ones there."""
+    held_out: Path | None = None
+    """Folder of prepared validation assets; by default validation is drawn from `assets`."""
+    minutes: float | None = None
+    """Time budget; the learning rate's schedule ends with it."""
+    device: str = "cpu"
+    """"cpu", "cuda", "cuda:1", "mps"."""
+    resume: bool = False
+    """Go on from the stage's state in `out`; without it from the half-precision weights of the stage in `out` or
+    `init`, with a fresh optimiser."""
+    init: Path | None = None
+    """Checkpoint folder (the shipped one, say) to start from where `out` has no earlier stage."""
+    seed: int = 0
+    """Of weights and data."""
+    prepared: Path | None = None
+    """Folder of prepared data to learn from; what is missing of it is made first. Without it scenes are drawn while the
+    stage learns."""
+    samples: int | None = None
+    """How many are prepared, :data:`PREPARED` when None."""
+    workers: int = 1
+    """Processes that prepare."""
+
+    @property
+    def count(self) -> int:
+        """Samples to prepare."""
+        return PREPARED if self.samples is None else self.samples
+
+    @property
+    def state(self) -> Path:
+        """The stage's state file."""
+        return self.out / self.stage / "state.pt"
+
+    @property
+    def on_scenes(self) -> bool:
+        """Whether the stage's samples are placed scenes, which cost enough to be prepared."""
+        return self.stage == "aligner" or (self.stage in ("sft", "grpo") and self.config.sft.scenes)
+
+    @property
+    def size(self) -> int:
+        """Side in px of the crops that the stage learns on."""
+        if self.stage == "aligner":
+            return AlignerConfig.size
+        return self.config.grpo.size if self.stage == "grpo" else self.config.sft.size
+
+    def check(self) -> None:
+        """Refuse what would end the training later.
+
+        Raises:
+            RefbenchError: the first thing that is wrong.
+        """
+        stage, config = self.stage, self.config
+        if stage not in STAGES:
+            raise RefbenchError(f"Expected a stage {', '.join(STAGES)}, but got '{stage}'; choose one of these.")
+        check_numbers(self.minutes, self.device, self.seed)
+        for name in PACKAGES:
+            if find_spec(name) is None:
+                raise UnavailableError(
+                    f"Expected the package {name} to train, but it is not installed; run pip install "
+                    "'refbench[models]'."
+                )
+        if (stage == "aligner" and config.aligner is None) or (stage == "base" and config.base is None):
+            why = "adapts a trained editor" if stage == "base" else "has none"
+            raise RefbenchError(
+                f"Expected a section '{stage}' in the configuration '{config.name}', but it {why}; leave the stage out "
+                "or add the section."
+            )
+        for folder in (self.assets, self.held_out):
+            if folder is not None:
+                check_assets(folder)
+        if self.prepared is not None and not self.on_scenes:
+            raise RefbenchError(
+                f"Expected --prepared for a stage that learns on placed scenes, but '{stage}' of '{config.name}' draws "
+                "its samples in no time; leave it out."
+            )
+        check_start(stage, config, self.out, self.init)
+        if self.resume and self.state.is_file() and not zipfile.is_zipfile(self.state):
+            raise RefbenchError(
+                f"Expected saved training state at {self.state}, but it is damaged; delete it, and --resume goes on "
+                "from the stage's exported weights."
+            )
+        check_free(check_writable(self.out), PRETRAINED_MB if config.model.pretrained else FRESH_MB)
+        if self.prepared is not None:
+            check_workers(self.workers)
+            if self.count < 1:
+                raise RefbenchError(f"Expected at least one sample to prepare, got {self.count}; correct --samples.")
+            check_free(check_writable(self.prepared), self.count * SAMPLE_KB * (self.size / 96) ** 2 / 1000)
+
+
+def check_numbers(minutes: float | None, device: str, seed: int) -> None:
+    """Refuse a budget, device or seed that is none.
+
+    Raises:
+        RefbenchError: naming it.
+    """
+    if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+        raise RefbenchError(f"Expected a budget of more than 0 minutes, got {minutes}; correct --minutes.")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+        raise RefbenchError(f"Expected a device cpu, cuda, cuda:N or mps, got '{device}'; correct --device.")
+    if not 0 <= seed < 2**32:
+        raise RefbenchError(f"Expected a seed from 0 to {2**32 - 1}, got {seed}; correct --seed.")
+
+
+def check_assets(folder: Path) -> None:
+    """Refuse a folder without prepared training assets.
+
+    Raises:
+        RefbenchError: there are none, or they are damaged.
+    """
+    path = folder / "assets.npz"
+    if not path.is_file():
+        raise RefbenchError(
+            f"Expected prepared training assets at {path}, but there is no such file; run `refbench tasks assets`."
+        )
+    wanted = {f"{name}.npy" for name in ("glyphs", "advances", "flows", "print_kinds", "prints_data", "clips_data")}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            lacking = sorted(wanted - set(archive.namelist()))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise RefbenchError(
+            f"Expected prepared training assets at {path}, but the file is damaged ({error}); run `refbench tasks "
+            "assets` again."
+        ) from None
+    if lacking:
+        raise RefbenchError(
+            f"Expected prepared training assets at {path}, but {lacking[0].removesuffix('.npy')} is not in it; run "
+            "`refbench tasks assets` again."
+        )
+
+
+def check_start(stage: str, config: Config, out: Path, init: Path | None) -> None:
+    """Refuse a stage whose earlier stage is not there.
+
+    Raises:
+        RefbenchError: naming what is missing, and the command that makes it.
+    """
+    if stage in ("autoencoder", "aligner"):
+        if init is not None and not init.is_dir():
+            raise RefbenchError(f"Expected a checkpoint folder at {init}, but there is none; correct --init.")
+        return
+    if init is not None and not (init / "model_index.json").is_file():
+        raise RefbenchError(
+            f"Expected a checkpoint folder with model_index.json at {init}, but there is none; correct --init."
+        )
+    if stage == "base":
+        if init is None and not (out / "vae" / "config.json").is_file():
+            raise RefbenchError(
+                f"Expected a trained autoencoder at {out / 'vae'}, but there is none; run `refbench train autoencoder` "
+                "first, or start from a checkpoint with --init."
+            )
+        return
+    model = out / "model"
+    trained = (model / "model_index.json").is_file()
+    if not trained and init is None and config.model.pretrained is None:
+        raise RefbenchError(
+            f"Expected a trained base editor at {model}, but there is none; run `refbench train base` first, or start "
+            "from a checkpoint with --init."
+        )
+    source = model if trained or init is None else init
+    if stage == "grpo" and not (source / "adapters" / "sft" / LORA_FILE).is_file():
+        raise RefbenchError(
+            f"Expected the adapter of stage 1 at {source / 'adapters' / 'sft'}, but there is none; run `refbench train "
+            "sft` first."
+        )

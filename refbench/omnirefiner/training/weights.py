@@ -1,0 +1,140 @@
+"""Weight files: a diffusers folder in half precision, LoRA adapters beside it, and a card for each.
+
+Layout: ``model_index.json``, ``scheduler/``, ``vae/``, ``transformer/`` (the base editor) and
+``adapters/<name>/pytorch_lora_weights.safetensors``, which stock diffusers loads with ``load_lora_weights``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refbench.errors import RefbenchError
+from refbench.images import write_atomic
+from refbench.omnirefiner.config import LORA_FILE
+from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
+from refbench.omnirefiner.tiny.runtime import checkpoint, no_adapter
+from refbench.omnirefiner.training.lora import ADAPTER, add_lora
+
+CARD = "card.json"
+
+
+def write_card(folder: Path, **facts: Any) -> None:
+    """What a reader must know of a weight file: data, steps, time, hardware, seed, command."""
+    write_atomic(folder / CARD, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a weight folder, empty where there is none."""
+    path = folder / CARD
+    card: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return card
+
+
+def save_autoencoder(vae: Any, folder: Path, card: Mapping[str, Any]) -> None:
+    """Half-precision autoencoder with its card."""
+    dtype = vae.dtype
+    vae.to(torch.float16).save_pretrained(folder)
+    vae.to(dtype)
+    write_card(folder, **card)
+
+
+def save_aligner(aligner: Any, folder: Path, card: Mapping[str, Any]) -> None:
+    """Half-precision aligner with its card; the network itself stays as it is."""
+    dtype = aligner.dtype
+    aligner.to(torch.float16).save_pretrained(folder)
+    aligner.to(dtype)
+    write_card(folder, **card)
+
+
+def save_base(pipeline: OmniRefinerPipeline, folder: Path, card: Mapping[str, Any]) -> None:
+    """The whole pipeline without adapters, the transformer in half precision; rounding is left in `pipeline`."""
+    dtype = pipeline.dtype
+    vae_card = read_card(folder / "vae")
+    pipeline.to(torch.float16)
+    pipeline.save_pretrained(folder)
+    pipeline.to(dtype)
+    write_card(folder / "transformer", **card)
+    if vae_card:
+        write_card(folder / "vae", **vae_card)
+
+
+def save_adapter(
+    weights: Mapping[str, Tensor], transformer: Any, name: str, folder: Path, card: Mapping[str, Any]
+) -> None:
+    """A LoRA adapter in half precision as stock diffusers reads it.
+
+    Args:
+        weights: state of the adapter's parameters by the transformer's own names.
+        transformer: carries the adapter's configuration.
+        name: the adapter's name in `transformer`.
+    """
+    from peft.utils import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(transformer, state_dict=dict(weights), adapter_name=name)
+    config = transformer.peft_config[name].to_dict()
+    config["target_modules"] = sorted(config["target_modules"])
+    OmniRefinerPipeline.save_lora_weights(
+        folder, {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in state.items()},
+        transformer_lora_adapter_metadata=config,
+    )  # fmt: skip
+    write_card(folder, **card)
+
+
+def take_up_adapter(transformer: Any, folder: Path, rank: int, alpha: int | None = None) -> None:
+    """Put a trainable adapter on a transformer that goes on from saved half-precision weights (:func:`save_adapter`).
+
+    Layers that the file has none for start anew.
+
+    Raises:
+        RefbenchError: the file holds another rank, or not this transformer's layers.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    add_lora(transformer, rank, alpha)
+    state = {k.removeprefix("transformer."): v.float() for k, v in load_file(folder / LORA_FILE).items()}
+    expected = {
+        k.replace(f".{ADAPTER}.", "."): tuple(p.shape) for k, p in transformer.named_parameters() if p.requires_grad
+    }
+    found = {k: tuple(v.shape) for k, v in state.items()}
+    if not found or not found.items() <= expected.items():
+        held = next((v[0] for k, v in found.items() if k.endswith("lora_A.weight")), 0)
+        raise RefbenchError(
+            f"Expected an adapter of rank {rank} for this transformer at {folder / LORA_FILE}, but it has rank {held} "
+            "or other layers; set lora_rank to its rank, or leave --resume out to start a new one."
+        )
+    set_peft_model_state_dict(transformer, state, adapter_name=ADAPTER)
+
+
+def load_pipeline(
+    folder: str | Path, adapters: Sequence[str] = (), *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> OmniRefinerPipeline:
+    """Load a checkpoint folder (or a hub id) with adapters by name, merged into the weights in order.
+
+    Raises:
+        RefbenchError: a local folder that is not a checkpoint, or an adapter it does not hold.
+    """
+    path = checkpoint(folder)
+    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(str(folder), dtype=dtype)
+    for name in adapters:
+        where = path / "adapters" / name
+        if not (where / LORA_FILE).is_file():
+            raise no_adapter(name, where)
+        merge_lora(pipeline, where)
+    pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def merge_lora(pipeline: OmniRefinerPipeline, folder: Path) -> None:
+    """Add an adapter to the transformer's weights; one at a time, because peft warns of a second one beside a first."""
+    # not the pipeline's load_lora_weights, which looks for a text encoder's part too and warns that there is none
+    pipeline.transformer.load_lora_adapter(folder, weight_name=LORA_FILE, adapter_name=ADAPTER)
+    pipeline.fuse_lora(components=["transformer"], adapter_names=[ADAPTER])
+    pipeline.unload_lora_weights()  # type: ignore[no-untyped-call]
