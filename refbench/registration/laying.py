@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,15 @@ class Placement:
     """A box said where the detail is in the reference."""
     least: float = CONFIDENT
     """The score from which a pose is believed."""
+    figure: float | None = None
+    """As :attr:`Laid.figure`, once the reference is laid."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """{"pose": source or "none", "score": score, "matches": count}, for the run's record."""
+        """{"pose": source or "none", "score": score, "matches": count}, for the run's record; "figure" where known."""
         source = self.pose.source if self.confident else "none"
-        return {"pose": source, "score": round(self.pose.score, 3), "matches": self.pose.matches}
+        facts = {"pose": source, "score": round(self.pose.score, 3), "matches": self.pose.matches}
+        return facts if self.figure is None else {**facts, "figure": round(self.figure, 2)}
 
 
 def told(draft: Image, refined: Image, found: Placement | None = None) -> dict[str, Any]:
@@ -87,8 +90,8 @@ def told(draft: Image, refined: Image, found: Placement | None = None) -> dict[s
         found: how the reference was found to lie, by a refiner that looks for it.
 
     Returns:
-        :attr:`Placement.facts`, "changed", the number of pixels that are not the draft's, and where there are none, or
-        the reference was not found, "why".
+        :attr:`Placement.facts`, "changed", the number of pixels that are not the draft's, and "why" where there are
+        none, the reference was not found, or only a part of its figure was.
     """
     changed = int(np.count_nonzero((draft != refined).any(-1)))
     facts = {**(found.facts if found is not None else {}), "changed": changed}
@@ -98,8 +101,13 @@ def told(draft: Image, refined: Image, found: Placement | None = None) -> dict[s
             "say where the detail is in the reference: --reference-box x,y,width,height"
         )  # fmt: skip
         why = f"the reference was not found in the draft ({sure}); {do}"
-    elif changed:
+    elif changed and (found is None or found.figure is None or found.figure >= SPANS):
         return facts
+    elif changed and found is not None:
+        why = (
+            f"the figure found spans {found.figure:.0%} of the reference's box and may be cut off, the rest of the "
+            "mask was painted over; check that the box holds the detail and little else"
+        )
     elif found is not None:
         why = "the draft shows already what the reference shows there, or the pose laid nothing of it inside the mask"
     else:
@@ -107,6 +115,8 @@ def told(draft: Image, refined: Image, found: Placement | None = None) -> dict[s
     return {**facts, "why": why}
 
 
+SPANS = 2 / 3
+"""Share of the reference's box that a figure's own box covers, below which it is told that it may be cut off."""
 ALIKE = 0.9
 """Least overlap of two outlines at which they are taken for the same thing's."""
 ALIKE_BLIND = 0.8
@@ -223,10 +233,21 @@ def view(reference: Image, matrix: Matrix, window: Box, flow: Float | None = Non
     return np.ascontiguousarray(warped)
 
 
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A draft with a reference in its mask."""
+
+    picture: Image
+    """(H, W, 3)."""
+    figure: float | None = None
+    """Share of the reference's box that its figure spans, where what the mask shows beside the figure was painted over;
+    None where nothing was, or the figure was not asked for."""
+
+
 def lay(
     draft: Image, reference: Image, mask: Mask, reference_box: Box | None, matrix: Matrix, *,
     same_scene: bool, other: bool, flow: Float | None = None, outlines: bool = False, selected: bool = True,
-) -> Image:  # fmt: skip
+) -> Laid:  # fmt: skip
     """Warp the reference by a pose, match its light, blend it inside the mask; outside it the draft's pixels stay.
 
     Args:
@@ -244,11 +265,13 @@ def lay(
     x, y, w, h = window_of(mask)
     before, inside = draft[y : y + h, x : x + w], mask[y : y + h, x : x + w]
     local = matrix @ np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
-    levels = pose.pyramid(_layer(reference, None if same_scene else within(reference_box, reference.shape[:2])))
-    warped, valid = pose.warp(levels, local, (h, w), None if flow is None else flow[y : y + h, x : x + w])
+    box = None if same_scene else within(reference_box, reference.shape[:2])
+    layer = _layer(reference, box)
+    warped, valid = pose.warp(pose.pyramid(layer), local, (h, w), None if flow is None else flow[y : y + h, x : x + w])
     matte = np.asarray(np.clip(warped[..., 3] / 255, 0, 1) * valid, np.float32)
     if (inside & (matte > 0.5)).sum() < 16:
-        return draft.copy()
+        return Laid(draft.copy())
+    spanned = _spanned(layer, box) if box is not None and other else None
     target = light.to_lab(before)
     shown = np.clip(warped[..., :3], 0, 255).astype(np.uint8)
     exchanged = exchange(before, shown, matte * inside, inside, side) if outlines and other and not same_scene else None
@@ -256,7 +279,7 @@ def lay(
         under, over = light.to_lab(exchanged.base), light.to_lab(exchanged.content)
         result = light.to_rgb(under + exchanged.weight[..., None] * (over - under))
         kept = differing(before, result, inside, side) if selected else None
-        return _put(draft, result, inside, (x, y, w, h), kept)
+        return Laid(_put(draft, result, inside, (x, y, w, h), kept), spanned if exchanged.cut else None)
     content = light.to_lab(shown)
     if other:
         base = light.to_lab(light.painted_over(before, inside))
@@ -277,7 +300,7 @@ def lay(
     weight = (matte * (1.0 if other else np.clip(2 * edge - 0.6, 0, 1)))[..., None]
     result = light.to_rgb(base + weight * (content - base))
     chosen = differing(before, result, inside, side) if outlines and selected and not same_scene else None
-    return _put(draft, result, inside, (x, y, w, h), chosen)
+    return Laid(_put(draft, result, inside, (x, y, w, h), chosen), spanned)
 
 
 def compose(
@@ -291,23 +314,30 @@ def compose(
     found = place(draft, reference, mask, reference_box, prompt, thorough=True)
     if not found.confident:
         return draft.copy(), found
-    image = lay(
+    done = lay(
         draft, reference, mask, reference_box, found.matrix, same_scene=found.pose.same_scene, other=found.other,
         outlines=True, selected=selected,
     )  # fmt: skip
-    return image, found
+    return done.picture, replace(found, figure=done.figure)
 
 
-def _put(draft: Image, laid: Image, inside: Mask, window: Box, weight: Float | None) -> Image:
+def _put(draft: Image, shown: Image, inside: Mask, window: Box, weight: Float | None) -> Image:
     """The draft with a laid window (h, w, 3) inside the mask, as far as `weight` (h, w) lets it in."""
     x, y, w, h = window
     out = draft.copy()
     before = out[y : y + h, x : x + w]
     if weight is not None:
-        mixed = before + weight[..., None] * (laid.astype(np.float32) - before)
-        laid = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    before[inside] = laid[inside]
+        mixed = before + weight[..., None] * (shown.astype(np.float32) - before)
+        shown = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    before[inside] = shown[inside]
     return out
+
+
+def _spanned(layer: NDArray[np.float32], box: Box) -> float:
+    """Share of a box that the box of the figure in it covers."""
+    figure = layer[..., 3] > 127
+    width, height = mask_box(figure)[2:] if figure.any() else (0, 0)
+    return width * height / (box[2] * box[3])
 
 
 def _layer(reference: Image, box: Box | None) -> NDArray[np.float32]:
