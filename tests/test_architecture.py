@@ -44,8 +44,8 @@ ALLOWED: dict[str, set[str]] = {
 
 HEAVY = {
     "torch", "torchvision", "pandas", "pyarrow", "cv2", "skimage", "diffusers", "transformers", "scipy", "matplotlib",
-    "timm", "piq", "torchmetrics", "lpips", "dreamsim", "open_clip", "onnxruntime", "dlib", "datasets", "ray", "submitit",
-    "fsspec",
+    "timm", "piq", "torchmetrics", "lpips", "dreamsim", "open_clip", "onnxruntime", "dlib", "datasets",
+    "ray", "submitit", "fsspec",
 }  # fmt: skip
 
 
