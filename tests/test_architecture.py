@@ -45,8 +45,8 @@ ALLOWED: dict[str, set[str]] = {
 
 HEAVY = {
     "torch", "torchvision", "pandas", "pyarrow", "cv2", "skimage", "diffusers", "transformers", "scipy", "matplotlib",
-    "timm", "piq", "torchmetrics", "lpips", "dreamsim", "open_clip", "onnxruntime", "dlib", "datasets", "ray",
-    "submitit", "fsspec",
+    "timm", "piq", "torchmetrics", "lpips", "dreamsim", "open_clip", "onnxruntime", "dlib", "datasets",
+    "ray", "submitit", "fsspec",
 }  # fmt: skip
 
 
@@ -134,9 +134,6 @@ def circles(imports: dict[str, set[str]]) -> list[set[str]]:
     groups = {frozenset(one for one in names if name in reached[one]) for name, names in reached.items()}
     return [set(group) for group in groups if group]
 
-
-CIRCLES = [{"refbench.leaderboard.board", "refbench.leaderboard.render"}]
-"""Those that are still there."""
 
 
 def test_no_modules_import_each_other() -> None:

@@ -15,7 +15,8 @@ from refbench.cache import cache_folder
 from refbench.errors import RefbenchError
 from refbench.runs import environment
 from refbench.runs.aggregate import RunSummary, aggregate, read_summary
-from refbench.runs.executors.contract import Hello, Placement, executor_of
+from refbench.runs.executors import executor_of
+from refbench.runs.executors.contract import Hello, Placement
 from refbench.runs.folder import RESPONSES, RunFolder
 from refbench.runs.generate import Drafts, GenerateSetup, failures, generate, jobs_for, unfinished
 from refbench.runs.plan import RunOptions, content_of

@@ -22,10 +22,8 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -35,6 +33,7 @@ from pydantic import ValidationError
 from refbench.errors import RefbenchError
 from refbench.images import Image, decode_image
 from refbench.runs.jsontext import as_json
+from refbench.runs.lease import alone
 from refbench.runs.storage import Local, Remote, joined, storage_at
 from refbench.runs.tables import ChunkState, Kind, Stored, fill
 from refbench.schema import RunManifest, SampleRecord
@@ -53,8 +52,6 @@ RESPONSES = "responses"
 LOCK = ".lock"
 SEGMENTS = "records"
 WRITER = "writer.json"
-LEASE_S = 60.0
-"""How long the note of who writes at an address holds, in seconds; it is renewed three times as often."""
 FLUSH_S = 2.0
 """Records at an address are put together for so many seconds, and not longer than :data:`FLUSH_LINES` lines."""
 FLUSH_LINES = 64
@@ -304,44 +301,14 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _noted(self, storage: Remote) -> Iterator[None]:
-        """Hold a run at an address by a note of who writes, renewed as long as it is held."""
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
-        self._refuse_writer(storage, mine["host"])
-
-        def note() -> None:
-            storage.once(WRITER, json.dumps({**mine, "time": time.time()}).encode())
-
-        done = threading.Event()
-
-        def renew() -> None:
-            while not done.wait(LEASE_S / 3):
-                with contextlib.suppress(RefbenchError):  # the next one may come through
-                    note()
-
-        note()
-        storage.recovered()
-        threading.Thread(target=renew, daemon=True, name="refbench-writer").start()
-        self._segment = max((int(Path(name).stem) for name in storage.names(SEGMENTS)), default=0)
-        try:
-            yield
-        finally:
-            done.set()
-            self._flush()
-            self._put_together(storage)
-            storage.remove(WRITER)
-
-    def _refuse_writer(self, storage: Remote, host: object) -> None:
-        found = storage.read(WRITER)
-        try:
-            note = json.loads(found or b"{}")
-            age, dead = time.time() - float(note["time"]), note["host"] == host and not _alive(int(note["pid"]))
-        except (ValueError, KeyError, TypeError):
-            return
-        if age < LEASE_S and not dead:
-            raise RefbenchError(
-                f"Expected to be alone at {self.place}, but a refbench on {note['host']} wrote there {age:.0f} s ago; "
-                f"wait for it (a dead one is forgotten after {LEASE_S:.0f} s) or name another address with --out."
-            )
+        with alone(storage, WRITER):
+            storage.recovered()
+            self._segment = max((int(Path(name).stem) for name in storage.names(SEGMENTS)), default=0)
+            try:
+                yield
+            finally:
+                self._flush()
+                self._put_together(storage)
 
     def _put_together(self, storage: Remote) -> None:
         """Make one ``records.jsonl`` of what was written in parts."""
@@ -505,13 +472,3 @@ def first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     return f"{where}: {fault['msg']}" if where else str(fault["msg"])
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -18,7 +18,8 @@ from refbench.errors import RefbenchError
 from refbench.images import Image
 from refbench.runs.answers import AnswerStore, Measured, Need, measure_answers, needed
 from refbench.runs.environment import cores
-from refbench.runs.executors.contract import Executor, Hello, Job, Outcome, Placement, executor_of
+from refbench.runs.executors import executor_of
+from refbench.runs.executors.contract import Executor, Hello, Job, Outcome, Placement
 from refbench.runs.folder import ANSWERS, PARTS, SCORES, RunFolder
 from refbench.runs.generate import pixels_sha256
 from refbench.runs.plan import batches

@@ -18,7 +18,8 @@ from tiny import NOISE, adapter_file, write_tiny
 
 from refbench.errors import RefbenchError
 from refbench.runs.api import evaluate, generate_only
-from refbench.runs.executors.contract import Hello, Job, Outcome, Placement, executor_of, placed
+from refbench.runs.executors import executor_of
+from refbench.runs.executors.contract import Hello, Job, Outcome, Placement, placed
 from refbench.runs.executors.local import LocalProcesses
 from refbench.runs.executors.slurm import DONE, ROWS, Shard, Slurm
 from refbench.runs.folder import RunFolder

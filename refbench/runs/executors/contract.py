@@ -219,22 +219,3 @@ def plainly(error: BaseException) -> RefbenchError:
     from refbench.adapters.classes import describe
 
     return RefbenchError(f"Expected the worker on {socket.gethostname()} to go on, but {one_line(describe(error))}.")
-
-
-def executor_of(placement: Placement) -> Executor:
-    """The executor that is asked for.
-
-    Raises:
-        RefbenchError: its package is not installed, or an option is unknown.
-    """
-    if placement.executor == "ray":
-        from refbench.runs.executors.ray import Ray
-
-        return Ray(placement)
-    if placement.executor == "slurm":
-        from refbench.runs.executors.slurm import Slurm
-
-        return Slurm(placement)
-    from refbench.runs.executors.local import LocalProcesses
-
-    return LocalProcesses(placement.workers)
