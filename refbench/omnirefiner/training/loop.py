@@ -118,8 +118,9 @@ class Learner(ABC):
 def keep_heap() -> None:
     """Let glibc keep large freed blocks for the next step; elsewhere nothing.
 
-    By default it maps each block of 32 MB or more from the kernel and gives it back, and it trims the heap's end: on a
-    CPU two fifths of a step went to the kernel's clearing of the same pages.
+    By default it maps blocks of 32 MB or more from the kernel and gives them back, and trims the heap's end. A step of
+    the retouching U-Net (batch 8 of 128 px, one thread) has 10,134 page faults so and 1,066 with this; the kernel's
+    share of its processor time falls from 3 to 1 %.
     """
     if sys.platform != "linux":
         return
