@@ -135,7 +135,6 @@ def circles(imports: dict[str, set[str]]) -> list[set[str]]:
     return [set(group) for group in groups if group]
 
 
-
 def test_no_modules_import_each_other() -> None:
     known = {name_of(path) for path in modules()}
     imports = {name_of(path): needed(path.read_text(encoding="utf-8"), known) for path in modules()}
