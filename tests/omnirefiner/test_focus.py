@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refbench.omnirefiner.focus.crop import crop_box, focus, paste_back, soft_mask
+from refbench.crops import crop_box, soft_mask
+from refbench.omnirefiner.focus.crop import focus
+from refbench.omnirefiner.focus.paste import paste_back
 from refbench.omnirefiner.tiny.procedural import plate
 
 

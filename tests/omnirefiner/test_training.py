@@ -187,7 +187,8 @@ def test_validation_tells_references_apart() -> None:
     modes = {"bound", "none", "right", "shuffled", "one_step"}
     assert set(found) == {"draft", "shown_recovery"} | modes | {f"{m}_recovery" for m in modes}
     assert found["bound_recovery"] > 80
-    assert found["right"] == pytest.approx(found["draft"], abs=1.0)
+    assert found["none"] == pytest.approx(found["draft"], abs=1.0)
+    assert found["right"] > found["shuffled"] + 1  # untrained gates are half open
 
 
 def test_gradient_checkpointing_gives_the_same_gradients() -> None:
