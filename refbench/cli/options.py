@@ -65,12 +65,13 @@ Address = Annotated[
 ExecutorOptions = Annotated[
     list[str] | None,
     typer.Option(
-        "--executor-option", "-x", metavar="NAME=VALUE", help="Of ray or slurm: cpus, memory_gb, partition, time, ..."
+        "--executor-option",
+        "-x",
+        metavar="NAME=VALUE",
+        help="Of ray or slurm: cpus, memory_gb, partition, time and more.",
     ),
 ]
-Out = Annotated[
-    str | None, typer.Option("--out", help="Run folder or address (s3://...); by default runs/<suite>/<model>.")
-]
+Out = Annotated[str | None, typer.Option("--out", help="Run folder, or its address; by default runs/<suite>/<model>.")]
 Seeds = Annotated[
     int, typer.Option("--seeds", help="Repeat with so many seeds, from --seed on; intervals hold their spread.")
 ]

@@ -90,6 +90,7 @@ class GenerateWorker:
         self.suite = setup.suite.opened() if isinstance(setup.suite, SuiteAt) else setup.suite
         self._context = setup.open_adapter(number)
         self.adapter = self._context.__enter__()
+        self._stopped: str | None = None
 
     def hello(self) -> Hello:
         """The card, how the model is contained, whether it keeps an account, and what a user should know."""
@@ -99,7 +100,9 @@ class GenerateWorker:
         return Hello(facts, hardware=hardware(self.setup.device))
 
     def do(self, batch: tuple[str, ...], /) -> Answers:
-        """The rows of one batch of the plan."""
+        """The rows of one batch of the plan; once the model has asked to stop, nothing more is asked of it."""
+        if self._stopped is not None:
+            return Answers([], self._stopped)
         with _READING:
             samples = [self.suite.sample(sample) for sample in batch]
         tasks = {sample.id: sample.meta.task for sample in samples}
@@ -111,7 +114,8 @@ class GenerateWorker:
         rows: list[Row] = []
         for refinement in [*refinements, *(self.adapter.refine_batch(inputs) if inputs else ())]:
             if refinement.failure == "stop":
-                return Answers(rows, refinement.error or "The adapter asked to stop.")
+                self._stopped = refinement.error or "The adapter asked to stop."
+                return Answers(rows, self._stopped)
             rows.append(self._row(refinement, tasks[refinement.id]))
         return Answers(rows)
 

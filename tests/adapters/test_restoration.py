@@ -71,7 +71,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_ncnn_computes_the_same(tmp_path: Path) -> None:
-    """A second implementation; with the published weights the largest difference was 7e-6 (reports/models.md)."""
+    """A second implementation; with the published weights the largest difference was 7e-6 (docs/running-models.md)."""
     ncnn = pytest.importorskip("ncnn")
     network = random_network(UpConv7(), gain=1.4)
     lines, before = ["7767517", "8 8", "Input in 0 1 b0"], 3
@@ -142,12 +142,13 @@ def inputs() -> Inputs:
 def test_only_the_inside_of_the_mask_changes_and_the_reference_is_not_looked_at(inputs: Inputs, tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(ncnn_file(random_network(UpConv7(), gain=1.4)))
     adapter = load_adapter("waifu2x", weights=str(tmp_path / "w.bin"), margin=5)
-    out = adapter.refine(inputs)
+    out = adapter.refine(inputs).image
+    assert out is not None
     assert out.shape == inputs.draft.shape
     assert np.array_equal(out[~inputs.mask], inputs.draft[~inputs.mask])
     assert np.abs(out.astype(int) - inputs.draft)[10:20, 60:70].mean() > 5
     blind = Inputs(inputs.id, inputs.draft, np.zeros((9, 9, 3), np.uint8), inputs.mask, "", None, 7)
-    assert np.array_equal(adapter.refine(blind), out)
+    assert np.array_equal(adapter.refine(blind).image, out)
 
 
 def test_missing_and_wrong_weights_are_told_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,7 +368,7 @@ def test_it_is_listed_with_its_card_and_what_it_lacks(name: str, monkeypatch: py
     assert card.name == name
     assert card.summary
     assert card.licence
-    assert model_slug(name) == name
+    assert model_slug(resolve(name)) == name
     path = resolve(name).path
     assert path is not None
     assert script_dependencies(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from refbench.runs.loaded import load_run
+from refbench.results.run import load_run
 from tiny import NOISE, adapter_file, manifest, write_tiny
 
 from refbench.errors import RefbenchError

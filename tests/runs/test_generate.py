@@ -31,6 +31,11 @@ class Noise:
         self.closed = 0
         self.lock = threading.Lock()
 
+    card, isolation, pays = None, "in-process", False
+
+    def remarks(self, every: object, planned: object) -> list[str]:
+        return []
+
     def refine_batch(self, batch: Sequence[Inputs], /) -> list[Refinement]:
         with self.lock:
             self.asked.append(tuple(inputs.id for inputs in batch))
