@@ -9,10 +9,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from refbench.results.run import load_run
 from tiny import NOISE, adapter_file, manifest, write_tiny
 
 from refbench.errors import RefbenchError
+from refbench.results.run import load_run
 from refbench.runs import folder as folders
 from refbench.runs.api import evaluate, generate_only, score
 from refbench.runs.folder import RunFolder
