@@ -155,6 +155,15 @@ class TestPlacement:
         assert Placement(workers=3).devices("cuda") == ("cuda:0", "cuda:1", "cuda:0")
         assert Placement("ray", workers=3).devices("cuda") == ("cuda",)
 
+    @pytest.mark.parametrize(
+        ("executor", "option", "value"),
+        [("ray", "cpus", "abc"), ("ray", "cpus", 0), ("ray", "cpus", 1.5), ("ray", "memory_gb", "much"),
+         ("ray", "memory_gb", -1), ("slurm", "time", "1:00"), ("slurm", "memory_gb", float("inf"))],
+    )  # fmt: skip
+    def test_options_that_are_numbers_are_checked(self, executor: Any, option: str, value: object) -> None:
+        with pytest.raises(RefbenchError, match=f"number above 0 for --executor-option {option}, but '{value}' came"):
+            Placement(executor, options={option: value})
+
     def test_ray_takes_its_own_options_alone(self) -> None:
         with pytest.raises(RefbenchError, match=r"cpus and memory_gb with --executor ray, but partition came"):
             executor_of(Placement("ray", options={"partition": "long"}))

@@ -8,6 +8,7 @@ cannot be seen in what a run holds.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -27,6 +28,10 @@ TRIES = 3
 
 class LostError(RefbenchError):
     """The worker is gone, and what it was doing with it."""
+
+
+COUNTED: dict[str, type[int] | type[float]] = {"cpus": int, "time": int, "memory_gb": float}
+"""Options of executors that are numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,21 @@ class Placement:
             raise RefbenchError(
                 f"Expected no --executor-option with --executor local, but {', '.join(self.options)} came."
             )
+        for name, kind in COUNTED.items():
+            self._check_number(name, kind)
+
+    def _check_number(self, name: str, kind: type[int] | type[float]) -> None:
+        """Refuse an option of the executor that is not a number above 0."""
+        if name not in self.options:
+            return
+        value = self.options[name]
+        try:
+            good = 0 < kind(value) < math.inf and (kind is float or float(value) == kind(value))
+        except (TypeError, ValueError, OverflowError):
+            good = False
+        if not good:
+            what = "a whole number above 0" if kind is int else "a number above 0"
+            raise RefbenchError(f"Expected {what} for --executor-option {name}, but '{value}' came; e.g. {name}=4.")
 
     @property
     def elsewhere(self) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import pickle
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ class Slurm:
             found = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=100)
             found.update_parameters(**parameters)
         except (RuntimeError, ValueError, TypeError, NameError, AssertionError) as error:
-            said = " ".join(str(error).split())[:300]
+            none = cluster == "slurm" and shutil.which("srun") is None
+            said = "srun is not found" if none else "it says: " + " ".join(str(error).split())[:300].rstrip("?.!; ")
             raise RefbenchError(
                 f"Expected to send jobs to Slurm from here, but {said}; run this where sbatch and srun are, and check "
                 "the values of --executor-option."
