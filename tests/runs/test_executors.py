@@ -148,6 +148,12 @@ class TestPlacement:
         with pytest.raises(RefbenchError, match="auto, cpu or cuda"):
             placed("cuda:1", Placement("ray"))
 
+    def test_parts_of_gpus_want_a_gpu_here(self) -> None:
+        with pytest.raises(
+            RefbenchError, match="a CUDA device with --gpus-per-worker 0.5, but the work is done on cpu"
+        ):
+            placed("cpu", Placement(gpus_per_worker=0.5))
+
     def test_parts_of_gpus_share_them_in_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("refbench.runs.executors.contract.count", lambda: 2)
         monkeypatch.setattr("refbench.devices.count", lambda: 2)
@@ -169,14 +175,21 @@ class TestPlacement:
             executor_of(Placement("ray", options={"partition": "long"}))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def importable() -> Iterator[None]:
+    """Workers in processes of their own find the package and the setups of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for part in (Path(__file__).parents[1], Path(__file__).parents[2]):
+            patch.setenv("PYTHONPATH", str(part), prepend=os.pathsep)
+        yield
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster(importable: None) -> Iterator[Any]:
     """Two nodes of a Ray cluster on this machine, of one processor each; this process is its driver."""
     import ray
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1])])
-    os.environ["PYTHONPATH"] = os.pathsep.join([paths, os.environ.get("PYTHONPATH", "")])
     found, _ = cluster_of(1, 1)
     ray.init(address=found.address, log_to_driver=False, logging_level="ERROR")
     yield found

@@ -113,7 +113,13 @@ def placed(device: str, placement: Placement) -> str:
         RefbenchError: no name of a device, or one that is not there, or GPUs asked for with another device.
     """
     if not placement.elsewhere:
-        return resolve(device)
+        found = resolve(device)
+        if placement.gpus_per_worker and not found.startswith("cuda"):
+            raise RefbenchError(
+                f"Expected a CUDA device with --gpus-per-worker {placement.gpus_per_worker:g}, but the work is done on "
+                f"{found}; leave --gpus-per-worker out."
+            )
+        return found
     if device == AUTO:
         return "cuda" if placement.gpus_per_worker else "cpu"
     if device not in ("cpu", "cuda"):

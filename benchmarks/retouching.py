@@ -1,0 +1,202 @@
+"""Stage 1 by retouching on a suite: a state of its training as a model, and what edits that see the target could win.
+
+    refbench eval --suite VAL --model benchmarks/retouching.py:Retouched -o state=OUT/unet/average.safetensors
+    python benchmarks/retouching.py VAL OUT        # then: refbench score OUT/* --suite VAL
+
+The second writes a folder of pictures for each oracle: what `place-blend` gives, with the target's light, the target's
+local energy of detail, its content's motion, or its better choice of places. Validation data only, never `core`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from refbench.adapters.place_blend import PlaceBlend
+from refbench.crops import cut
+from refbench.errors import RefbenchError
+from refbench.images import Image, Mask, mask_box, save_png
+from refbench.omnirefiner.retouch.data import SceneBatch, blend_weight
+from refbench.omnirefiner.retouch.edit import EDGES, composite
+from refbench.omnirefiner.tensors import to_tensor
+from refbench.registration.laying import compose, told, view
+from refbench.schema import Inputs
+
+Float = NDArray[np.float32]
+
+
+class Retouched(PlaceBlend):
+    """`place-blend`'s placed reference, retouched by a U-Net.
+
+    Args:
+        state: ``average.safetensors`` of ``refbench train stage1 --network unet``.
+    """
+
+    card = PlaceBlend.card.model_copy(update={"name": "retouched", "summary": "Stage 1 by retouching, in training."})
+
+    def __init__(self, *, state: str) -> None:
+        from safetensors.torch import load_file
+
+        from refbench.omnirefiner.retouch.training import UNet
+
+        if not Path(state).is_file():
+            raise RefbenchError(
+                f"Expected the averaged weights of a training as the option state, but {state} is no file."
+            )
+        self.network, weights = UNet(), load_file(state)
+        with torch.no_grad():
+            for name, value in self.network.names.items():
+                value.copy_(weights[name].float())
+        self.network.net.eval()
+
+    def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
+        """The refined picture, and how the reference was placed."""
+        asked = inputs.draft, inputs.reference, inputs.mask, inputs.reference_box, inputs.prompt
+        laid, found = compose(*asked, selected=False)
+        if not found.confident:
+            return inputs.draft.copy(), told(inputs.draft, inputs.draft, found)
+        x, y, width, height = mask_box(inputs.mask)
+        across, down = (max(96, -(-(side + 24) // 32) * 32) for side in (width, height))
+        box = (x + width // 2 - across // 2, y + height // 2 - down // 2, across, down)
+        pictures = cut(inputs.draft, box), cut(laid, box), view(inputs.reference, found.matrix, box)
+        draft, placed, warped = (to_tensor(picture) for picture in pictures)
+        mask = torch.from_numpy(cut(inputs.mask.astype(np.uint8)[..., None], box)[..., 0].astype(np.float32))[None]
+        weight = blend_weight(draft, placed, mask, torch.tensor(float(found.pose.same_scene)))
+        rows = (part[None] for part in (draft, placed, warped, draft, mask, weight))
+        scene = SceneBatch(*rows, torch.tensor([float(found.other)]))
+        with torch.no_grad():
+            retouch, _ = self.network.answer(scene, torch.Generator())
+            found_picture = composite(retouch, scene)[0].permute(1, 2, 0).float().numpy()
+        levels = ((found_picture + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+        out = inputs.draft.copy()
+        top, left = max(box[1], 0), max(box[0], 0)
+        bottom, right = min(box[1] + down, out.shape[0]), min(box[0] + across, out.shape[1])
+        inside = inputs.mask[top:bottom, left:right]
+        out[top:bottom, left:right][inside] = levels[top - box[1] : bottom - box[1], left - box[0] : right - box[0]][
+            inside
+        ]
+        return out, told(inputs.draft, out, found)
+
+
+def soft(values: Float, inside: Float, sigma: float) -> Float:
+    """(H, W, C) averaged in Gaussian windows over the masked pixels only."""
+    top = cv2.GaussianBlur(values * inside[..., None], (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    known = cv2.GaussianBlur(inside, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(top.reshape(values.shape) / np.maximum(known, 1e-4)[..., None], np.float32)
+
+
+def lit(picture: Float, target: Float, inside: Float) -> Float:
+    """With the target's low-frequency colour."""
+    return picture + soft(target - picture, inside, 12.0)
+
+
+def sharpened(picture: Float, target: Float, inside: Float) -> Float:
+    """With the target's local energy in three bands of detail, by gains of 1/3 to 3."""
+
+    def level(image: Float, sigma: float) -> Float:
+        return image if sigma == 0 else np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
+
+    out = picture.copy()
+    for fine, coarse in itertools.pairwise(EDGES):
+        bands = [level(image, fine) - level(image, coarse) for image in (picture, target)]
+        mine, right = (soft((band**2).sum(2, keepdims=True), inside, 8.0) + 0.3 for band in bands)
+        out = out + (np.clip(np.sqrt(right / mine), 1 / 3, 3) - 1) * bands[0]
+    return out
+
+
+def moved(picture: Image, target: Image, inside: Float) -> Float:
+    """Warped by a smooth flow to the target, of at most 16 px."""
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (target, picture)]
+    flow = soft(np.asarray(search.calc(grey[0], grey[1], None)), inside, 6.0)
+    flow *= np.minimum(1, 16 / np.maximum(np.hypot(flow[..., :1], flow[..., 1:]), 1e-6))
+    y, x = np.mgrid[: inside.shape[0], : inside.shape[1]].astype(np.float32)
+    return np.asarray(
+        cv2.remap(picture, x + flow[..., 0], y + flow[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE),
+        np.float32,
+    )
+
+
+def nearer(draft: Image, laid: Image, target: Image, network: Any) -> Float:
+    """Weights (H, W, 1) of the draft: 1 where its features are nearer to the target's than the laid reference's."""
+    from refbench.omnirefiner.retouch.losses import features
+
+    apart = []
+    with torch.no_grad():
+        known = features(network, to_tensor(target)[None])[:2]
+        for picture in (draft, laid):
+            total = torch.zeros(1, 1, *target.shape[:2])
+            for mine, right in zip(features(network, to_tensor(picture)[None])[:2], known, strict=True):
+                padded = torch.nn.functional.pad(right, (1, 1, 1, 1), mode="replicate")
+                shifts = [
+                    (mine * padded[..., i : i + mine.shape[-2], j : j + mine.shape[-1]]).sum(1, keepdim=True)
+                    for i in range(3) for j in range(3)
+                ]  # fmt: skip
+                distance = 1 - torch.stack(shifts).amax(0)
+                total = total + torch.nn.functional.interpolate(distance, target.shape[:2], mode="bilinear")
+            apart.append(cv2.GaussianBlur(total[0, 0].numpy(), (0, 0), 5.0))
+    chosen = (apart[0] < apart[1]).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(chosen, (0, 0), 0.8), np.float32)[..., None]
+
+
+def oracles(sample: Any, target: Image, network: Any) -> dict[str, Image]:
+    """The pictures of one sample by name; all alike where no pose is believed."""
+    asked = sample.draft, sample.reference, sample.mask, sample.reference_box, sample.prompt
+    blended, found = compose(*asked)
+    names = ("placed", "choice", "light", "sharpness", "motion", "light-sharpness", "all")
+    if not found.confident:
+        return dict.fromkeys(names, blended)
+    laid = compose(*asked, selected=False)[0]
+    inside, truth, draft = sample.mask.astype(np.float32), target.astype(np.float32), sample.draft.astype(np.float32)
+
+    def put(picture: Float) -> Image:
+        return _inside(sample.draft, picture, sample.mask)
+
+    def choice(picture: Image) -> Float:
+        whole = picture.astype(np.float32)
+        return whole + nearer(sample.draft, picture, target, network) * (draft - whole)
+
+    light = put(lit(blended.astype(np.float32), truth, inside))
+    whole = put(choice(put(moved(laid, target, inside))))
+    whole = put(lit(whole.astype(np.float32), truth, inside))
+    pictures = [
+        blended, put(choice(laid)), light, put(sharpened(blended.astype(np.float32), truth, inside)),
+        put(moved(blended, target, inside)), put(sharpened(light.astype(np.float32), truth, inside)),
+        put(sharpened(whole.astype(np.float32), truth, inside)),
+    ]  # fmt: skip
+    return dict(zip(names, pictures, strict=True))
+
+
+def _inside(draft: Image, picture: Float, mask: Mask) -> Image:
+    out = draft.copy()
+    out[mask] = np.clip(np.rint(picture), 0, 255).astype(np.uint8)[mask]
+    return out
+
+
+def main() -> None:
+    """Write the oracles' pictures."""
+    from refbench.metrics.backbones import load_efficientnet
+    from refbench.tasks.suite import load_suite
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite")
+    parser.add_argument("out", type=Path)
+    asked = parser.parse_args()
+    suite, network = load_suite(asked.suite), load_efficientnet()
+    for number, sample in enumerate(suite, 1):
+        for name, picture in oracles(sample, suite.target(sample), network).items():
+            to = asked.out / name / f"{sample.id}.png"
+            to.parent.mkdir(parents=True, exist_ok=True)
+            save_png(to, picture)
+        print(f"{number}/{len(suite)} {sample.id}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
