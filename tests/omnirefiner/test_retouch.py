@@ -14,7 +14,7 @@ from refbench.errors import RefbenchError
 from refbench.omnirefiner.retouch.data import CLIPS, SceneBatch, draw_weight
 from refbench.omnirefiner.retouch.edit import Retouch, composite, from_numbers, warp
 from refbench.omnirefiner.retouch.scenes import KINDS
-from refbench.omnirefiner.retouch.training import Network, RetouchLearner, Streams, UNet, known_motion
+from refbench.omnirefiner.retouch.training import Network, RetouchLearner, Streams, UNet, known_motion, run_stage1
 from refbench.omnirefiner.retouch.unet import RetouchUNet, correlation
 from refbench.omnirefiner.tiny.runtime import checkpoints
 from refbench.omnirefiner.training import loop, prepared
@@ -197,3 +197,12 @@ def test_unlike_scenes_are_never_drawn() -> None:
     assert found.tolist() == [1.0, 0.0, 0.0]  # like them; hardly wrong; placed much worse than the draft
     clip = draw_weight(off(0.3, 0.3, 0.3), off(0.2, 0.2, 0.2), target, target, mask, zeros, kinds)
     assert clip[2] == pytest.approx(CLIPS)
+
+
+def test_wrong_options_are_told_before_any_scene(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RefbenchError, match=str(tmp_path / "file")):
+        run_stage1(tmp_path / "scenes", tmp_path / "file", sources=tmp_path, minutes=1)
+    with pytest.raises(RefbenchError, match="--without"):
+        run_stage1(tmp_path / "scenes", tmp_path / "run", sources=tmp_path, minutes=1, without=("light",))
+    assert not (tmp_path / "scenes").exists()

@@ -150,7 +150,7 @@ class TestPlacement:
 
     def test_parts_of_gpus_want_a_gpu_here(self) -> None:
         with pytest.raises(
-            RefbenchError, match="a CUDA device with --gpus-per-worker 0.5, but the work is done on cpu"
+            RefbenchError, match=r"a CUDA device with --gpus-per-worker 0\.5, but the work is done on cpu"
         ):
             placed("cpu", Placement(gpus_per_worker=0.5))
 

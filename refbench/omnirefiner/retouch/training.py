@@ -30,6 +30,7 @@ from refbench.omnirefiner.retouch.head import RetouchHead, RetouchLayer
 from refbench.omnirefiner.retouch.scenes import PlacedScenes
 from refbench.omnirefiner.retouch.unet import RetouchUNet
 from refbench.omnirefiner.tiny.runtime import checkpoints
+from refbench.omnirefiner.training.checks import FRESH_MB
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.prepared import Progress, prepare
@@ -37,6 +38,7 @@ from refbench.omnirefiner.training.progress import Telling
 from refbench.omnirefiner.training.weights import load_pipeline
 from refbench.tasks.composition import luminance
 from refbench.tasks.degradations import blur
+from refbench.tasks.writing import check_free, check_writable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -206,6 +208,17 @@ class Streams:
         return head.retouch(answer, conditions), {"flow": own}
 
 
+def check_losses(off: tuple[str, ...]) -> None:
+    """Refuse names that are no losses.
+
+    Raises:
+        RefbenchError: with the losses there are.
+    """
+    unknown = [name for name in off if name not in WEIGHTS]
+    if unknown:
+        raise RefbenchError(f"Expected losses among {', '.join(WEIGHTS)}, but got '{unknown[0]}'; correct --without.")
+
+
 class RetouchLearner(Learner):
     """A network on the placed scenes of a folder, with a critic that learns beside it.
 
@@ -222,11 +235,7 @@ class RetouchLearner(Learner):
     def __init__(
         self, network: Network, prepared: Path, *, batch: int = 8, seed: int = 0, off: tuple[str, ...] = ()
     ) -> None:
-        unknown = [name for name in off if name not in WEIGHTS]
-        if unknown:
-            raise RefbenchError(
-                f"Expected losses among {', '.join(WEIGHTS)}, but got '{unknown[0]}'; correct --without."
-            )
+        check_losses(off)
         torch.manual_seed(seed)
         self.network, self.names, self.device, self.stage, self.seed = (
             network, network.names, network.device, network.name, seed,
@@ -328,11 +337,14 @@ def run_stage1(
         The folder of scenes, or the averaged weights.
 
     Raises:
-        RefbenchError: no minutes, or as :class:`RetouchLearner`, the loop and
+        RefbenchError: no minutes, `out` cannot be written, or as :class:`RetouchLearner`, the loop and
             :func:`refbench.omnirefiner.training.prepared.prepare`.
     """
     if out is not None and not (minutes is not None and minutes > 0):
         raise RefbenchError("Expected a budget of minutes to train stage 1, but there is none; add e.g. --minutes 60.")
+    check_losses(without)
+    if out is not None:
+        check_free(check_writable(out / network), FRESH_MB)
     scenes = PlacedScenes(sources or cache_folder() / "sources")
     ready = prepare(
         scenes, prepared or cache_folder() / "scenes", samples or COUNT, seed=seed, workers=workers, progress=progress
