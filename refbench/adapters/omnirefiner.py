@@ -1,4 +1,4 @@
-"""Contestants `omnirefiner`, `omnirefiner-sft` and `omnirefiner-base`: this package's own refiner at three stages."""
+"""Models `omnirefiner` and `omnirefiner-sft`: this package's own refiner after stage 2 and after stage 1."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from refbench.schema import AdapterCard, Inputs
 
 if TYPE_CHECKING:
     from refbench.omnirefiner.method.refiner import Refiner
+    from refbench.omnirefiner.retouch.refiner import Retoucher
 
 
-def _card(name: str, summary: str, *, reference: bool, parameters: int) -> AdapterCard:
+def _card(name: str, summary: str) -> AdapterCard:
     return AdapterCard(
         name=name, summary=summary, licence="Apache-2.0", open_weights=True, paper="https://arxiv.org/abs/2511.19990",
-        weights="in the package, refbench/omnirefiner/checkpoints", needs_reference=reference,
-        parameters=parameters, download_mb=0.0, requires=("torch", "cv2"),
+        weights="in the package, refbench/omnirefiner/checkpoints", parameters=5_033_192, download_mb=0.0,
+        requires=("torch", "cv2"),
     )  # fmt: skip
 
 
 class OmniRefiner:
-    """Stages 1 and 2 on the base editor.
+    """The reference placed by rule (``place-blend``), and retouched by a U-Net after stages 1 and 2.
 
     Args:
         device: where the model runs.
-        checkpoint: folder of another checkpoint; by default the shipped one.
-        steps: Euler steps; by default the checkpoint's.
+        checkpoint: folder or hub id of another checkpoint, of the U-Net or of the paper's diffusion transformer; by
+            default the shipped U-Net.
+        steps: Euler steps of a diffusion transformer; by default the checkpoint's.
     """
 
     variant = "omnirefiner"
     card = _card(
         "omnirefiner",
-        "Dual-input diffusion transformer, LoRA fine-tuned and then refined by GRPO; tiny.",
-        reference=True,
-        parameters=5_654_428,
+        "The reference placed by rule and retouched by a U-Net (gains of detail, light, motion), fine-tuned by GRPO; "
+        "with checkpoint= the paper's diffusion transformer.",
     )
 
     def __init__(self, *, device: str = "cpu", checkpoint: str | None = None, steps: int | None = None) -> None:
         if steps is not None and steps < 1:
             raise RefbenchError(f"Expected the option steps to be a whole number of at least 1, but it is '{steps}'.")
         self.device, self.checkpoint, self.steps = device, checkpoint, steps
-        self.pipeline: Refiner | None = None
+        self.pipeline: Retoucher | Refiner | None = None
 
     def setup(self) -> None:
         """Load the weights."""
@@ -62,28 +63,11 @@ class OmniRefiner:
             self.setup()
         assert self.pipeline is not None
         questions = [(i.draft, i.reference, i.mask, i.reference_box, i.prompt, i.seed) for i in batch]
-        return refine_many(questions, self.pipeline, steps=self.steps, use_reference=self.card.needs_reference)
+        return refine_many(questions, self.pipeline, steps=self.steps)
 
 
 class OmniRefinerSFT(OmniRefiner):
-    """Stage 1 alone: the supervised LoRA adapter on the base editor."""
+    """The same after stage 1 alone."""
 
     variant = "omnirefiner-sft"
-    card = _card(
-        "omnirefiner-sft",
-        "Dual-input diffusion transformer after stage 1 (supervised LoRA); tiny.",
-        reference=True,
-        parameters=5_466_012,
-    )
-
-
-class OmniRefinerBase(OmniRefiner):
-    """The base editor: it sees the draft and the mask, and no reference."""
-
-    variant = "omnirefiner-base"
-    card = _card(
-        "omnirefiner-base",
-        "The single-image base editor of omnirefiner, without the reference; tiny.",
-        reference=False,
-        parameters=4_358_448,
-    )
+    card = _card("omnirefiner-sft", "The reference placed by rule and retouched by the U-Net of stage 1.")

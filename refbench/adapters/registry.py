@@ -18,7 +18,6 @@ MODELS = Registry(
         "waifu2x": "refbench.adapters.restoration.contestants:Waifu2x",
         "omnirefiner": "refbench.adapters.omnirefiner:OmniRefiner",
         "omnirefiner-sft": "refbench.adapters.omnirefiner:OmniRefinerSFT",
-        "omnirefiner-base": "refbench.adapters.omnirefiner:OmniRefinerBase",
         "flux-kontext": "refbench.adapters.editors:FluxKontext",
         "flux-kontext-inpaint": "refbench.adapters.editors:FluxKontextInpaint",
         "flux2-klein": "refbench.adapters.editors:Flux2Klein",

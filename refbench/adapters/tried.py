@@ -36,7 +36,7 @@ TRIED: dict[str, Tried] = {
     **dict.fromkeys(
         ("identity", "reference-paste", "sharpen", "texture-transfer", "warp-blend", "place-blend", "waifu2x"), _BOARD
     ),
-    **dict.fromkeys(("omnirefiner", "omnirefiner-sft", "omnirefiner-base"), _BOARD),
+    **dict.fromkeys(("omnirefiner", "omnirefiner-sft"), _BOARD),
     **dict.fromkeys(
         ("realesrgan-x4", "realsr"),
         Tried("single pictures; its values held against ncnn's", "", "a whole suite in reasonable time"),

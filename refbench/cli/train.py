@@ -21,16 +21,20 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 class Stage(StrEnum):
     """What to train; each stage starts from the one before."""
 
+    stage1 = "stage1"
+    stage2 = "stage2"
     autoencoder = "autoencoder"
-    aligner = "aligner"
     base = "base"
     sft = "sft"
     grpo = "grpo"
-    stage1 = "stage1"
     all = "all"
     prepare = "prepare"
     export = "export"
     curves = "curves"
+
+
+RETOUCH = (Stage.stage1, Stage.stage2, Stage.prepare)
+"""Stages of the shipped network, which learn on scenes made of `--sources`."""
 
 
 class Network(StrEnum):
@@ -62,44 +66,44 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the stage's saved state, or from its weights alone.")
     ] = False,
-    init: Annotated[Path | None, typer.Option("--init", help="Checkpoint folder to start from.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data.", callback=check_seed)] = 0,
-    of: Annotated[
-        Stage, typer.Option("--of", metavar="STAGE", help="For prepare, export and curves: the stage meant.")
-    ] = Stage.sft,
-    prepared: Annotated[
+    init: Annotated[
         Path | None,
-        typer.Option("--prepared", help="Learn from data prepared in this folder; what is missing is made first."),
+        typer.Option("--init", help="Checkpoint folder to start from; for stage1 --network streams its base editor."),
     ] = None,
-    samples: Annotated[
-        int | None, typer.Option("--samples", help="Samples that are prepared; by default the configuration's number.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes that prepare data; by default one a processor.")
-    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data.", callback=check_seed)] = 0,
+    of: Annotated[Stage, typer.Option("--of", metavar="STAGE", help="For export and curves: the stage meant.")] = (
+        Stage.sft
+    ),
     sources: Annotated[
         Path | None,
-        typer.Option("--sources", help="For stage1: the folder of fetched sources; by default in refbench's cache."),
+        typer.Option("--sources", help="For scenes: the folder of fetched sources; by default in refbench's cache."),
     ] = None,
-    network: Annotated[Network, typer.Option("--network", help="For stage1: the method's, or its control.")] = (
-        Network.streams
-    ),
+    prepared: Annotated[
+        Path | None, typer.Option("--prepared", help="Folder of scenes; what is missing is made first.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="Scenes that have to be there; by default 20000.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that make scenes; by default one a processor.")
+    ] = None,
+    network: Annotated[Network, typer.Option("--network", help="For stage1.")] = Network.unet,
     without: Annotated[
         str,
         typer.Option("--without", metavar="LOSSES", help="For stage1: losses left out, by comma (ablation)."),
     ] = "",
+    constant: Annotated[
+        bool, typer.Option("--constant", help="For stage2: eight numbers for all places instead (control).")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Train OmniRefiner: autoencoder, aligner, base editor, stage 1 (sft, or stage1 on suite scenes), stage 2 (grpo).
+    """Train OmniRefiner: stage1 and stage2 of the shipped network, or the paper's way (autoencoder, base, sft, grpo).
 
-    Stop it as you like (Ctrl-C, SIGTERM): what it has is saved, and --resume goes on.
-    Several GPUs: start it with `accelerate launch -m refbench train STAGE`.
+    Stop it as you like (Ctrl-C, SIGTERM): what it has is saved; the same command goes on, with --resume in the paper's
+    stages. Several GPUs: start it with `accelerate launch -m refbench train STAGE`.
     """
     from refbench.cli import show
     from refbench.cli.stopping import going_on
-    from refbench.omnirefiner.config import load_config
-    from refbench.omnirefiner.training.checks import Job
-    from refbench.tasks.working import cores
 
     lines = show.Lines()
     if stage is Stage.curves:
@@ -108,44 +112,49 @@ def train(
         made = draw_curves(out / of.value / "log.jsonl", out / f"{of.value}.png")
         return _told(stage, made, lines, as_json)
     device = o.device(device)
-    workers = cores() if workers is None else workers
-    meant = of if stage in (Stage.prepare, Stage.export) else stage
-    if meant is Stage.stage1:
-        with going_on():
-            lines.note(f"stage1: {network.value} on {device}, in {out}; loading torch")
-            from refbench.omnirefiner.retouch.training import run_stage1
+    if stage in RETOUCH:
+        from refbench.tasks.working import cores
 
-            made = run_stage1(
-                prepared, None if stage is Stage.prepare else out, sources=sources, samples=samples, workers=workers,
-                minutes=minutes, device=device, seed=seed, network=network.value,
-                without=tuple(filter(None, without.split(","))), base=init, telling=lines, progress=lines.counted,
-            )  # fmt: skip
+        with going_on():
+            lines.note(f"{stage.value}: on {device}, in {out}; loading torch")
+            from refbench.omnirefiner.retouch.exploring import run_stage2
+            from refbench.omnirefiner.retouch.training import Scenes, run_stage1
+
+            scenes = Scenes(prepared, sources, samples, cores() if workers is None else workers, seed, lines.counted)
+            if stage is Stage.prepare:
+                made = scenes.open()
+            elif stage is Stage.stage2:
+                made = run_stage2(scenes, out, minutes, stage1=init, constant=constant, device=device, telling=lines)
+            else:
+                made = run_stage1(
+                    scenes, out, minutes, network=network.value, base=init, device=device, telling=lines,
+                    without=tuple(filter(None, without.split(","))),
+                )  # fmt: skip
         return _told(stage, made, lines, as_json)
     if stage is Stage.all and minutes is None:
         raise RefbenchError("Expected a budget for all stages, but --minutes is missing; add e.g. --minutes 9.")
-    if stage is Stage.prepare and prepared is None:
-        raise RefbenchError("Expected a folder for prepared data, but --prepared is missing; add --prepared FOLDER.")
+    from refbench.omnirefiner.config import load_config
+    from refbench.omnirefiner.training.checks import Job
+
+    meant = of if stage is Stage.export else stage
     job = Job(
         "autoencoder" if stage is Stage.all else meant.value, load_config(config), assets, out, held_out=held_out,
-        minutes=minutes, device=device, resume=resume, init=init, seed=seed, prepared=prepared, samples=samples,
-        workers=workers,
+        minutes=minutes, device=device, resume=resume, init=init, seed=seed,
     )  # fmt: skip
     if stage is Stage.all:  # the later stages find what the earlier ones leave
-        replace(job, prepared=None, resume=False).check()
+        replace(job, resume=False).check()
     elif stage is not Stage.export:
         job.check()
-    with going_on(*([] if stage in (Stage.prepare, Stage.export) else ["--resume"])):
+    with going_on(*([] if stage is Stage.export else ["--resume"])):
         lines.note(f"{stage.value}: {config} on {device}, in {out}; loading torch")
         from refbench.omnirefiner.training import stages
 
         if stage is Stage.export:
             made = stages.export_state(job)
-        elif stage is Stage.prepare:
-            made = stages.prepare_stage(job, lines.counted).folder
         elif stage is Stage.all:
-            made = stages.train_all(job, telling=lines, progress=lines.counted)
+            made = stages.train_all(job, telling=lines)
         else:
-            made = stages.train(job, telling=lines, progress=lines.counted)
+            made = stages.train(job, telling=lines)
     _told(stage, made, lines, as_json)
 
 

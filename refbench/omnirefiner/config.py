@@ -7,15 +7,12 @@ sets is a ``ClassVar``, and a control that needs another one subclasses.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
 from refbench.errors import RefbenchError
 from refbench.schema import Record
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Stage: TypeAlias = Literal["base", "sft", "grpo"]
 
@@ -39,16 +36,11 @@ class ModelConfig(Record):
     """Arguments of ``AutoencoderKL``."""
     scheduler: dict[str, Any] = Field(default_factory=dict)
     """Arguments of ``FlowMatchEulerDiscreteScheduler``."""
-    prediction: Literal["velocity", "blend"] = "velocity"
-    """The head, see :func:`refbench.omnirefiner.method.refiner.head_of`."""
     mask: Literal["none", "channels"] = "none"
     working_size: int = 512
     """Side in px of the focus crop at which `refine` works."""
     steps: int = 28
     guidance: float | None = None
-    laying: Literal["view", "blend"] = "view"
-    """What the reference stream shows: the reference through its pose, or laid into the draft with its light matched;
-    training pictures are laid in the same way."""
 
 
 class SupervisedConfig(Record):
@@ -79,13 +71,6 @@ class SupervisedConfig(Record):
     """Further colour and light drift of the reference, 0 to 1, once the curriculum is over."""
     strength: tuple[float, float] = (0.25, 0.95)
     """Bounds of the drafts' degradations."""
-    reuse: int = 1
-    """How often a drawn sample is used on average; samples whose reference is laid cost more than a step on them."""
-    scenes: bool = False
-    """Learn on whole pictures whose references went through the pose search (``tiny/scenes.py``), not on crops whose
-    references are displaced at random; `misalignment` to `light` are then without effect."""
-    workers: int = 0
-    """Processes that make scenes while training learns; with prepared data there are none."""
     drop_reference: float = 0.1
     lora_rank: int | None = None
     """None trains all weights (base)."""
@@ -93,38 +78,6 @@ class SupervisedConfig(Record):
     checkpointing: bool = False
     validate_every: int = 250
     save_minutes: float = 3.0
-
-
-class AlignerConfig(Record):
-    """How the network that moves a laid reference the last pixels trains."""
-
-    steps: int = 20000
-    batch: int = 16
-    reuse: int = 12
-    """How often a scene is used on average; placing one costs a CPU 0.15 s."""
-    capacity: int = 3072
-    """Scenes kept for that."""
-    workers: int = 0
-    """Processes that make scenes beside the one that learns."""
-
-    widths: ClassVar[tuple[int, int, int]] = (32, 48, 64)
-    rounds: ClassVar[int] = 3
-    finer: ClassVar[int] = 2
-    size: ClassVar[int] = 96
-    """Side in px of the crops."""
-    lr: ClassVar[float] = 1e-3
-    ema: ClassVar[float] = 0.998
-    levels: ClassVar[tuple[float, float]] = (0.3, 1.0)
-    """How far the references are from the targets before they are placed."""
-    farthest: ClassVar[float] = 20.0
-    """Px of mean flow beyond which a placed reference counts as misplaced and is left out."""
-    strength: ClassVar[tuple[float, float]] = (0.3, 1.0)
-    bent: ClassVar[float] = 0.5
-    """Share of the steps whose references are bent at random as well."""
-    bend: ClassVar[float] = 4.0
-    """About how far in px, at most."""
-    validate_samples: ClassVar[int] = 64
-    validate_every: ClassVar[int] = 100
 
 
 class GRPOConfig(Record):
@@ -136,16 +89,12 @@ class GRPOConfig(Record):
     group: int = 8
     size: int = 64
     steps: int = 6
-    explore: Literal["noise", "gate"] = "noise"
-    """The explorer, what differs inside a group: the noise of early steps (the paper's way), or a blend's gates."""
     window: tuple[int, int] = (0, 2)
     """First stochastic step and the number of them; the others are Euler steps."""
     clip_range: float = 1e-4
     kl: float = 0.02
     anchor: float = 0.5
     """Weight of the supervised loss on the ground truth."""
-    drift_weight: float = 0.0
-    """Exploring gates: weight of how far the adapter moves what is not explored, the change, from stage 1's."""
     updates: int = 1
     """Optimiser steps a rollout; its samples are split among them."""
     lr: float = 3e-5
@@ -156,39 +105,17 @@ class GRPOConfig(Record):
     """Side in px of the reward's patches."""
     perceptual: str = "auto"
     """Backbone of the perceptual reward: "dreamsim", "efficientnet", "squeezenet", or "auto"."""
-    pixel_weight: float = 1.0
-    reference_weight: float = 0.0
-    """Weight of the perceptual similarity to the reference as it is shown; not the paper's. It keeps a policy from
-    winning by leaving the draft as it is wherever the reference lies a pixel off."""
-    reference_weight_replaced: float | None = None
-    """The same where the draft shows another thing, of which nothing should be left; None is `reference_weight`."""
-    reuse: int = 1
-    """How often a drawn condition is used on average."""
     micro_batch: int = 16
     validate_every: int = 20
 
     eta: ClassVar[float] = 0.8
     """Noise level of the stochastic steps."""
-    gate_std: ClassVar[float] = 0.25
-    """Standard deviation of explored gates."""
     advantage_cap: ClassVar[float] = 5.0
-    perceptual_weight: ClassVar[float] = 1.0
+    weights: ClassVar[dict[str, float]] = {"perceptual": 0.5, "pixel": 0.5}
+    """Each part's share of the reward."""
     lora_rank: ClassVar[int] = 8
     validate_samples: ClassVar[int] = 24
     """Of each validation batch."""
-
-    def reward_weights(self, replaced: Tensor) -> dict[str, Tensor]:
-        """Each part's share (B,) of the reward, adding to 1; the reference's only where it has a weight.
-
-        Args:
-            replaced: (B,), 1 where the draft shows another thing than the reference.
-        """
-        other = self.reference_weight if self.reference_weight_replaced is None else self.reference_weight_replaced
-        weights = {"perceptual": self.perceptual_weight + 0 * replaced, "pixel": self.pixel_weight + 0 * replaced}
-        if max(self.reference_weight, other) > 0:
-            weights["reference"] = self.reference_weight + (other - self.reference_weight) * replaced
-        total = sum(weights.values(), 0 * replaced)
-        return {name: weight / total for name, weight in weights.items()}
 
 
 class Config(Record):
@@ -196,7 +123,6 @@ class Config(Record):
 
     name: str
     model: ModelConfig
-    aligner: AlignerConfig | None = None
     base: SupervisedConfig | None = None
     sft: SupervisedConfig
     grpo: GRPOConfig

@@ -1,4 +1,4 @@
-"""The two networks of this package as diffusers models: what training makes, and ``save_pretrained`` folders hold."""
+"""The linear autoencoder as a diffusers model: what training makes, and ``save_pretrained`` folders hold."""
 
 from __future__ import annotations
 
@@ -10,19 +10,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from refbench.omnirefiner.tiny.aligner import AlignerNet
 from refbench.omnirefiner.tiny.autoencoder import PatchNet
-
-
-class Aligner(AlignerNet, ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """:class:`~refbench.omnirefiner.tiny.aligner.AlignerNet` with a configuration."""
-
-    @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(
-        self, widths: tuple[int, int, int] = (32, 48, 64), radius: tuple[int, int] = (4, 3), rounds: int = 2,
-        finer: int = 1,
-    ) -> None:  # fmt: skip
-        super().__init__(widths, radius, rounds, finer)
 
 
 class PatchAutoencoder(PatchNet, ModelMixin, ConfigMixin):  # type: ignore[misc]

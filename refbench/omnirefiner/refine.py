@@ -12,21 +12,19 @@ from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, check_mask
 from refbench.omnirefiner.method.instructions import RESTORE
 from refbench.omnirefiner.method.refiner import Refiner
-from refbench.omnirefiner.tiny.runtime import checkpoint as opened
-from refbench.omnirefiner.tiny.runtime import checkpoints, load_torch, readable
+from refbench.omnirefiner.retouch.refiner import Retoucher, load_retoucher
 from refbench.pictures import Marked, Picture, as_image, as_mask, where
 from refbench.schema import Box
 
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "omnirefiner": ("sft", "grpo"),
-    "omnirefiner-sft": ("sft",),
-    "omnirefiner-base": (),
-}
-"""Adapters of each shipped variant; the base is a single-image editor and sees no reference."""
+VARIANTS: dict[str, tuple[str, ...]] = {"omnirefiner": ("sft", "grpo"), "omnirefiner-sft": ("sft",)}
+"""Adapters of each variant of a diffusers checkpoint; of the shipped network they are stages 2 and 1."""
 
 
-def load_refiner(variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = AUTO) -> Refiner:
-    """A shipped variant, or one of another checkpoint folder.
+def load_refiner(
+    variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = AUTO
+) -> Retoucher | Refiner:
+    """A shipped variant, or one of another checkpoint: a folder of ``stage1.safetensors`` and ``stage2.safetensors``,
+    or a diffusers folder or hub id with adapters.
 
     Raises:
         RefbenchError: an unknown variant, or a checkpoint without it.
@@ -34,12 +32,12 @@ def load_refiner(variant: str = "omnirefiner", *, checkpoint: str | Path | None 
     if variant not in VARIANTS:
         raise RefbenchError(f"Expected a variant {', '.join(VARIANTS)}, but got '{variant}'; choose one of these.")
     device = resolve(device)
-    folder = opened(checkpoint or checkpoints())
-    if folder.is_dir() and readable(folder, VARIANTS[variant]):
-        return load_torch(folder, VARIANTS[variant], device=device)
+    if checkpoint is None or (Path(checkpoint) / "stage1.safetensors").is_file():
+        stage = "stage2" if variant == "omnirefiner" else "stage1"
+        return load_retoucher(stage, None if checkpoint is None else Path(checkpoint), device=device)
     from refbench.omnirefiner.training.weights import load_pipeline
 
-    return load_pipeline(folder, VARIANTS[variant], device=device)
+    return load_pipeline(checkpoint, VARIANTS[variant], device=device)
 
 
 def refine(
@@ -52,7 +50,7 @@ def refine(
     prompt: str = RESTORE,
     variant: str = "omnirefiner",
     checkpoint: str | Path | None = None,
-    pipeline: Refiner | None = None,
+    pipeline: Retoucher | Refiner | None = None,
     steps: int | None = None,
     seed: int = 0,
     device: str = AUTO,
@@ -64,11 +62,11 @@ def refine(
         reference: the same, of any size.
         mask: what is wrong: (H, W) bool, a black and white PIL image or a path, or `box` (x, y, width, height).
         reference_box: where the same detail is in the reference, if known.
-        prompt: an instruction; the tiny scale hears only whether it asks for another thing than the draft shows.
+        prompt: an instruction; the shipped network hears only whether it asks for another thing than the draft shows.
         variant: see :data:`VARIANTS`; with `checkpoint`, of that folder.
         pipeline: a loaded one, instead of `variant` and `checkpoint`.
-        steps: Euler steps, by default the pipeline's.
-        seed: of the starting noise.
+        steps: Euler steps of a diffusers checkpoint, by default its own; the shipped network makes one call.
+        seed: of the starting noise, which the shipped network has not.
 
     Returns:
         The refined picture (H, W, 3); outside the mask it is the draft.
@@ -93,21 +91,20 @@ def refine(
     return refine_many(
         [(drafted, shown, marked, reference_box, prompt, seed)],
         pipeline or load_refiner(variant, checkpoint=checkpoint, device=device),
-        steps=steps, use_reference=variant != "omnirefiner-base",
+        steps=steps,
     )[0][0]  # fmt: skip
 
 
 def refine_many(
-    questions: Sequence[tuple[Image, Image, Mask, Box | None, str, int]], pipeline: Refiner, *,
-    steps: int | None = None, use_reference: bool = True,
+    questions: Sequence[tuple[Image, Image, Mask, Box | None, str, int]], pipeline: Retoucher | Refiner, *,
+    steps: int | None = None,
 ) -> list[tuple[Image, dict[str, Any]]]:  # fmt: skip
     """Refine a batch of (draft, reference, mask, reference box, prompt, seed): each picture, and what is known of it.
 
     A picture's result does not depend on the others.
     """
-    focuses = [
-        pipeline.focus(d, r if use_reference else None, m, reference_box=b, prompt=p) for d, r, m, b, p, _ in questions
-    ]
-    prompts, seeds = [q[4] for q in questions], [q[5] for q in questions]
-    found = pipeline(focuses, prompts, seeds, steps=steps, use_reference=use_reference)
+    if isinstance(pipeline, Retoucher):
+        return [pipeline.refine(*question[:5]) for question in questions]
+    focuses = [pipeline.focus(d, r, m, reference_box=b, prompt=p) for d, r, m, b, p, _ in questions]
+    found = pipeline(focuses, [q[4] for q in questions], [q[5] for q in questions], steps=steps)
     return list(zip(found.images, found.facts, strict=True))

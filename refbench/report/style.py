@@ -36,7 +36,6 @@ _FIXED: Mapping[str, int] = MappingProxyType(
         "identity": 9,
         "omnirefiner": 0,
         "omnirefiner-sft": 4,
-        "omnirefiner-base": 7,
         "warp-blend": 1,
         "texture-transfer": 2,
         "reference-paste": 3,

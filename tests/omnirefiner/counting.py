@@ -15,10 +15,10 @@ from refbench.omnirefiner.training.prepared import Kind
 
 @dataclass(frozen=True)
 class Counting:
-    """Random pictures, a mask, and offsets."""
+    """Random pictures, a mask, and shares."""
 
     size: int = 4
-    kinds: tuple[Kind, ...] = ("picture", "share", "offset")
+    kinds: tuple[Kind, ...] = ("picture", "share", "share")
 
     def recipe(self) -> dict[str, Any]:
         return {"kind": "counting", "size": self.size}
@@ -29,4 +29,4 @@ class Counting:
     def samples(self, opened: Any) -> Iterator[tuple[Tensor, ...]]:
         while True:
             picture = torch.rand(3, self.size, self.size, generator=opened.generator) * 2 - 1
-            yield picture, (picture[:1] > 0).float(), picture[:2] * 20
+            yield picture, (picture[:1] > 0).float(), (picture[:2] + 1) / 2

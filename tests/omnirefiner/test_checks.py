@@ -15,7 +15,7 @@ from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import load_config
 from refbench.omnirefiner.training.checks import Job
 
-PATHS = {"assets", "out", "held_out", "init", "prepared"}
+PATHS = {"assets", "out", "held_out", "init"}
 
 
 @pytest.fixture
@@ -47,14 +47,10 @@ def test_what_is_right_passes(given: dict[str, Any]) -> None:
         ("base", {"assets": "nowhere"}, "refbench tasks assets"),
         ("base", {"held_out": "nowhere"}, "refbench tasks assets"),
         ("base", {"init": "nowhere"}, r"model_index\.json"),
-        ("base", {"prepared": "data"}, "draws its samples in no time"),
         ("sft", {}, "refbench train base"),
         ("grpo", {"init": "model"}, "adapter of stage 1"),
-        ("aligner", {"init": "nowhere"}, "checkpoint folder"),
-        ("aligner", {"prepared": "data", "workers": 0}, "--workers"),
-        ("aligner", {"prepared": "data", "samples": -5}, "--samples"),
-        ("aligner", {"prepared": "data", "samples": 10**12}, "MB of free disk"),
-        ("aligner", {"out": "file"}, "can be written"),
+        ("autoencoder", {"init": "nowhere"}, "checkpoint folder"),
+        ("autoencoder", {"out": "file"}, "can be written"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_first(

@@ -10,7 +10,7 @@ import torch
 from diffusers import FluxKontextPipeline
 
 from refbench.errors import RefbenchError
-from refbench.omnirefiner.config import Config, GRPOConfig, ModelConfig, SupervisedConfig, load_config
+from refbench.omnirefiner.config import Config, ModelConfig, SupervisedConfig, load_config
 from refbench.omnirefiner.flux.kontext import estimate, load_kontext
 from refbench.omnirefiner.focus.crop import focus
 from refbench.omnirefiner.training.grpo import GRPOLearner
@@ -101,4 +101,3 @@ def test_the_estimate_agrees_with_the_published_counts() -> None:
 def test_configs_share_one_schema() -> None:
     assert load_config("flux-kontext").sft.lora_rank == 64
     assert SupervisedConfig().model_fields_set == set()
-    assert GRPOConfig().explore == "noise"

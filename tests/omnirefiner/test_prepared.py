@@ -12,7 +12,7 @@ import torch
 
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.training import prepared as room
-from refbench.omnirefiner.training.prepared import CODE, SHARD, Prepared, prepare, recipe_hash, recipe_of
+from refbench.omnirefiner.training.prepared import CODE, SHARD, prepare, recipe_hash, recipe_of
 from tests.omnirefiner.counting import Counting
 
 
@@ -33,11 +33,11 @@ def test_workers_do_not_change_the_bytes(tmp_path: Path) -> None:
 
 def test_values_come_back_as_they_are_kept(tmp_path: Path) -> None:
     made = prepare(Counting(), tmp_path, SHARD)
-    picture, mask, offset = made.rows(torch.arange(SHARD))
+    picture, mask, share = made.rows(torch.arange(SHARD))
     assert picture.shape == (SHARD, 3, 4, 4)
-    assert torch.equal(mask, (offset[:, :1] > 0).float())
-    # 8 bits over [-1, 1], and half precision's 11 bits over [-20, 20]
-    assert (picture[:, :2] - offset / 20).abs().max() <= 1 / 255 + 20 * 2**-11 / 20
+    assert torch.equal(mask, (share[:, :1] > 0.5).float())
+    # 8 bits over [-1, 1], and over [0, 1]
+    assert (picture[:, :2] - (2 * share - 1)).abs().max() <= 2 / 255 + 1e-6
     again = made.draw(5, torch.Generator().manual_seed(3))
     assert all(map(torch.equal, again, made.draw(5, torch.Generator().manual_seed(3))))
 
@@ -66,7 +66,7 @@ def test_another_recipe_is_another_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_recipe_covers_all_code_that_draws() -> None:
-    code = "import refbench.omnirefiner.tiny.aligning, refbench.tasks.sampler, refbench.registration.laying, sys\n"
+    code = "import refbench.omnirefiner.retouch.scenes, refbench.registration.laying, sys\n"
     code += (
         "print(*(n[9:] for n, m in sys.modules.items() if n.startswith('refbench.') and not hasattr(m, '__path__')))"
     )
@@ -77,30 +77,6 @@ def test_the_recipe_covers_all_code_that_draws() -> None:
         "tasks.working", "tasks.writing", "tasks.suite", "tasks.sources", "tasks.cards",
     }  # fmt: skip
     assert set(found) - aside <= set(CODE)
-
-
-def test_scenes_are_prepared_as_drawn(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from refbench.omnirefiner.models import Aligner
-    from refbench.omnirefiner.tiny.aligning import Pairs, ScenePairs
-    from refbench.omnirefiner.tiny.scenes import SceneQuadruplets, SceneSource, weights_digest
-
-    monkeypatch.setattr(room, "SHARD", 2)
-    drawing = SceneQuadruplets(SceneSource(assets, (0.3, 1.0)), 32, "view", Aligner((8, 8, 8), rounds=1, finer=1), 0)
-    opened, name = drawing.open(), recipe_hash(recipe_of(drawing, 0))
-    worker = {"drawing": drawing, "opened": opened, "folder": tmp_path, "recipe": name, "seed": 0}
-    monkeypatch.setattr(room, "_WORKER", worker)
-    room._shard(0)
-    kept = Prepared(tmp_path, 1, drawing.kinds).rows(torch.arange(2))
-    opened.generator.manual_seed(int(hashlib.sha256(f"0:0:{name}".encode()).hexdigest()[:15], 16))
-    drawn = drawing.samples(opened)
-    for part, fresh in zip(kept, zip(next(drawn), next(drawn), strict=True), strict=True):
-        assert (part - torch.stack(fresh)).abs().max() <= 0.5 / 127.5 + 1e-6
-    assert len(ScenePairs.kinds) == len(Pairs.__slots__)
-    state = drawing.recipe()["aligner"]
-    assert state == weights_digest(drawing.aligner)  # type: ignore[arg-type]
-    with torch.no_grad():
-        next(iter(drawing.aligner.parameters())).add_(1)  # type: ignore[union-attr]
-    assert drawing.recipe()["aligner"] != state
 
 
 def test_senseless_numbers_are_refused(tmp_path: Path) -> None:

@@ -13,11 +13,20 @@ from torch import Tensor
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.retouch.data import CLIPS, SceneBatch, draw_weight
 from refbench.omnirefiner.retouch.edit import Retouch, composite, from_numbers, warp
+from refbench.omnirefiner.retouch.exploring import run_stage2
 from refbench.omnirefiner.retouch.scenes import KINDS
-from refbench.omnirefiner.retouch.training import Network, RetouchLearner, Streams, UNet, known_motion, run_stage1
+from refbench.omnirefiner.retouch.training import (
+    Network,
+    RetouchLearner,
+    Scenes,
+    Streams,
+    UNet,
+    known_motion,
+    run_stage1,
+)
 from refbench.omnirefiner.retouch.unet import RetouchUNet, correlation
-from refbench.omnirefiner.tiny.runtime import checkpoints
 from refbench.omnirefiner.training import loop, prepared
+from refbench.omnirefiner.training.weights import save_base
 from refbench.tasks.degradations import blur
 
 
@@ -38,21 +47,32 @@ def numbers(side: int = 4, **values: tuple[float, ...]) -> Retouch:
     return Retouch(plane("gains", 3), plane("light", 3), plane("motion", 2))
 
 
-def network(name: str) -> Network:
-    return UNet() if name == "unet" else Streams(checkpoints(), rank=4)
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base editor of random weights."""
+    from tests.omnirefiner.test_training import _fresh
+
+    folder, pipeline = tmp_path_factory.mktemp("base"), _fresh()
+    for p in pipeline.transformer.proj_out.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    save_base(pipeline, folder, {"stage": "base"})
+    return folder
 
 
-@pytest.mark.parametrize("name", ["unet", "streams"])
-def test_untrained_networks_change_nothing(name: str) -> None:
+@pytest.fixture(params=["unet", "streams"])
+def network(request: pytest.FixtureRequest, base: Path) -> Network:
+    return UNet() if request.param == "unet" else Streams(base, rank=4)
+
+
+def test_untrained_networks_change_nothing(network: Network) -> None:
     batch = scenes()
-    found, _ = network(name).answer(batch, torch.Generator().manual_seed(0))
+    found, _ = network.answer(batch, torch.Generator().manual_seed(0))
     # bands are taken apart and put together again, in float32
     assert torch.allclose(found.apply(batch.placed), batch.placed, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["unet", "streams"])
-def test_every_trained_weight_learns(name: str) -> None:
-    batch, one = scenes(side=64), network(name)
+def test_every_trained_weight_learns(network: Network) -> None:
+    batch, one = scenes(side=64), network
     optimiser = torch.optim.SGD(one.names.values(), 0.1)
     for _ in range(3):  # heads that are zero pass nothing on in the first, nor LoRA's second halves in the next
         found, own = one.answer(batch, torch.Generator().manual_seed(0))
@@ -201,8 +221,15 @@ def test_unlike_scenes_are_never_drawn() -> None:
 
 def test_wrong_options_are_told_before_any_scene(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    where = Scenes(tmp_path / "scenes", tmp_path)
     with pytest.raises(RefbenchError, match=str(tmp_path / "file")):
-        run_stage1(tmp_path / "scenes", tmp_path / "file", sources=tmp_path, minutes=1)
+        run_stage1(where, tmp_path / "file", 1)
     with pytest.raises(RefbenchError, match="--without"):
-        run_stage1(tmp_path / "scenes", tmp_path / "run", sources=tmp_path, minutes=1, without=("light",))
+        run_stage1(where, tmp_path / "run", 1, without=("light",))
+    with pytest.raises(RefbenchError, match="--init"):
+        run_stage1(where, tmp_path / "run", 1, network="streams")
+    with pytest.raises(RefbenchError, match="--minutes"):
+        run_stage1(where, tmp_path / "run", None)
+    with pytest.raises(RefbenchError, match=r"stage1\.safetensors.*--init"):
+        run_stage2(where, tmp_path / "run", 1)
     assert not (tmp_path / "scenes").exists()

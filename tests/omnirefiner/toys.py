@@ -11,7 +11,7 @@ from torch import Tensor
 
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.training.data import Quadruplets
-from refbench.omnirefiner.training.explorer import Explorer
+from refbench.omnirefiner.training.explorer import NoiseExplorer
 from refbench.omnirefiner.training.loop import Values
 
 KONTEXT: dict[str, Any] = {
@@ -120,7 +120,7 @@ def quadruplets(count: int = 2, size: int = 32, seed: int = 0) -> Quadruplets:
 
 
 def iterate(
-    explorer: Explorer, batch: Quadruplets, prompts: list[str], optimiser: torch.optim.Optimizer
+    explorer: NoiseExplorer, batch: Quadruplets, prompts: list[str], optimiser: torch.optim.Optimizer
 ) -> dict[str, float]:
     """One iteration of stage 2, as the loop makes it."""
     values: Values = {}

@@ -47,7 +47,7 @@ def load_kontext(
         ) from None
     pipeline = OmniRefinerPipeline(
         stock.scheduler, stock.vae, stock.transformer, stock.text_encoder, stock.tokenizer, stock.text_encoder_2,
-        stock.tokenizer_2, prediction=model.prediction, mask_mode=model.mask, working_size=model.working_size,
+        stock.tokenizer_2, mask_mode=model.mask, working_size=model.working_size,
         default_steps=model.steps, guidance=model.guidance,
     )  # fmt: skip
     for folder in adapters:

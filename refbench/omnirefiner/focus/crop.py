@@ -3,14 +3,12 @@
 The mask's box with a margin is cut out of the draft and enlarged (Focus-and-Refine, RefineAnything, arXiv 2604.06870);
 the matching part of the reference is laid onto the same frame. The pose is found by :mod:`refbench.registration`
 (keypoints, the user's box, a search of coarse content); where none is believed the user's box in the reference is laid
-on the mask's, else the whole reference is shown; a checkpoint that wants it laid into the draft gets the draft itself.
-An aligner (``tiny/aligner.py``) moves it the last pixels.
+on the mask's, else the whole reference is shown.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,15 +17,9 @@ from torch import Tensor
 from refbench.crops import crop_box, cut
 from refbench.images import Image, Mask, mask_box
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
-from refbench.registration.laying import Placement, lay, place, view
+from refbench.registration.laying import Placement, place, view
 from refbench.registration.pose import Matrix
 from refbench.schema import Box
-
-if TYPE_CHECKING:
-    from refbench.omnirefiner.tiny.aligner import AlignerNet
-
-Laying: TypeAlias = Literal["view", "blend"]
-"""What the reference stream shows: the reference through the pose, or laid into the draft with its light matched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +38,6 @@ class Focus:
     """The whole mask."""
     box: Box
     """The crop (x, y, side, side) in the draft; it may reach over the frame, where the draft is mirrored."""
-    shown: Image
-    """The reference (side, side, 3) on the crop's frame at the picture's own resolution."""
     match: str
     """How the part of the reference was found: a pose's source, "box", "whole", or "none" without a reference."""
     found: Placement | None = None
@@ -74,7 +64,7 @@ def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None)
 
 def show_reference(
     draft: Image, reference: Image, mask: Mask, box: Box, *, reference_box: Box | None = None, prompt: str = "",
-    laying: Laying = "view", aligner: AlignerNet | None = None, found: Placement | None = None,
+    found: Placement | None = None,
 ) -> tuple[Image, str]:  # fmt: skip
     """The reference (side, side, 3) on the frame of a crop `box` of the draft, and how it was found.
 
@@ -84,33 +74,18 @@ def show_reference(
         box: the crop (x, y, side, side).
         reference_box: (x, y, width, height) of the detail in the reference, where the user has drawn it.
         prompt: words of exchange in it ("replace") say that the draft shows something else.
-        laying: see :data:`Laying`.
-        aligner: moves the reference the last pixels where the draft shows the same thing, or None.
         found: how the reference lies, where that is known already.
     """
     found = found or place(draft, reference, mask, reference_box, prompt, thorough=True)
     matrix, match = found.matrix, found.pose.source
     if not found.confident:
         matrix, match = match_box(box, mask, reference, reference_box), "box" if reference_box else "whole"
-    flow = None
-    if aligner is not None and not found.other and found.pose.source != "outline":
-        from refbench.omnirefiner.tiny.aligner import find_flow
-
-        flow = find_flow(aligner, draft, reference, mask, reference_box, matrix)
-    if laying == "blend" and not found.confident:
-        return cut(draft, box), "none"  # laid at a venture it would do more harm than good (reports)
-    if laying == "view":
-        return view(reference, matrix, box, None if flow is None else cut(flow, box)), match
-    laid = lay(
-        draft, reference, mask, reference_box, matrix, same_scene=found.pose.same_scene, other=found.other, flow=flow,
-        outlines=True,
-    )  # fmt: skip
-    return cut(laid.picture, box), match
+    return view(reference, matrix, box), match
 
 
 def focus(
     draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = "",
-    laying: Laying = "view", aligner: AlignerNet | None = None, found: Placement | None = None,
+    found: Placement | None = None,
 ) -> Focus:  # fmt: skip
     """Cut the crop to refine out of draft and reference, at `size` px.
 
@@ -119,7 +94,7 @@ def focus(
         reference: (h, w, 3), any size; None (a single-image editor) shows the draft in its place.
         mask: (H, W), not empty.
         size: the working size, a multiple of the model's token side.
-        reference_box, prompt, laying, aligner, found: see :func:`show_reference`.
+        reference_box, prompt, found: see :func:`show_reference`.
     """
     box = crop_box(mask)
     shown, match = cut(draft, box), "none"
@@ -128,9 +103,8 @@ def focus(
     else:
         found = found or place(draft, reference, mask, reference_box, prompt, thorough=True)
         shown, match = show_reference(
-            draft, reference, mask, box, reference_box=reference_box, prompt=prompt, laying=laying, aligner=aligner,
-            found=found,
-        )  # fmt: skip
+            draft, reference, mask, box, reference_box=reference_box, prompt=prompt, found=found
+        )
     marked = torch.from_numpy(cut(mask.astype(np.uint8)[..., None], box)).permute(2, 0, 1).float()
     scaled = (
         torch.nn.functional.adaptive_max_pool2d(marked[None], (size, size))[0]
@@ -140,5 +114,5 @@ def focus(
     return Focus(
         draft=resize_crop(to_tensor(cut(draft, box)), size).clamp(-1, 1),
         reference=resize_crop(to_tensor(shown), size).clamp(-1, 1),
-        mask=scaled, picture=draft, picture_mask=mask, box=box, shown=shown, match=match, found=found,
+        mask=scaled, picture=draft, picture_mask=mask, box=box, match=match, found=found,
     )  # fmt: skip

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from refbench.crops import cut, soft_mask
+from refbench.crops import soft_mask
 from refbench.images import Image
 from refbench.omnirefiner.focus.crop import Focus
-from refbench.omnirefiner.tensors import resize_crop, to_tensor
+from refbench.omnirefiner.tensors import resize_crop
 
 
-def paste_back(focused: Focus, refined: Tensor, gate: Tensor | None = None) -> Image:
+def paste_back(focused: Focus, refined: Tensor) -> Image:
     """Put a refined crop (3, S, S) in [-1, 1] back; every pixel outside the mask stays as it was.
 
     What is added is the *change* at the working size, enlarged: detail of the draft finer than the working size
-    stays, so that a crop which needed no change comes back exactly. With a `gate` (1, h, w) in [0, 1] that finer
-    detail is exchanged for the reference's in the same measure as the gate let the coarse detail in.
+    stays, so that a crop which needed no change comes back exactly.
     """
     x, y, side, _ = focused.box
     change = resize_crop(refined.float() - focused.draft, side)
-    if gate is not None and side > focused.draft.shape[-1]:
-        open_ = torch.nn.functional.interpolate(gate[None].float(), (side, side), mode="bilinear")[0].clamp(0, 1)
-        size = focused.draft.shape[-1]
-        apart = to_tensor(focused.shown) - to_tensor(cut(focused.picture, focused.box))
-        change = change + open_ * (apart - resize_crop(resize_crop(apart, size), side))
     moved = change.permute(1, 2, 0).numpy() * 127.5
     height, width = focused.picture.shape[:2]
     top, left, bottom, right = max(y, 0), max(x, 0), min(y + side, height), min(x + side, width)

@@ -20,10 +20,9 @@ from diffusers.utils import logging
 from torch import Tensor
 
 from refbench.omnirefiner.method.latents import scale_factor
-from refbench.omnirefiner.method.refiner import Refiner, head_of
-from refbench.omnirefiner.models import Aligner, PatchAutoencoder
-from refbench.omnirefiner.tiny.runtime import RETIRED
-from refbench.omnirefiner.tiny.start import prepare_small
+from refbench.omnirefiner.method.refiner import Refiner
+from refbench.omnirefiner.method.velocity import VelocityHead
+from refbench.omnirefiner.models import PatchAutoencoder
 
 if TYPE_CHECKING:
     from refbench.omnirefiner.config import ModelConfig
@@ -48,19 +47,14 @@ class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
         scheduler, vae, transformer: as in ``FluxKontextPipeline``.
         text_encoder, tokenizer: CLIP, or None.
         text_encoder_2, tokenizer_2: T5, or None.
-        prediction: how the transformer's answer is read, see :func:`refbench.omnirefiner.method.refiner.head_of`.
         mask_mode: how the mask enters the sequence, see :func:`refbench.omnirefiner.method.tokens.assemble`.
         working_size: side in px of the focus crop.
         default_steps: Euler steps when none are given.
         guidance: value for guidance-distilled transformers, else None.
-        laying: what the reference stream shows, see :data:`refbench.omnirefiner.focus.crop.Laying`.
-        aligner: moves the laid reference the last pixels, or None.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->transformer->vae"
-    _optional_components: ClassVar[list[str]] = [
-        "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "aligner",
-    ]  # fmt: skip
+    _optional_components: ClassVar[list[str]] = ["text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"]
     _lora_loadable_modules = ["transformer"]  # noqa: RUF012
 
     if TYPE_CHECKING:
@@ -77,66 +71,50 @@ class OmniRefinerPipeline(Refiner, DiffusionPipeline, FluxLoraLoaderMixin):
         tokenizer: Any = None,
         text_encoder_2: Any = None,
         tokenizer_2: Any = None,
-        prediction: str = "velocity",
         mask_mode: str = "none",
         working_size: int = 512,
         default_steps: int = 28,
         guidance: float | None = None,
-        laying: str = "view",
-        aligner: Aligner | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.register_modules(
             scheduler=scheduler, vae=vae, transformer=transformer, text_encoder=text_encoder, tokenizer=tokenizer,
-            text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2, aligner=aligner,
+            text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2,
         )  # fmt: skip
         self.register_to_config(
-            prediction=prediction, mask_mode=mask_mode, working_size=working_size, default_steps=default_steps,
-            guidance=guidance, laying=laying,
-        )  # fmt: skip
+            mask_mode=mask_mode, working_size=working_size, default_steps=default_steps, guidance=guidance
+        )
         self.vae_scale_factor = scale_factor(vae)
-        self.head = head_of(prediction)
+        self.head = VelocityHead()
         self.tokenizer_max_length = tokenizer.model_max_length if tokenizer is not None else 77
 
     _get_t5_prompt_embeds: Any = FluxKontextPipeline._get_t5_prompt_embeds
     _get_clip_prompt_embeds: Any = FluxKontextPipeline._get_clip_prompt_embeds
 
     @classmethod
-    def load_config(cls, *arguments: Any, **options: Any) -> Any:
-        """``model_index.json`` without the options that there are not; a checkpoint that needs one was refused."""
-        config: Any = super().load_config(*arguments, **options)  # type: ignore[misc]
-        for found in config if isinstance(config, tuple) else (config,):
-            for name in RETIRED:
-                found.pop(name, None)
-        return config
-
-    @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> OmniRefinerPipeline:
-        """Load a diffusers folder or hub id; a linear autoencoder and an aligner in it are loaded here."""
-        kinds = {"vae": PatchAutoencoder, "aligner": Aligner}
-        for name, kind in kinds.items():
-            config = Path(folder) / name / "config.json"
-            if config.is_file() and json.loads(config.read_text()).get("_class_name") == kind.__name__:
-                options.setdefault(name, kind.from_pretrained(config.parent, dtype=options.get("dtype")))
+        """Load a diffusers folder or hub id; a linear autoencoder in it is loaded here."""
+        config = Path(folder) / "vae" / "config.json"
+        if config.is_file() and json.loads(config.read_text()).get("_class_name") == PatchAutoencoder.__name__:
+            options.setdefault("vae", PatchAutoencoder.from_pretrained(config.parent, dtype=options.get("dtype")))
         with no_bar():
             pipeline: OmniRefinerPipeline = super().from_pretrained(folder, **options)  # type: ignore[no-untyped-call]
         return pipeline
 
     @classmethod
     def fresh(cls, model: ModelConfig, seed: int = 0) -> OmniRefinerPipeline:
-        """An untrained pipeline of a configuration, its output layer zero so that it first returns the draft."""
+        """An untrained pipeline of a configuration, its output layer zero."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             build: Any = FluxTransformer2DModel
             transformer = build(**model.transformer)
-            if model.prediction == "blend":
-                prepare_small(transformer)
+            torch.nn.init.zeros_(transformer.proj_out.weight)
+            torch.nn.init.zeros_(transformer.proj_out.bias)
             vae = PatchAutoencoder(**model.autoencoder)
         schedule: Any = FlowMatchEulerDiscreteScheduler
         return cls(
-            schedule(**model.scheduler), vae, transformer, prediction=model.prediction,
-            mask_mode=model.mask, working_size=model.working_size, default_steps=model.steps, guidance=model.guidance,
-            laying=model.laying,
+            schedule(**model.scheduler), vae, transformer, mask_mode=model.mask, working_size=model.working_size,
+            default_steps=model.steps, guidance=model.guidance,
         )  # fmt: skip
 
     def embed_prompts(self, prompts: Sequence[str], max_length: int = 512) -> tuple[Tensor, Tensor]:

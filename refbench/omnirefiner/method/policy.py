@@ -6,6 +6,7 @@ becomes more likely, held to the stage 1 policy by a KL term.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -28,10 +29,10 @@ def group_advantages(rewards: Tensor, floor: float, cap: float) -> tuple[Tensor,
 
 
 def combine(
-    parts: dict[str, Tensor], groups: int, weights: dict[str, Tensor], floor: float, cap: float
+    parts: dict[str, Tensor], groups: int, weights: Mapping[str, float], floor: float, cap: float
 ) -> tuple[Tensor, dict[str, float]]:
-    """Advantages (B,) from rewards (B,) by name, each normalised inside its groups, weighted by its share (B,) and
-    added; and what to log of them."""
+    """Advantages (B,) from rewards (B,) by name, each normalised inside its groups, weighted by its share and added;
+    and what to log of them."""
     total = torch.zeros_like(next(iter(parts.values())))
     facts: dict[str, float] = {}
     for name, values in parts.items():

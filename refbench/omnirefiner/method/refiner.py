@@ -1,9 +1,7 @@
 """The method of OmniRefiner (arXiv 2511.19990) at any scale: draft, reference, mask, prompt -> refined picture.
 
 :meth:`Refiner.denoise` is the method at the working size; :meth:`Refiner.__call__` adds the focus crop and the soft
-paste-back for pictures of any size. Two classes give it its components: ``TorchRefiner`` (``tiny/runtime.py``) loads a
-small checkpoint with torch alone, and ``OmniRefinerPipeline`` (``pipeline.py``) is the diffusers pipeline for training,
-for text encoders and for FLUX.1-Kontext's own scale.
+paste-back for pictures of any size. ``OmniRefinerPipeline`` (``pipeline.py``) gives it its components.
 """
 
 from __future__ import annotations
@@ -16,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refbench.errors import RefbenchError
 from refbench.images import Image, Mask
 from refbench.omnirefiner.focus.crop import Focus, focus
 from refbench.omnirefiner.focus.paste import paste_back
 from refbench.omnirefiner.method.latents import decode, encode
 from refbench.omnirefiner.method.tokens import Conditions, latent_mask, pack, unpack
-from refbench.omnirefiner.method.velocity import Head, VelocityHead, call
+from refbench.omnirefiner.method.velocity import Head, call
 from refbench.registration.laying import told
 from refbench.schema import Box
 
@@ -45,31 +42,15 @@ def shift_for(tokens: int, config: Any) -> float:
     return float(tokens * slope + (least - slope * few))
 
 
-def head_of(prediction: str) -> Head:
-    """The head of a configuration's `prediction`: "velocity", or the tiny scale's "blend".
-
-    Raises:
-        RefbenchError: another name.
-    """
-    if prediction == "velocity":
-        return VelocityHead()
-    if prediction != "blend":
-        raise RefbenchError(f"Expected a prediction 'velocity' or 'blend', but the checkpoint's is '{prediction}'.")
-    from refbench.omnirefiner.tiny.gates import GateHead
-
-    return GateHead()
-
-
 class Refiner:
     """Reference-guided local refinement, given the components; see :class:`OmniRefinerPipeline
     <refbench.omnirefiner.method.pipeline.OmniRefinerPipeline>` for what each is."""
 
     config: Any
-    """Settings by attribute and by ``get``: prediction, mask_mode, working_size, default_steps, ..."""
+    """Settings by attribute and by ``get``: mask_mode, working_size, default_steps, guidance."""
     scheduler: Any
     vae: Any
     transformer: Any
-    aligner: Any
     vae_scale_factor: int
     head: Head
 
@@ -97,18 +78,15 @@ class Refiner:
             guidance=(self.config.guidance or 1.0) if self.transformer.config.guidance_embeds else None,
         )  # fmt: skip
 
-    def predict(
-        self, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, sampling: bool, transformer: Any = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """One call, read by the head: the velocity (B, N, C) and, of heads that have one, the gate (B, N, C).
+    def predict(self, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, transformer: Any = None) -> Tensor:
+        """One call, read by the head: the velocity (B, N, C).
 
         Args:
-            sampling: as :meth:`denoise` follows it; else as a loss sees it.
             transformer: another than this one's own.
         """
         model = self.transformer if transformer is None else transformer
         answer = call(model, noisy, sigma, conditions, self.config.mask_mode)
-        return self.head.read(answer, noisy, sigma, conditions, sampling=sampling)
+        return self.head.read(answer, noisy, sigma, conditions)
 
     def set_schedule(self, steps: int, tokens: int) -> Tensor:
         """Prepare the scheduler as FLUX.1-Kontext does; returns sigmas (steps + 1,) from 1 to 0."""
@@ -124,47 +102,27 @@ class Refiner:
     @torch.no_grad()
     def denoise(self, noise: Tensor, conditions: Conditions, steps: int | None = None) -> Tensor:
         """Euler sampling with the scheduler: noise tokens (B, N, C) -> clean tokens."""
-        return self.denoise_gated(noise, conditions, steps)[0]
-
-    @torch.no_grad()
-    def denoise_gated(
-        self, noise: Tensor, conditions: Conditions, steps: int | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """:meth:`denoise`, and how far the last step's gate is open (B, 1, h, w) in [0, 1], of heads that have one."""
         steps = steps or self.config.default_steps
         self.set_schedule(steps, noise.shape[1])
-        tokens, gate = noise, None
+        tokens = noise
         for t in self.scheduler.timesteps:
             sigma = (t / self.scheduler.config.num_train_timesteps).expand(tokens.shape[0])
-            found, gate = self.predict(tokens, sigma, conditions, sampling=True)
+            found = self.predict(tokens, sigma, conditions)
             tokens = self.scheduler.step(found.to(tokens.dtype), t, tokens, return_dict=False)[0]
-        if gate is None:
-            return tokens, None
-        from refbench.omnirefiner.tiny.gates import openness
-
-        return tokens, openness(gate, conditions.size)
+        return tokens
 
     @torch.no_grad()
-    def pictures(
-        self, tokens: Tensor, conditions: Conditions, draft: Tensor, gate: Tensor | None = None,
-        reference: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    def pictures(self, tokens: Tensor, conditions: Conditions, draft: Tensor) -> Tensor:
         """(E12) Clean tokens -> refined pictures (B, 3, H, W) in [-1, 1]: the draft plus the decoded *change*.
 
         ``draft + D(z) - D(E(draft))`` gives back what the autoencoder drops of the draft: where the latents did not
-        move the picture does not either. On 64 px validation crops that lifts the bound of the tiny scale by 2 dB.
-        With a `gate` what it drops of the reference is let in where the gate let in the rest.
+        move the picture does not either.
         """
 
         def decoded(latents: Tensor) -> Tensor:
             return decode(self.vae, unpack(latents, *conditions.size).to(self.vae.dtype)).float()
 
-        before = decoded(conditions.draft)
-        out = draft.float() + decoded(tokens) - before
-        if gate is not None and reference is not None and conditions.reference is not None:
-            dropped = (reference.float() - decoded(conditions.reference)) - (draft.float() - before)
-            out = out + torch.nn.functional.interpolate(gate, draft.shape[-2:], mode="bilinear") * dropped
-        return out.clamp(-1, 1)
+        return (draft.float() + decoded(tokens) - decoded(conditions.draft)).clamp(-1, 1)
 
     def noise(self, conditions: Conditions, generator: torch.Generator) -> Tensor:
         """Starting noise (B, N, C), drawn on the generator's device."""
@@ -176,10 +134,8 @@ class Refiner:
         self, draft: Image, reference: Image | None, mask: Mask, *, reference_box: Box | None = None, prompt: str = ""
     ) -> Focus:
         """:func:`refbench.omnirefiner.focus.crop.focus` as this pipeline wants it."""
-        return focus(
-            draft, reference, mask, int(self.config.working_size), reference_box=reference_box, prompt=prompt,
-            laying=self.config.get("laying") or "view", aligner=self.aligner,
-        )  # fmt: skip
+        size = int(self.config.working_size)
+        return focus(draft, reference, mask, size, reference_box=reference_box, prompt=prompt)
 
     @torch.no_grad()
     def __call__(
@@ -209,9 +165,7 @@ class Refiner:
                 for i, s in enumerate(seeds)
             ]
         )
-        tokens, gates = self.denoise_gated(noise, conditions, steps)
-        pictures = self.pictures(tokens, conditions, draft, gates, reference).cpu()
-        shares = [None] * len(focuses) if gates is None else list(gates.cpu())
-        images = [paste_back(f, p, g) for f, p, g in zip(focuses, pictures, shares, strict=True)]
+        pictures = self.pictures(self.denoise(noise, conditions, steps), conditions, draft).cpu()
+        images = [paste_back(f, p) for f, p in zip(focuses, pictures, strict=True)]
         facts = [told(f.picture, image, f.found) for f, image in zip(focuses, images, strict=True)]
         return RefinerOutput(images, facts)

@@ -30,16 +30,13 @@ def to_velocity(noisy: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
 class Head(Protocol):
     """Reads the transformer's answer for the noisy stream as a velocity."""
 
-    def read(
-        self, answer: Tensor, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, sampling: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """The velocity (B, N, C) and, of heads that have one, the gate (B, N, C).
+    def read(self, answer: Tensor, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
+        """The velocity (B, N, C).
 
         Args:
             answer: what :func:`call` returned.
             noisy: tokens x_sigma (B, N, C).
             sigma: noise levels (B,) in (0, 1].
-            sampling: a picture is made of it; else a loss.
         """
         ...
 
@@ -47,12 +44,10 @@ class Head(Protocol):
 class VelocityHead:
     """The paper's and FLUX's: the answer is the velocity."""
 
-    def read(
-        self, answer: Tensor, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, sampling: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def read(self, answer: Tensor, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
         """The answer."""
-        del noisy, sigma, conditions, sampling
-        return answer, None
+        del noisy, sigma, conditions
+        return answer
 
 
 def call(transformer: Module, noisy: Tensor, sigma: Tensor, conditions: Conditions, mode: MaskMode) -> Tensor:

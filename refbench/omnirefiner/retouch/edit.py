@@ -41,11 +41,12 @@ class Retouch:
     motion: Tensor
     """(B, 2, h, w) in px: the content at (x, y) comes from (x + first, y + second)."""
 
-    def apply(self, placed: Tensor) -> Tensor:
-        """The retouched picture (B, 3, H, W), about [-1, 1], of a placed reference (B, 3, H, W)."""
+    def apply(self, placed: Tensor, scale: int = 1) -> Tensor:
+        """The retouched picture (B, 3, H, W), about [-1, 1], of a placed reference (B, 3, H, W); px and sigmas are
+        `scale` times as large as where the numbers were found."""
         size = placed.shape[-2:]
-        moved = warp(placed, upsample(self.motion, size))
-        gains, levels = upsample(self.gains, size), [moved, *(blur(moved, sigma) for sigma in EDGES[1:])]
+        moved = warp(placed, scale * upsample(self.motion, size))
+        gains, levels = upsample(self.gains, size), [moved, *(blur(moved, scale * sigma) for sigma in EDGES[1:])]
         out = moved + upsample(self.light, size)
         for band in range(3):
             out = out + (gains[:, band : band + 1].exp() - 1) * (levels[band] - levels[band + 1])
@@ -59,9 +60,9 @@ def from_numbers(numbers: Tensor) -> Retouch:
     return Retouch(GAIN * torch.tanh(gains), LIGHT * torch.tanh(light), REACH * torch.tanh(motion / 4))
 
 
-def composite(retouch: Retouch, scenes: SceneBatch) -> Tensor:
+def composite(retouch: Retouch, scenes: SceneBatch, scale: int = 1) -> Tensor:
     """The picture (B, 3, H, W): retouched where the reference is let in, else the draft."""
-    return scenes.draft + scenes.weight * (retouch.apply(scenes.placed) - scenes.draft)
+    return scenes.draft + scenes.weight * (retouch.apply(scenes.placed, scale) - scenes.draft)
 
 
 def upsample(cells: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -41,11 +41,8 @@ class RetouchHead:
         height, width = conditions.size
         return from_numbers(answer.transpose(1, 2).reshape(len(answer), NUMBERS, height // 2, width // 2))
 
-    def read(
-        self, answer: Tensor, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, sampling: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def read(self, answer: Tensor, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
         """As :class:`refbench.omnirefiner.method.velocity.Head` has it."""
-        del sampling
         picture = composite(self.retouch(answer, conditions), self.scenes)
         clean = pack(encode(self.vae, picture.to(self.vae.dtype)))
-        return to_velocity(noisy, clean.float(), sigma), None
+        return to_velocity(noisy, clean.float(), sigma)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from refbench.cache import cache_folder
 from refbench.errors import RefbenchError
+from refbench.images import write_atomic
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.method.latents import encode
@@ -29,8 +31,7 @@ from refbench.omnirefiner.retouch.edit import Retouch, composite, from_numbers, 
 from refbench.omnirefiner.retouch.head import RetouchHead, RetouchLayer
 from refbench.omnirefiner.retouch.scenes import PlacedScenes
 from refbench.omnirefiner.retouch.unet import RetouchUNet
-from refbench.omnirefiner.tiny.runtime import checkpoints
-from refbench.omnirefiner.training.checks import FRESH_MB
+from refbench.omnirefiner.training.checks import FRESH_MB, check_device
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.prepared import Progress, prepare
@@ -164,7 +165,7 @@ class Streams:
         transformer = self.pipeline.transformer
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            add_lora(transformer, rank, 2 * rank, gates=False)
+            add_lora(transformer, rank, 2 * rank, ends=True)
             transformer.proj_out = RetouchLayer(transformer.inner_dim).to(device)
         transformer.train()
         self.names = trainable(transformer)
@@ -203,7 +204,7 @@ class Streams:
         def loss(velocity: Tensor) -> Tensor:
             return flow_loss(velocity, clean, noise, mask, sigma=sigma, cap=8, floor=0.6)
 
-        found, _ = head.read(answer, noisy, sigma, conditions, sampling=False)
+        found = head.read(answer, noisy, sigma, conditions)
         own = loss(found).mean() / loss(to_velocity(noisy, conditions.draft, sigma)).mean()
         return head.retouch(answer, conditions), {"flow": own}
 
@@ -304,62 +305,88 @@ class RetouchLearner(Learner):
         save_file({name: value.half().contiguous() for name, value in average.items()}, out / "average.safetensors")
 
 
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """Where the scenes are that a network learns on, and how those are made that are missing."""
+
+    prepared: Path | None = None
+    """Folder that they are kept in; by default below refbench's cache."""
+    sources: Path | None = None
+    """Folder that ``refbench tasks fetch`` filled; by default in refbench's cache."""
+    samples: int | None = None
+    """That must be there, :data:`COUNT` when None."""
+    workers: int = 1
+    """Processes that make them."""
+    seed: int = 0
+    """Of the scenes, and of what learns from them."""
+    progress: Progress | None = None
+
+    def open(self) -> Path:
+        """The folder, after what is missing has been made.
+
+        Raises:
+            RefbenchError: as :func:`refbench.omnirefiner.training.prepared.prepare`.
+        """
+        return prepare(
+            PlacedScenes(self.sources or cache_folder() / "sources"), self.prepared or cache_folder() / "scenes",
+            self.samples or COUNT, seed=self.seed, workers=self.workers, progress=self.progress,
+        ).folder  # fmt: skip
+
+
+def check_run(out: Path, minutes: float | None, device: str) -> None:
+    """Refuse a training without minutes, on a device that is not there, or whose folder cannot be written.
+
+    Raises:
+        RefbenchError: as said.
+    """
+    if not (minutes is not None and minutes > 0):
+        raise RefbenchError("Expected a budget of minutes to train, but there is none; add e.g. --minutes 60.")
+    check_device(device)
+    check_free(check_writable(out), FRESH_MB)
+
+
+def export(average: Path, out: Path, stage: str) -> Path:
+    """Copy averaged weights to ``out/model/STAGE.safetensors``, what ``--checkpoint out/model`` refines with; the
+    folder."""
+    write_atomic(out / "model" / f"{stage}.safetensors", average.read_bytes())
+    return out / "model"
+
+
 def run_stage1(
-    prepared: Path | None,
-    out: Path | None,
-    *,
-    network: str = "streams",
-    base: Path | None = None,
-    sources: Path | None = None,
-    samples: int | None = None,
-    workers: int = 1,
-    minutes: float | None = None,
-    device: str = "cpu",
-    seed: int = 0,
-    without: tuple[str, ...] = (),
-    telling: Telling | None = None,
-    progress: Progress | None = None,
-) -> Path:
-    """Prepare scenes and, where there is a folder `out`, learn from them, going on from its state.
+    scenes: Scenes, out: Path, minutes: float | None, *, network: str = "unet", base: Path | None = None,
+    device: str = "cpu", without: tuple[str, ...] = (), telling: Telling | None = None,
+) -> Path:  # fmt: skip
+    """Learn stage 1, going on from its state in `out`.
 
     Args:
-        prepared: where scenes are kept; by default below refbench's cache.
-        out: working folder; None only prepares.
-        network: "streams" or "unet".
-        base: checkpoint folder of the base editor; the shipped one when None.
-        sources: the folder that ``refbench tasks fetch`` filled.
-        samples: scenes that must be there, :data:`COUNT` when None.
-        workers: processes that prepare.
+        scenes: to learn from.
+        out: working folder.
         minutes: of training.
+        network: "unet", or "streams", which needs `base`.
+        base: checkpoint folder of a base editor for the streams (``refbench train base``).
         without: as `off` of :class:`RetouchLearner`.
 
     Returns:
-        The folder of scenes, or the averaged weights.
+        The folder of the exported model, or the streams' averaged weights.
 
     Raises:
-        RefbenchError: no minutes, `out` cannot be written, or as :class:`RetouchLearner`, the loop and
-            :func:`refbench.omnirefiner.training.prepared.prepare`.
+        RefbenchError: no minutes, no base editor for the streams, `out` cannot be written, or as
+            :class:`RetouchLearner`, the loop and :meth:`Scenes.open`.
     """
-    if out is not None and not (minutes is not None and minutes > 0):
-        raise RefbenchError("Expected a budget of minutes to train stage 1, but there is none; add e.g. --minutes 60.")
     check_losses(without)
-    if out is not None:
-        check_free(check_writable(out / network), FRESH_MB)
-    scenes = PlacedScenes(sources or cache_folder() / "sources")
-    ready = prepare(
-        scenes, prepared or cache_folder() / "scenes", samples or COUNT, seed=seed, workers=workers, progress=progress
-    )
-    if out is None or minutes is None:
-        return ready.folder
+    check_run(out / network, minutes, device)
+    if network == "streams" and base is None:
+        raise RefbenchError(
+            "Expected a base editor for the streams, but --init is missing; train one with `refbench train base` and "
+            "add --init runs/train/model."
+        )
+    folder, seed = scenes.open(), scenes.seed
     if network == "unet":
         found: Network = UNet(seed=seed, device=device)
     else:
-        found = Streams(base or checkpoints(), seed=seed, device=device)
-    train(
-        RetouchLearner(found, ready.folder, seed=seed, off=without),
-        out / network,
-        minutes=minutes,
-        resume=True,
-        telling=telling,
-    )
-    return out / network / "average.safetensors"
+        assert base is not None
+        found = Streams(base, seed=seed, device=device)
+    learner = RetouchLearner(found, folder, seed=seed, off=without)
+    train(learner, out / network, minutes=minutes, resume=True, telling=telling)
+    average = out / network / "average.safetensors"
+    return export(average, out, "stage1") if network == "unet" else average

@@ -68,10 +68,15 @@ class RetouchUNet(nn.Module):
             weight: (B, 1, H, W) in [0, 1], how far the reference is let in.
             other: (B,) 1 where the draft shows another thing.
         """
+        return self.tail(*self.trunk(draft, placed, view, mask, weight, other))
+
+    def trunk(
+        self, draft: Tensor, placed: Tensor, view: Tensor, mask: Tensor, weight: Tensor, other: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`tail` takes: (B, 160, H / 16, W / 16), and (B, 128, H / 8, W / 8)."""
         count = len(draft)
         pictures = torch.cat([draft, placed, view]).contiguous(memory_format=torch.channels_last)
-        said = self.seen(pictures)
-        first, second, third = said.split(count)
+        first, second, third = self.seen(pictures).split(count)
         near = self.compared(correlation(first, second))
         planes = F.pixel_unshuffle(torch.cat([mask, weight], 1) * 2 - 1, 4)
         asked = (other.view(-1, 1, 1, 1) * 2 - 1).expand(-1, 1, *planes.shape[-2:]).to(planes)
@@ -81,11 +86,17 @@ class RetouchUNet(nn.Module):
             x = block(x)
             kept.append(x)
             x = shrink(x)
-        x = self.middle(x)
-        for grow, block in zip(self.grow, self.up, strict=True):
-            x = block(grow(x) + kept.pop())
-        out: Tensor = self.head(x).float()
+        coarse, fine = kept.pop(), kept.pop()
+        return self.up[0](self.grow[0](self.middle(x)) + coarse), fine
+
+    def tail(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """The last level, which stage 2 trains: (B, 8, H / 8, W / 8)."""
+        out: Tensor = self.head(self.up[1](self.grow[1](coarse) + fine)).float()
         return out
+
+    def tail_weights(self) -> dict[str, nn.Parameter]:
+        """The weights of :meth:`tail` by name."""
+        return {n: p for n, p in self.named_parameters() if n.startswith(("grow.1.", "up.1.", "head."))}
 
 
 def correlation(a: Tensor, b: Tensor, radius: int = RADIUS) -> Tensor:

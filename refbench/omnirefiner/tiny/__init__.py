@@ -1,1 +1,1 @@
-"""What only the small scale needs: a linear autoencoder, gates, an aligner, a prepared start, and scenes."""
+"""What the method needs to be trained at a small scale: a linear autoencoder, and prompts as one bit."""

@@ -10,19 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from refbench.errors import RefbenchError, UnavailableError
-from refbench.omnirefiner.config import LORA_FILE, AlignerConfig, Config
-from refbench.tasks.working import check_workers
+from refbench.omnirefiner.config import LORA_FILE, Config
 from refbench.tasks.writing import check_free, check_writable
 
-STAGES = ("autoencoder", "aligner", "base", "sft", "grpo")
+STAGES = ("autoencoder", "base", "sft", "grpo")
 PACKAGES = ("diffusers", "transformers", "accelerate", "peft")
 FRESH_MB, PRETRAINED_MB = 600, 8_000
 """Free disk in MB that a stage wants: its state twice (the old file stays until the new one is whole) and the export.
 A tiny model's state is under 250 MB, that of rank 64 over FLUX.1-Kontext about 3.5 GB."""
-PREPARED = 8192
-"""Samples that are prepared when no other number is given."""
-SAMPLE_KB = 160
-"""A prepared sample at 96 px; the largest kind, and proportional to the side's square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +44,11 @@ class Job:
     """Checkpoint folder (the shipped one, say) to start from where `out` has no earlier stage."""
     seed: int = 0
     """Of weights and data."""
-    prepared: Path | None = None
-    """Folder of prepared data to learn from; what is missing of it is made first. Without it scenes are drawn while the
-    stage learns."""
-    samples: int | None = None
-    """How many are prepared, :data:`PREPARED` when None."""
-    workers: int = 1
-    """Processes that prepare."""
-
-    @property
-    def count(self) -> int:
-        """Samples to prepare."""
-        return PREPARED if self.samples is None else self.samples
 
     @property
     def state(self) -> Path:
         """The stage's state file."""
         return self.out / self.stage / "state.pt"
-
-    @property
-    def on_scenes(self) -> bool:
-        """Whether the stage's samples are placed scenes, which cost enough to be prepared."""
-        return self.stage == "aligner" or (self.stage in ("sft", "grpo") and self.config.sft.scenes)
-
-    @property
-    def size(self) -> int:
-        """Side in px of the crops that the stage learns on."""
-        if self.stage == "aligner":
-            return AlignerConfig.size
-        return self.config.grpo.size if self.stage == "grpo" else self.config.sft.size
 
     def check(self) -> None:
         """Refuse what would end the training later.
@@ -95,20 +66,14 @@ class Job:
                     f"Expected the package {name} to train, but it is not installed; run pip install "
                     "'refbench[models]'."
                 )
-        if (stage == "aligner" and config.aligner is None) or (stage == "base" and config.base is None):
-            why = "adapts a trained editor" if stage == "base" else "has none"
+        if stage == "base" and config.base is None:
             raise RefbenchError(
-                f"Expected a section '{stage}' in the configuration '{config.name}', but it {why}; leave the stage out "
-                "or add the section."
+                f"Expected a section 'base' in the configuration '{config.name}', but it adapts a trained editor; "
+                "leave the stage out or add the section."
             )
         for folder in (self.assets, self.held_out):
             if folder is not None:
                 check_assets(folder)
-        if self.prepared is not None and not self.on_scenes:
-            raise RefbenchError(
-                f"Expected --prepared for a stage that learns on placed scenes, but '{stage}' of '{config.name}' draws "
-                "its samples in no time; leave it out."
-            )
         check_start(stage, config, self.out, self.init)
         if self.resume and self.state.is_file() and not zipfile.is_zipfile(self.state):
             raise RefbenchError(
@@ -116,11 +81,6 @@ class Job:
                 "from the stage's exported weights."
             )
         check_free(check_writable(self.out), PRETRAINED_MB if config.model.pretrained else FRESH_MB)
-        if self.prepared is not None:
-            check_workers(self.workers)
-            if self.count < 1:
-                raise RefbenchError(f"Expected at least one sample to prepare, got {self.count}; correct --samples.")
-            check_free(check_writable(self.prepared), self.count * SAMPLE_KB * (self.size / 96) ** 2 / 1000)
 
 
 def check_numbers(minutes: float | None, device: str, seed: int) -> None:
@@ -135,6 +95,23 @@ def check_numbers(minutes: float | None, device: str, seed: int) -> None:
         raise RefbenchError(f"Expected a device cpu, cuda, cuda:N or mps, got '{device}'; correct --device.")
     if not 0 <= seed < 2**32:
         raise RefbenchError(f"Expected a seed from 0 to {2**32 - 1}, got {seed}; correct --seed.")
+
+
+def check_device(device: str) -> None:
+    """Refuse a GPU that is not there.
+
+    Raises:
+        UnavailableError: naming it.
+    """
+    import torch
+
+    kind, _, number = device.partition(":")
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind != "cpu" and int(number or 0) >= there[kind]:
+        raise UnavailableError(
+            f"Expected the device {device} to train on, but torch sees {there[kind]} of its kind here; choose another "
+            "with --device."
+        )
 
 
 def check_assets(folder: Path) -> None:
@@ -170,7 +147,7 @@ def check_start(stage: str, config: Config, out: Path, init: Path | None) -> Non
     Raises:
         RefbenchError: naming what is missing, and the command that makes it.
     """
-    if stage in ("autoencoder", "aligner"):
+    if stage == "autoencoder":
         if init is not None and not init.is_dir():
             raise RefbenchError(f"Expected a checkpoint folder at {init}, but there is none; correct --init.")
         return

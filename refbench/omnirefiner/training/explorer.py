@@ -1,12 +1,11 @@
-"""Explorers: what differs inside a group of stage 2, one of the two seams between the scales.
+"""The paper's explorer: what differs inside a group of stage 2, one of the two seams between the scales.
 
-The paper's group draws noise in an early window of steps (:class:`NoiseExplorer`); the tiny scale's draws how far gates
-open (``tiny/exploring.py``).
+The group draws noise in an early window of steps; where a network says how to retouch, it draws what is said
+(``retouch/exploring.py``).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,14 +30,10 @@ Embedded = tuple[Tensor, Tensor]
 def rewards_of(pictures: Tensor, batch: Quadruplets, config: GRPOConfig, similarity: Perceptual) -> dict[str, Tensor]:
     """The reward's parts (B,), each by name; pictures in [-1, 1]."""
     shown, right = (pictures + 1) / 2, (batch.target + 1) / 2
-    parts = {
+    return {
         "perceptual": perceptual_reward(shown, right, batch.mask, config.patch, similarity),
         "pixel": pixel_reward(shown, right, batch.mask, config.patch),
     }
-    if "reference" in config.reward_weights(batch.replaced):
-        model = (batch.reference + 1) / 2
-        parts["reference"] = perceptual_reward(shown, model, batch.mask, config.patch, similarity)
-    return parts
 
 
 def pieces(count: int, size: int) -> Sequence[slice]:
@@ -47,8 +42,9 @@ def pieces(count: int, size: int) -> Sequence[slice]:
 
 
 @dataclass
-class Explorer(ABC):
-    """Draws groups, and says what loss makes the better of them more likely."""
+class NoiseExplorer:
+    """Draws groups by noise in an early window of steps (MixGRPO, arXiv 2507.21802), and says what loss makes the
+    better of them more likely."""
 
     pipeline: OmniRefinerPipeline
     config: GRPOConfig
@@ -56,15 +52,6 @@ class Explorer(ABC):
     """Of the supervised anchor."""
     similarity: Perceptual
     generator: torch.Generator
-
-    @property
-    @abstractmethod
-    def steps(self) -> int:
-        """Euler steps of validation."""
-
-    @abstractmethod
-    def losses(self, batch: Quadruplets, embedded: Embedded, values: Values) -> Iterator[tuple[Tensor, bool]]:
-        """The losses of one iteration, as :meth:`refbench.omnirefiner.training.loop.Learner.losses` yields them."""
 
     def anchored(self, conditions: Conditions, clean: Tensor, values: Values) -> Iterator[tuple[Tensor, bool]]:
         """The supervised loss on the ground truth, where it has a weight, and the end of an update."""
@@ -82,18 +69,9 @@ class Explorer(ABC):
         finally:
             self.pipeline.transformer.enable_adapters()
 
-
-class NoiseExplorer(Explorer):
-    """Noise in an early window of steps (MixGRPO, arXiv 2507.21802)."""
-
-    @property
-    def steps(self) -> int:
-        """Those of the rollout."""
-        return self.config.steps
-
     def policy(self, rows: Conditions) -> Velocity:
         """The velocity that is followed, with gradients."""
-        return lambda x, sigma: self.pipeline.predict(x, sigma, rows, sampling=True)[0]
+        return lambda x, sigma: self.pipeline.predict(x, sigma, rows)
 
     def reference(self, rows: Conditions) -> Velocity:
         """The same of stage 1."""
@@ -123,8 +101,8 @@ class NoiseExplorer(Explorer):
         repeated = Quadruplets(*(part.repeat_interleave(size, 0) for part in batch.parts))
         pictures = self.pipeline.pictures(torch.cat([x for x, _ in results]), many, repeated.draft)
         advantages, facts = combine(
-            rewards_of(pictures, repeated, config, self.similarity), groups, config.reward_weights(repeated.replaced),
-            config.std_floor, config.advantage_cap,
+            rewards_of(pictures, repeated, config, self.similarity), groups, config.weights, config.std_floor,
+            config.advantage_cap,
         )  # fmt: skip
         seed = int(facts["reward/pixel"] * 1e6) % 2**31
         order = torch.randperm(len(parts), generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""Stage 2: the reward's policy gradient on the refiner (``method/policy.py``), by the noise or by gates.
+"""Stage 2: the reward's policy gradient on the refiner (``method/policy.py``).
 
 The adapter is held to the stage 1 policy (the adapter switched off) by a KL term and to the ground truth by a
 supervised anchor. Evaluation is with the ODE.
@@ -15,8 +15,8 @@ from torch import Tensor
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.method.rewards import choose_backbone, perceptual
-from refbench.omnirefiner.training.data import Quadruplets, Reservoir, Sampler, Source, draw, mirrored
-from refbench.omnirefiner.training.explorer import Explorer, NoiseExplorer, rewards_of
+from refbench.omnirefiner.training.data import Quadruplets, Sampler, draw, mirrored
+from refbench.omnirefiner.training.explorer import NoiseExplorer, rewards_of
 from refbench.omnirefiner.training.loop import Learner, Settings, Values
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.progress import Telling
@@ -26,22 +26,13 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def explorer_of(config: GRPOConfig) -> type[Explorer]:
-    """The explorer of a configuration's `explore`."""
-    if config.explore == "noise":
-        return NoiseExplorer
-    from refbench.omnirefiner.tiny.exploring import GateExplorer
-
-    return GateExplorer
-
-
 class GRPOLearner(Learner):
     """A fresh LoRA adapter over the stage 1 policy (merged into `pipeline`'s weights).
 
     Args:
         pipeline: trained in place.
         sft: how stage 1 was trained: of the drawn samples and of the anchor.
-        sampler, held_out, prompts, source: as :class:`refbench.omnirefiner.training.sft.SupervisedLearner` has them.
+        sampler, held_out, prompts: as :class:`refbench.omnirefiner.training.sft.SupervisedLearner` has them.
     """
 
     stage, shown = "grpo", ("reward/perceptual",)
@@ -49,7 +40,6 @@ class GRPOLearner(Learner):
     def __init__(
         self, pipeline: OmniRefinerPipeline, config: GRPOConfig, sft: SupervisedConfig, sampler: Sampler,
         held_out: dict[str, Quadruplets], prompts: Prompts, *, device: str = "cpu", seed: int = 0,
-        source: Source | None = None,
     ) -> None:  # fmt: skip
         if not getattr(pipeline.transformer, "peft_config", None):
             with torch.random.fork_rng():
@@ -59,7 +49,7 @@ class GRPOLearner(Learner):
         pipeline.vae.eval().requires_grad_(False)
         pipeline.transformer.train()
         self.pipeline, self.config, self.sft, self.device, self.seed = pipeline, config, sft, device, seed
-        self.sampler, self.source, self.prompts = sampler, source, prompts
+        self.sampler, self.prompts = sampler, prompts
         self.held_out = {name: batch.first(config.validate_samples) for name, batch in held_out.items()}
         self.names = trainable(pipeline.transformer)
         self.backbone = choose_backbone(config.perceptual)
@@ -69,27 +59,21 @@ class GRPOLearner(Learner):
             steps=config.iterations, lr=config.lr, warmup=config.warmup, batch=config.conditions * config.group,
             weight_decay=0.0, log_every=1, validate_every=config.validate_every, validate_first=True,
         )  # fmt: skip
-        self.reservoir = Reservoir(self._fresh, 64 * config.conditions, config.reuse)
 
     def begin(self, step: int, accelerator: Accelerator, telling: Telling) -> None:
         """Seed the explorer; every process draws groups of its own."""
         seed = self.seed + 17 + step + 1_000_003 * accelerator.process_index
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.explorer = explorer_of(self.config)(
-            self.pipeline, self.config, self.sft, self.judges[self.backbone], self.generator
-        )
-
-    def _fresh(self, count: int) -> tuple[Tensor, ...]:
-        made = self.source(count, self.generator) if self.source is not None else draw(
-            self.sampler, count, self.config.misalignment, self.generator, wild=self.sft.wild, light=self.sft.light,
-            laying=self.pipeline.config.laying == "blend", aligner=self.pipeline.aligner,
-        )  # fmt: skip
-        return tuple(p.to(self.device) for p in made.parts)
+        self.explorer = NoiseExplorer(self.pipeline, self.config, self.sft, self.judges[self.backbone], self.generator)
 
     def losses(self, progress: float, values: Values) -> Iterator[tuple[Tensor, bool]]:
         """One iteration of the explorer."""
         del progress
-        batch = mirrored(Quadruplets(*self.reservoir.draw(self.config.conditions, self.generator)), self.generator)
+        drawn = draw(
+            self.sampler, self.config.conditions, self.config.misalignment, self.generator, wild=self.sft.wild,
+            light=self.sft.light,
+        )  # fmt: skip
+        batch = mirrored(drawn, self.generator)
         return self.explorer.losses(batch, self.prompts(batch.replaced), values)
 
     @torch.no_grad()
@@ -99,15 +83,13 @@ class GRPOLearner(Learner):
         for name, batch in self.held_out.items():
             conditions, _ = encode_batch(self.pipeline, batch, self.prompts(batch.replaced), reference=True)
             noise = self.pipeline.noise(conditions, torch.Generator().manual_seed(1234))
-            tokens, gate = self.pipeline.denoise_gated(noise, conditions, self.explorer.steps)
-            pictures = self.pipeline.pictures(tokens, conditions, batch.draft, gate, batch.reference)
+            tokens = self.pipeline.denoise(noise, conditions, self.config.steps)
+            pictures = self.pipeline.pictures(tokens, conditions, batch.draft)
             out[f"{name}/psnr"] = masked_psnr(pictures, batch)
             for judge, similarity in self.judges.items():
                 parts = rewards_of(pictures, batch, self.config, similarity)
                 out[f"{name}/{judge}"] = float(parts["perceptual"].mean())
                 out[f"{name}/pixel"] = float(parts["pixel"].mean())
-                if "reference" in parts:
-                    out[f"{name}/{judge}/reference"] = float(parts["reference"].mean())
         return out
 
     def facts(self) -> dict[str, Any]:

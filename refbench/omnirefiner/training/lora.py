@@ -12,15 +12,12 @@ from refbench.omnirefiner.config import LORA_TARGETS
 ADAPTER = "default"
 
 
-def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = ADAPTER, *, gates: bool = True) -> None:
+def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = ADAPTER, *, ends: bool = False) -> None:
     """Freeze the transformer and put a LoRA adapter (peft) on attention and feed-forward of all its blocks.
 
-    A transformer with more outputs than latent numbers (a blend's gate) gets one on its last layer as well, because
-    the base never saw a reference, so that there the gate's part is as it was at the start; and one on the layer that
-    reads the prompt's pooled state, which says whether the draft is to be mended or replaced.
-
     Args:
-        gates: False for a stage that brings a head of its own: the first layer in place of the last.
+        ends: on the first layer and on the one that reads the prompt's pooled state too, for a stage that brings a
+            head of its own.
     """
     from peft import LoraConfig
 
@@ -29,10 +26,8 @@ def add_lora(transformer: Any, rank: int, alpha: int | None = None, name: str = 
         path for path, module in transformer.named_modules()
         if isinstance(module, nn.Linear) and "transformer_blocks." in path and path.endswith(LORA_TARGETS)
     ]  # fmt: skip
-    if not gates:
+    if ends:
         targets += ["x_embedder", "time_text_embed.text_embedder.linear_1"]
-    elif transformer.config.out_channels and transformer.config.out_channels > transformer.config.in_channels:
-        targets += ["proj_out", "time_text_embed.text_embedder.linear_1"]
     transformer.add_adapter(
         LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=targets, init_lora_weights="gaussian"), name
     )

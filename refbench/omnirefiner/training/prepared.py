@@ -28,22 +28,18 @@ from refbench.tasks.writing import check_writable
 
 SHARD = 32
 """Samples of a shard."""
-Kind: TypeAlias = Literal["picture", "share", "offset"]
-"""How a tensor is kept: values in [-1, 1] or in [0, 1] as 8 bits, others (flows in px) as half precision."""
+Kind: TypeAlias = Literal["picture", "share"]
+"""How a tensor is kept: values in [-1, 1] or in [0, 1] as 8 bits."""
 Progress = Callable[[str, int, int], None]
 
 CODE = (
     "crops", "decoding.colour", "decoding.metadata", "decoding.opening", "decoding.rare", "decoding.samples",
-    "decoding.shaper", "images", "omnirefiner.focus.crop", "omnirefiner.method.instructions", "omnirefiner.models",
-    "omnirefiner.retouch.scenes", "omnirefiner.tensors", "omnirefiner.tiny.aligner", "omnirefiner.tiny.aligning",
-    "omnirefiner.tiny.autoencoder", "omnirefiner.tiny.scenes", "omnirefiner.training.data",
-    "omnirefiner.training.prepared",
+    "decoding.shaper", "images", "omnirefiner.retouch.scenes", "omnirefiner.tensors", "omnirefiner.training.prepared",
     "registration.exchange", "registration.hypotheses", "registration.laying", "registration.learned",
     "registration.light", "registration.looks", "registration.opencv", "registration.outline", "registration.pose",
     "registration.selection", "registration.xfeat",
     "tasks.composition", "tasks.degradations", "tasks.drawing", "tasks.lettering", "tasks.masks", "tasks.prints",
-    "tasks.recipes", "tasks.sampler", "tasks.sampling.clips", "tasks.sampling.draws", "tasks.sampling.masks",
-    "tasks.sampling.prints",
+    "tasks.recipes",
 )  # fmt: skip
 """Modules of refbench whose code decides what is drawn."""
 
@@ -91,15 +87,11 @@ def recipe_hash(recipe: dict[str, Any]) -> str:
 
 
 def _kept(part: Tensor, kind: Kind) -> Tensor:
-    if kind == "offset":
-        return part.half()
     low, span = (-1.0, 2.0) if kind == "picture" else (0.0, 1.0)
     return ((part - low) * (255 / span)).round().clamp(0, 255).to(torch.uint8)
 
 
 def _shown(part: Tensor, kind: Kind) -> Tensor:
-    if kind == "offset":
-        return part.float()
     return part.float() / 127.5 - 1 if kind == "picture" else part.float() / 255
 
 

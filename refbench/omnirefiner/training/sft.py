@@ -18,7 +18,7 @@ from refbench.omnirefiner.method.losses import draw_sigma, flow_loss
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.method.tokens import Conditions, pack
 from refbench.omnirefiner.method.velocity import add_noise
-from refbench.omnirefiner.training.data import Quadruplets, Reservoir, Sampler, Source, curriculum, draw, mirrored
+from refbench.omnirefiner.training.data import Quadruplets, Sampler, curriculum, draw, mirrored
 from refbench.omnirefiner.training.loop import Learner, Settings, Values
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.progress import Telling
@@ -48,7 +48,7 @@ def supervised_loss(
     sigma = draw_sigma(len(clean), config.sigma_mean, config.sigma_std, config.sigma_shift, generator)
     noise = torch.randn(clean.shape, generator=generator, device=generator.device).to(clean)
     sigma = sigma.to(clean.device)
-    predicted, _ = pipeline.predict(add_noise(clean, noise, sigma.to(clean)), sigma, conditions, sampling=False)
+    predicted = pipeline.predict(add_noise(clean, noise, sigma.to(clean)), sigma, conditions)
     assert conditions.mask is not None
     return flow_loss(
         predicted, clean.float(), noise.float(), conditions.mask.float(), sigma=sigma, cap=config.mask_cap,
@@ -103,8 +103,7 @@ def validate(
     note("none", pipeline.denoise(noise, conditions.without_reference(), steps))
     if reference:
         note("right", pipeline.denoise(noise, conditions, steps))
-        wrong = batch.shuffled if batch.shuffled is not None else batch.reference.roll(1, 0)
-        other = pipeline.conditions(batch.draft, wrong, batch.mask, prompts)
+        other = pipeline.conditions(batch.draft, batch.reference.roll(1, 0), batch.mask, prompts)
         note("shuffled", pipeline.denoise(noise, other, steps))
         note("one_step", pipeline.denoise(noise, conditions, 1))
     return out
@@ -119,13 +118,11 @@ class SupervisedLearner(Learner):
         held_out: named validation batches.
         prompts: embedded instructions.
         stage: "base" trains all weights without reference, "sft" a LoRA adapter with it.
-        source: draws batches instead of `sampler`.
     """
 
     def __init__(
         self, pipeline: OmniRefinerPipeline, config: SupervisedConfig, sampler: Sampler,
         held_out: dict[str, Quadruplets], prompts: Prompts, *, stage: str, device: str = "cpu", seed: int = 0,
-        source: Source | None = None,
     ) -> None:  # fmt: skip
         if stage == "sft" and not getattr(pipeline.transformer, "peft_config", None):
             assert config.lora_rank is not None
@@ -140,30 +137,19 @@ class SupervisedLearner(Learner):
             pipeline.transformer.enable_gradient_checkpointing()
         pipeline.transformer.train()
         self.pipeline, self.config, self.stage, self.device, self.seed = pipeline, config, stage, device, seed
-        self.sampler, self.source, self.held_out, self.prompts = sampler, source, held_out, prompts
+        self.sampler, self.held_out, self.prompts = sampler, held_out, prompts
         self.reference = stage == "sft"
         self.names = trainable(pipeline.transformer)
         self.settings = Settings(
             steps=config.steps, lr=config.lr, warmup=config.warmup, batch=config.batch, ema=config.ema,
             validate_every=config.validate_every, save_minutes=config.save_minutes,
         )  # fmt: skip
-        self.grown = 0.0
-        self.reservoir = Reservoir(self._fresh, 64 * config.batch, config.reuse, first=2 * config.batch)
 
     def begin(self, step: int, accelerator: Accelerator, telling: Telling) -> None:
         """Every process draws samples of its own."""
         self.accelerator = accelerator
         seed = self.seed + 1 + step + 1_000_003 * accelerator.process_index
         self.generator = torch.Generator(self.device).manual_seed(seed)
-
-    def _fresh(self, count: int) -> tuple[Tensor, ...]:
-        config, grown = self.config, self.grown
-        made = self.source(count, self.generator) if self.source is not None else draw(
-            self.sampler, count, config.largest * grown, self.generator, wild=config.wild * grown,
-            light=config.light * grown, laying=self.reference and self.pipeline.config.laying == "blend",
-            aligner=self.pipeline.aligner,
-        )  # fmt: skip
-        return tuple(p.to(self.device) for p in made.parts)
 
     def _chance(self) -> float:
         return float(torch.rand((), generator=self.generator, device=self.device))
@@ -175,14 +161,18 @@ class SupervisedLearner(Learner):
     def losses(self, progress: float, values: Values) -> Iterator[tuple[Tensor, bool]]:
         """The masked flow-matching loss of one batch; the reference is left out of some."""
         config = self.config
-        self.grown = curriculum(progress, config.misalignment)
-        batch = mirrored(Quadruplets(*self.reservoir.draw(config.batch, self.generator)), self.generator)
+        grown = curriculum(progress, config.misalignment)
+        drawn = draw(
+            self.sampler, config.batch, config.largest * grown, self.generator, wild=config.wild * grown,
+            light=config.light * grown,
+        )  # fmt: skip
+        batch = mirrored(drawn, self.generator)
         conditions, clean = encode_batch(self.pipeline, batch, self._asked(batch), reference=self.reference)
         if self.reference and self._chance() < config.drop_reference:
             conditions = conditions.without_reference()
         with self.accelerator.autocast():
             loss = supervised_loss(self.pipeline, conditions, clean, config, self.generator).mean()
-        values |= {"loss": loss.detach(), "misalignment": config.largest * self.grown}
+        values |= {"loss": loss.detach(), "misalignment": config.largest * grown}
         yield loss, True
 
     def validate(self) -> dict[str, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refbench.errors import RefbenchError, UnavailableError
+from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import LORA_FILE
 from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.models import Aligner, PatchAutoencoder
+from refbench.omnirefiner.models import PatchAutoencoder
 from refbench.omnirefiner.training import loop
-from refbench.omnirefiner.training.checks import Job, check_start
-from refbench.omnirefiner.training.data import Quadruplets, Source, exchanged, lay_references, open_sampler
+from refbench.omnirefiner.training.checks import Job, check_device, check_start
+from refbench.omnirefiner.training.data import Quadruplets, exchanged, open_sampler
 from refbench.omnirefiner.training.lora import add_lora, copy_into, trainable
-from refbench.omnirefiner.training.prepared import Drawing, Prepared, Progress, prepare
 from refbench.omnirefiner.training.progress import Quiet, Telling
 from refbench.omnirefiner.training.sft import Prompts, SupervisedLearner
 from refbench.omnirefiner.training.state import load_state
@@ -34,7 +32,6 @@ from refbench.omnirefiner.training.weights import (
     load_pipeline,
     read_card,
     save_adapter,
-    save_aligner,
     save_autoencoder,
     save_base,
     take_up_adapter,
@@ -61,13 +58,8 @@ def _card(job: Job, facts: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def held_out_batches(
-    assets: Path, size: int, device: str, *, laying: bool = False, aligner: Aligner | None = None
-) -> dict[str, Quadruplets]:
-    """Two fixed validation batches: `near` (misalignment up to 0.3) and `far` (all of it).
-
-    With `laying` references are laid as in training, the shuffled ones as well.
-    """
+def held_out_batches(assets: Path, size: int, device: str) -> dict[str, Quadruplets]:
+    """Two fixed validation batches: `near` (misalignment up to 0.3) and `far` (all of it)."""
     out = {}
     for name, low, high in (("near", 0.0, 0.3), ("far", 0.3, 1.0)):
         sampler = open_sampler(assets, size, "cpu", VALIDATION_SEED)
@@ -76,11 +68,7 @@ def held_out_batches(
         batch = sampler.batch(VALIDATION_SAMPLES, levels, details=True)
         draft, reference, target = (batch[k].to(device) * 2 - 1 for k in ("draft", "reference", "target"))
         mask = batch["mask"].to(device)
-        right = Quadruplets(draft, reference, target, mask, exchanged(batch).to(mask))
-        wrong = replace(right, reference=reference.roll(1, 0))
-        if laying:
-            right, wrong = (lay_references(q, batch["kind"] == 3, aligner) for q in (right, wrong))
-        out[name] = replace(right, shuffled=wrong.reference)
+        out[name] = Quadruplets(draft, reference, target, mask, exchanged(batch).to(mask))
     return out
 
 
@@ -115,12 +103,11 @@ def _pictures(assets: Path) -> tuple[list[Any], list[Any]]:
     return found[48:], found[:48]
 
 
-def train(job: Job, *, telling: Telling | None = None, progress: Progress | None = None) -> Path:
+def train(job: Job, *, telling: Telling | None = None) -> Path:
     """Train one stage and export it.
 
     Args:
         telling: where the training's progress goes.
-        progress: called while data is prepared, with what it is, samples done and samples in all.
 
     Returns:
         The exported checkpoint folder.
@@ -130,7 +117,7 @@ def train(job: Job, *, telling: Telling | None = None, progress: Progress | None
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, and `resume` goes on from it.
     """
     job.check()
-    _check_device(job.device)
+    check_device(job.device)
     telling = telling or Quiet()
     if job.resume and not job.state.is_file():
         telling.note(f"{job.stage}: no saved state at {job.out / job.stage}; it starts from the weights that are there")
@@ -139,9 +126,7 @@ def train(job: Job, *, telling: Telling | None = None, progress: Progress | None
     if job.stage == "autoencoder":
         telling.tick("autoencoder: drawing its pictures")
         return _fit_autoencoder(job)
-    if job.stage == "aligner":
-        return _train_aligner(job, telling, progress)
-    return _train_refiner(job, telling, progress)
+    return _train_refiner(job, telling)
 
 
 def _fit_autoencoder(job: Job) -> Path:
@@ -157,60 +142,27 @@ def _fit_autoencoder(job: Job) -> Path:
     return job.out / "vae"
 
 
-def _train_aligner(job: Job, telling: Telling, progress: Progress | None) -> Path:
-    from refbench.omnirefiner.tiny.aligning import AlignerLearner
-    from refbench.omnirefiner.tiny.scenes import SceneSource
-
-    config, found = job.config.aligner, job.out / "aligner" / "model"
-    assert config is not None
-    with torch.random.fork_rng():
-        torch.manual_seed(job.seed)
-        kept = [found, job.init / "aligner"] if job.init else [found]
-        start = next((f for f in kept if job.resume and (f / "config.json").is_file()), None)
-        aligner = Aligner(config.widths, rounds=config.rounds, finer=config.finer)
-        if start:
-            aligner.load_state_dict(Aligner.from_pretrained(start).state_dict())
-    scenes, held = (SceneSource(folder, config.strength) for folder in (job.assets, job.held_out or job.assets))
-    ready = None if job.prepared is None else _prepare(job, drawing_of(job), progress)
-    learner = AlignerLearner(aligner, config, scenes, held, device=job.device, seed=job.seed, prepared=ready)
-    facts = loop.train(learner, job.state.parent, minutes=job.minutes, resume=job.resume, telling=telling)
-    save_aligner(aligner.eval().cpu(), found, _card(job, facts))
-    return found
-
-
-def _train_refiner(job: Job, telling: Telling, progress: Progress | None) -> Path:
+def _train_refiner(job: Job, telling: Telling) -> Path:
     stage, config, device, seed = job.stage, job.config, job.device, job.seed
     telling.tick(f"{stage}: loading the model")
     pipeline = start(job)
     if job.resume and not job.state.is_file():
         take_up(job, pipeline)
-    source: Source | None = None
-    fresh: dict[str, Quadruplets] = {}
-    if job.on_scenes:
-        source, fresh["scene"] = _scenes(job, pipeline, telling, progress)
-    sft, grpo = config.sft, config.grpo
-    if job.prepared is not None:  # what is prepared costs nothing to draw
-        sft, grpo = sft.model_copy(update={"reuse": 1}), grpo.model_copy(update={"reuse": 1})
     telling.tick(f"{stage}: held-out samples")
-    settings = config.base if stage == "base" else sft
+    settings = config.base if stage == "base" else config.sft
     assert settings is not None
-    size = grpo.size if stage == "grpo" else settings.size
+    size = config.grpo.size if stage == "grpo" else settings.size
     sampler = open_sampler(job.assets, size, device, seed, settings.strength)
-    checks = held_out_batches(
-        job.held_out or job.assets, size, device, laying=stage != "base" and pipeline.config.laying == "blend",
-        aligner=pipeline.aligner,
-    ) | fresh  # fmt: skip
+    checks = held_out_batches(job.held_out or job.assets, size, device)
     prompts = prompts_of(pipeline)
     if stage == "grpo":
         from refbench.omnirefiner.training.grpo import GRPOLearner
 
         learner: loop.Learner = GRPOLearner(
-            pipeline, grpo, sft, sampler, checks, prompts, device=device, seed=seed, source=source
+            pipeline, config.grpo, config.sft, sampler, checks, prompts, device=device, seed=seed
         )
     else:
-        learner = SupervisedLearner(
-            pipeline, settings, sampler, checks, prompts, stage=stage, device=device, seed=seed, source=source
-        )
+        learner = SupervisedLearner(pipeline, settings, sampler, checks, prompts, stage=stage, device=device, seed=seed)
     facts = loop.train(learner, job.state.parent, minutes=job.minutes, resume=job.resume, telling=telling)
     pipeline.to("cpu")
     return _export(job, pipeline, facts)
@@ -225,99 +177,25 @@ def _export(job: Job, pipeline: OmniRefinerPipeline, facts: dict[str, Any]) -> P
     if (job.out / "vae" / "card.json").is_file():
         save_autoencoder(pipeline.vae, model / "vae", read_card(job.out / "vae"))
     save_base(pipeline, model, card)
-    if (job.out / "aligner" / "model" / "card.json").is_file():
-        save_aligner(pipeline.aligner, model / "aligner", read_card(job.out / "aligner" / "model"))
     return model
 
 
-def _check_device(device: str) -> None:
-    """Refuse a GPU that is not there."""
-    kind, _, number = device.partition(":")
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind != "cpu" and int(number or 0) >= there[kind]:
-        raise UnavailableError(
-            f"Expected the device {device} to train on, but torch sees {there[kind]} of its kind here; choose another "
-            "with --device."
-        )
+def train_all(job: Job, *, telling: Telling | None = None) -> Path:
+    """Every stage one after the other in one budget: 25 % base, 55 % stage 1, 20 % stage 2.
 
-
-def drawing_of(job: Job, pipeline: OmniRefinerPipeline | None = None) -> Drawing:
-    """What draws the samples of a stage that learns on placed scenes.
-
-    Args:
-        pipeline: that the stage starts from; the aligner needs none.
-    """
-    from refbench.omnirefiner.tiny.aligning import ScenePairs
-    from refbench.omnirefiner.tiny.scenes import SceneQuadruplets, SceneSource
-
-    if job.stage == "aligner":
-        assert job.config.aligner is not None
-        return ScenePairs(SceneSource(job.assets, job.config.aligner.strength), job.config.aligner, 0)
-    assert pipeline is not None
-    scenes = SceneSource(job.assets, job.config.sft.strength)
-    return SceneQuadruplets(scenes, job.size, pipeline.config.laying, pipeline.aligner, 0)
-
-
-def _prepare(job: Job, drawing: Drawing, progress: Progress | None) -> Prepared:
-    assert job.prepared is not None
-    return prepare(drawing, job.prepared, job.count, seed=job.seed, workers=job.workers, progress=progress)
-
-
-def prepare_stage(job: Job, progress: Progress | None = None) -> Prepared:
-    """Only prepare the data of a stage; a training with the same job then finds it.
-
-    Raises:
-        RefbenchError: as :func:`train`.
-    """
-    job.check()
-    return _prepare(job, drawing_of(job, None if job.stage == "aligner" else start(job)), progress)
-
-
-def _scenes(
-    job: Job, pipeline: OmniRefinerPipeline, telling: Telling, progress: Progress | None
-) -> tuple[Source, Quadruplets]:
-    """What draws placed scenes, and a batch of held-out ones."""
-    from refbench.omnirefiner.tiny.scenes import SceneQuadruplets, stream
-
-    held = replace(job, assets=job.held_out or job.assets, seed=VALIDATION_SEED, samples=VALIDATION_SAMPLES)
-    if job.prepared is not None:
-        ready, check = (_prepare(one, drawing_of(one, pipeline), progress) for one in (job, held))
-        shown = Quadruplets(*check.rows(torch.arange(VALIDATION_SAMPLES)))
-        return lambda number, generator: Quadruplets(*ready.draw(number, generator)), shown
-    telling.note(f"{job.stage}: {VALIDATION_SAMPLES} held-out scenes are placed")
-
-    def opened(one: Job, first: int, workers: int) -> Callable[[int], Quadruplets]:
-        drawing = drawing_of(one, pipeline)
-        assert isinstance(drawing, SceneQuadruplets)
-        drawing.seed = first
-        return stream(drawing, workers)
-
-    shown = opened(held, VALIDATION_SEED, 0)(VALIDATION_SAMPLES)
-    drawn = opened(job, 1000 * (job.seed + (7 if job.stage == "grpo" else 0) + 1), job.config.sft.workers)
-    return lambda number, generator: drawn(number), shown
-
-
-def train_all(job: Job, *, telling: Telling | None = None, progress: Progress | None = None) -> Path:
-    """Every stage one after the other in one budget: 20 % aligner, 20 % base, 45 % stage 1, 15 % stage 2.
-
-    A configuration without an aligner gives its share to the other stages. With `resume` finished stages are left
-    alone and the one that was stopped goes on with what is left of its share. Arguments and errors as :func:`train`;
-    the job's stage is without effect.
+    With `resume` finished stages are left alone and the one that was stopped goes on with what is left of its share.
+    Arguments and errors as :func:`train`; the job's stage is without effect.
 
     Returns:
         The exported checkpoint folder.
     """
     found, telling = job.out, telling or Quiet()
-    shares = {"aligner": 0.2, "base": 0.2, "sft": 0.45, "grpo": 0.15}
-    if job.config.aligner is None:
-        del shares["aligner"]
     exported = {
-        "autoencoder": job.out / "vae", "aligner": job.out / "aligner" / "model",
-        "base": job.out / "model" / "transformer", "sft": job.out / "model" / "adapters" / "sft",
-        "grpo": job.out / "model" / "adapters" / "grpo",
+        "autoencoder": job.out / "vae", "base": job.out / "model" / "transformer",
+        "sft": job.out / "model" / "adapters" / "sft", "grpo": job.out / "model" / "adapters" / "grpo",
     }  # fmt: skip
     assert job.minutes is not None
-    for stage, share in ({"autoencoder": 0.0} | shares).items():
+    for stage, share in {"autoencoder": 0.0, "base": 0.25, "sft": 0.55, "grpo": 0.2}.items():
         one = replace(job, stage=stage)
         state = load_state(one.state) if job.resume else None
         left = 1.0 if state is None else 1.0 - float(state["progress"])
@@ -325,9 +203,8 @@ def train_all(job: Job, *, telling: Telling | None = None, progress: Progress | 
             telling.note(f"{stage}: finished before, left as it is")
             found = exported[stage]
             continue
-        minutes = max(job.minutes * share / sum(shares.values()) * left, 1e-3) if share else None
-        one = replace(one, resume=state is not None, minutes=minutes, prepared=job.prepared if one.on_scenes else None)
-        found = train(one, telling=telling, progress=progress)
+        minutes = max(job.minutes * share * left, 1e-3) if share else None
+        found = train(replace(one, resume=state is not None, minutes=minutes), telling=telling)
     return found
 
 
@@ -341,9 +218,6 @@ def start(job: Job) -> OmniRefinerPipeline:
             return load_pipeline(job.init)
         pipeline = OmniRefinerPipeline.fresh(job.config.model, job.seed)
         pipeline.register_modules(vae=PatchAutoencoder.from_pretrained(job.out / "vae"))
-        aligner = job.out / "aligner" / "model"
-        if (aligner / "config.json").is_file():
-            pipeline.register_modules(aligner=Aligner.from_pretrained(aligner))
         return pipeline
     source = model if (model / "model_index.json").is_file() else job.init
     if source is not None:

@@ -7,6 +7,7 @@ Layout: ``model_index.json``, ``scheduler/``, ``vae/``, ``transformer/`` (the ba
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from refbench.errors import RefbenchError
 from refbench.images import write_atomic
 from refbench.omnirefiner.config import LORA_FILE
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
-from refbench.omnirefiner.tiny.runtime import checkpoint, no_adapter
 from refbench.omnirefiner.training.lora import ADAPTER, add_lora
 
 CARD = "card.json"
@@ -41,14 +41,6 @@ def save_autoencoder(vae: Any, folder: Path, card: Mapping[str, Any]) -> None:
     dtype = vae.dtype
     vae.to(torch.float16).save_pretrained(folder)
     vae.to(dtype)
-    write_card(folder, **card)
-
-
-def save_aligner(aligner: Any, folder: Path, card: Mapping[str, Any]) -> None:
-    """Half-precision aligner with its card; the network itself stays as it is."""
-    dtype = aligner.dtype
-    aligner.to(torch.float16).save_pretrained(folder)
-    aligner.to(dtype)
     write_card(folder, **card)
 
 
@@ -112,6 +104,22 @@ def take_up_adapter(transformer: Any, folder: Path, rank: int, alpha: int | None
     set_peft_model_state_dict(transformer, state, adapter_name=ADAPTER)
 
 
+def check_checkpoint(folder: str | Path) -> Path:
+    """The path of a checkpoint; one that does not exist may be a hub id, two names with one slash.
+
+    Raises:
+        RefbenchError: a local folder that is not a checkpoint, or nothing there that can be a hub id.
+    """
+    path = Path(folder)
+    hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(folder))
+    if (path.exists() or not hub) and not (path / "model_index.json").is_file():
+        raise RefbenchError(
+            f"Expected an OmniRefiner checkpoint (model_index.json or stage1.safetensors) at {path}, but there is "
+            "none; train one with `refbench train`, or leave the option out to use the shipped one."
+        )
+    return path
+
+
 def load_pipeline(
     folder: str | Path, adapters: Sequence[str] = (), *, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> OmniRefinerPipeline:
@@ -120,12 +128,15 @@ def load_pipeline(
     Raises:
         RefbenchError: a local folder that is not a checkpoint, or an adapter it does not hold.
     """
-    path = checkpoint(folder)
+    path = check_checkpoint(folder)
     pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(str(folder), dtype=dtype)
     for name in adapters:
         where = path / "adapters" / name
         if not (where / LORA_FILE).is_file():
-            raise no_adapter(name, where)
+            raise RefbenchError(
+                f"Expected the adapter '{name}' at {where / LORA_FILE}, but there is no such file; train it with "
+                f"`refbench train {name}`."
+            )
         merge_lora(pipeline, where)
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)

@@ -1,0 +1,297 @@
+"""Stage 2 by retouching: the group explores the eight numbers, patch by patch (GRPO).
+
+White noise on latents, which Flow-GRPO explores with, has no place in a network of one call; here what it *says* is the
+action. With m the mean of each number over a patch of 32 px, a ~ N(m, s^2) is drawn for every patch and picture of the
+group, and the patch's numbers are moved by a - m. The policy is a Gaussian in these numbers, so its ratio, clipping and
+KL are those of :mod:`refbench.omnirefiner.method.policy`, per patch; and because the reward is patch-wise, each patch
+is credited with its own reward, compared with the same patch of the group's other pictures.
+
+The reward's features are EfficientNet-Lite0's, which no metric of the score uses; SqueezeNet and the score judge. There
+is no term against double exposures: where the reference is let in is no action, and retouching mixes no two pictures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refbench.errors import RefbenchError
+from refbench.metrics.backbones import load_efficientnet
+from refbench.omnirefiner.method.policy import clipped_objective
+from refbench.omnirefiner.method.rewards import patch_grid, pixel_map, used_patches
+from refbench.omnirefiner.retouch import losses as terms
+from refbench.omnirefiner.retouch.data import SceneBatch, SceneSampler, draw
+from refbench.omnirefiner.retouch.edit import CELL, NUMBERS, composite, from_numbers
+from refbench.omnirefiner.retouch.refiner import load_into
+from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, check_run, export
+from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
+from refbench.omnirefiner.training.progress import Telling
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PATCH = 32
+"""Side in px of a patch."""
+SPREAD = (0.3,) * 3 + (0.1,) * 3 + (0.2,) * 2
+"""Standard deviation of each number, before it is bounded: about 0.3 of a gain's logarithm, 0.05 of light, 0.8 px."""
+REWARDS = {"matched": 1.0, "reference": 0.5, "pixel": 0.1}
+"""Weights of the reward's parts: features nearest in the target, likeness to the reference, masked pixel accuracy."""
+CLIP, KL, CAP, FLOOR = 0.2, 0.02, 4.0, 1e-3
+"""Range of the ratio, weight of the KL to stage 1, largest advantage, least spread that advantages are divided by."""
+
+
+def patch_advantages(rewards: Tensor, used: Tensor, floor: float = FLOOR, cap: float = CAP) -> Tensor:
+    """Advantages (G, K, rows, columns) of patch rewards.
+
+    Each patch's reward minus the group's mean for that patch, over the root of the mean within-group variance of all
+    `used` patches (G, rows, columns).
+    """
+    centred = (rewards - rewards.mean(1, keepdim=True)) * used[:, None].to(rewards)
+    count = used.sum().clamp(min=1) * max(rewards.shape[1] - 1, 1)
+    spread = (centred.square().sum() / count).sqrt()
+    return (centred / spread.clamp(min=floor)).clamp(-cap, cap)
+
+
+def log_likelihood(action: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
+    """Gaussian log-probability (..., rows, columns) of actions (..., 8, rows, columns), without the constant that
+    ratios do not see."""
+    return -((action - mean) / spread.view(-1, 1, 1)).square().sum(-3) / 2
+
+
+def policy_loss(
+    means: Tensor, actions: Tensor, old: Tensor, held: Tensor, advantages: Tensor, weights: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(E14, E15) Clipped objective and KL, per patch, and what to log.
+
+    Args:
+        means: of the policy (G, 8, rows, columns).
+        actions: (G, K, 8, rows, columns), drawn when the means were `old`.
+        held: means of stage 1.
+        advantages: (G, K, rows, columns).
+        weights: of the patches (G, rows, columns), adding to 1 in a scene.
+    """
+    spread = torch.tensor(SPREAD, device=means.device)
+    ratio = (log_likelihood(actions, means[:, None], spread) - log_likelihood(actions, old[:, None], spread)).exp()
+    surrogate = clipped_objective(ratio, advantages, CLIP).mean(1)
+    kl = -log_likelihood(means, held, spread)
+    loss = ((surrogate + KL * kl) * weights).sum((1, 2)).mean()
+    seen = weights[:, None].expand_as(ratio) > 0
+    clipped = ((ratio - 1).abs() > CLIP).float()
+    return loss, {"ratio": ratio.detach()[seen], "kl": kl.detach()[weights > 0], "clip_share": clipped[seen]}
+
+
+@torch.no_grad()
+def reward_maps(picture: Tensor, scenes: SceneBatch, known: list[Tensor], seen: list[Tensor], network: Any) -> dict[
+    str, Tensor
+]:  # fmt: skip
+    """The reward's parts by name, each (B, rows, columns), of pictures (B, 3, S, S) in [-1, 1].
+
+    Args:
+        scenes: what the pictures were made of.
+        known, seen: features of the target, and of the reference through its pose.
+        network: that they are of.
+    """
+    mask = scenes.mask
+    out = mask * picture + (1 - mask) * scenes.target
+    with torch.autocast(out.device.type, torch.bfloat16):
+        said = terms.features(network, out.contiguous(memory_format=torch.channels_last))
+    side = mask.shape[-1] // PATCH
+    matched = sum(pooled(best_match(a, b), mask, side) for a, b in zip(said[:2], known[:2], strict=True)) / 2
+    like = sum(windowed(a, b, side) for a, b in zip(said[1:], seen[1:], strict=True)) / 2
+    return {
+        "matched": torch.as_tensor(matched), "reference": torch.as_tensor(like),
+        "pixel": pixel_map((out + 1) / 2, (scenes.target + 1) / 2, mask, PATCH),
+    }  # fmt: skip
+
+
+def best_match(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine (B, 1, h, w) of each place's best match within one cell in the other picture, mean of both ways."""
+    total = torch.zeros_like(a[:, :1])
+    for x, y in ((a, b), (b, a)):
+        padded = F.pad(y, (1, 1, 1, 1), mode="replicate")
+        shifts = [
+            (x * padded[..., i : i + a.shape[-2], j : j + a.shape[-1]]).sum(1, keepdim=True)
+            for i in range(3) for j in range(3)
+        ]  # fmt: skip
+        total = total + torch.stack(shifts).amax(0) / 2
+    return total
+
+
+def pooled(values: Tensor, mask: Tensor, side: int) -> Tensor:
+    """Means (B, side, side) of (B, 1, h, w) over the masked cells of each patch."""
+    inside = F.adaptive_max_pool2d(mask, values.shape[-2:])
+    top, share = (F.adaptive_avg_pool2d(x, side)[:, 0] for x in (values * inside, inside))
+    return top / share.clamp(min=1e-6)
+
+
+def windowed(a: Tensor, b: Tensor, side: int) -> Tensor:
+    """Cosines (B, side, side) of features pooled over windows of two patches' side around each patch."""
+    step = a.shape[-1] // side
+    means = [F.avg_pool2d(F.pad(x, (step // 2,) * 4, mode="replicate"), 2 * step, step) for x in (a, b)]
+    first, second = (m[..., :side, :side] for m in means)
+    return F.cosine_similarity(first, second)
+
+
+class RetouchExplorer(Learner):
+    """Stage 2: GRPO on the last level of a stage 1.
+
+    Args:
+        network: with the weights of stage 1; trained in place.
+        prepared: a folder of prepared scenes.
+        group: pictures a scene.
+        constant: train eight numbers, the same for every place of every scene, instead (a control).
+    """
+
+    stage, shown = "stage2", ("reward/matched",)
+
+    def __init__(
+        self, network: UNet, prepared: Path, *, batch: int = 8, group: int = 8, seed: int = 0, constant: bool = False
+    ) -> None:
+        self.network, self.device, self.seed, self.group = network, network.device, seed, group
+        network.net.requires_grad_(False)
+        self.shift = nn.Parameter(torch.zeros(1, NUMBERS, 1, 1, device=self.device))
+        self.names = {"shift": self.shift} if constant else network.net.tail_weights()
+        self.held = {name: p.detach().clone() for name, p in self.names.items()}
+        for p in self.names.values():
+            p.requires_grad_(True)
+        self.settings = Settings(
+            steps=None, lr=3e-3 if constant else 1e-4, warmup=20, batch=batch, ema=0.99, betas=(0.9, 0.99),
+            weight_decay=0.0, clip=1.0, log_every=20, save_minutes=5.0,
+        )  # fmt: skip
+        self.features = load_efficientnet(self.device)
+        self.scenes = SceneSampler(prepared)
+        self.spread = torch.tensor(SPREAD, device=self.device).view(-1, 1, 1)
+
+    def begin(self, step: int, accelerator: Accelerator, telling: Telling) -> None:
+        """Every process draws scenes of its own."""
+        del telling
+        self.looked = time.monotonic()
+        self.generator = torch.Generator().manual_seed(self.seed + 17 + step + 1_000_003 * accelerator.process_index)
+
+    def numbers(self, trunk: tuple[Tensor, Tensor]) -> Tensor:
+        """What the policy says (G, 8, h, w), unbounded."""
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+            said: Tensor = self.network.net.tail(*trunk)
+        return said + self.shift
+
+    def means(self, numbers: Tensor) -> Tensor:
+        """Means (G, 8, rows, columns) over the patches."""
+        return F.avg_pool2d(numbers, PATCH // CELL)
+
+    @torch.no_grad()
+    def explore(self, scenes: SceneBatch, numbers: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+        """Actions (G, K, 8, rows, columns) and their advantages (G, K, rows, columns)."""
+        old, used = self.means(numbers), used_patches(scenes.mask, PATCH)
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+            known, seen = (terms.features(self.features, x) for x in (scenes.target, scenes.warped))
+        shape = (len(old), self.group, *old.shape[1:])
+        offsets = self.spread * torch.randn(shape, generator=self.generator).to(old)
+        parts: dict[str, list[Tensor]] = {name: [] for name in REWARDS}
+        for k in range(self.group):
+            wide = F.interpolate(offsets[:, k], numbers.shape[-2:], mode="bilinear", align_corners=False)
+            picture = composite(from_numbers(numbers + wide), scenes).clamp(-1, 1)
+            for name, found in reward_maps(picture, scenes, known, seen, self.features).items():
+                parts[name].append(found)
+        total = torch.zeros(shape[0], self.group, *shape[3:], device=old.device)
+        for name, maps in parts.items():
+            rewards = torch.stack(maps, 1)
+            total = total + REWARDS[name] / sum(REWARDS.values()) * patch_advantages(rewards, used)
+            values[f"reward/{name}"] = (rewards.mean(1) * used).sum() / used.sum()
+        return old[:, None] + offsets, total
+
+    def losses(self, progress: float, values: Values) -> Iterator[tuple[Tensor, bool]]:
+        """One group for each scene, and two optimiser steps on it."""
+        del progress
+        if time.monotonic() - self.looked > REFRESH:
+            self.scenes.refresh()
+            self.looked = time.monotonic()
+        scenes = draw(self.scenes, self.settings.batch, self.generator, self.network.crop).to(self.device)
+        s = scenes
+        with torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+            trunk = self.network.net.trunk(s.draft, s.placed, s.warped, s.mask, s.weight, s.replaced)
+        with torch.no_grad():
+            held = self.means(self.stage1(trunk))
+        old: Tensor | None = None
+        actions = advantages = torch.zeros(())
+        weights = patch_grid(s.mask, PATCH) * used_patches(s.mask, PATCH)
+        weights = weights / weights.sum((1, 2), keepdim=True)
+        for _ in range(2):
+            numbers = self.numbers(trunk)
+            if old is None:
+                old = self.means(numbers).detach()
+                actions, advantages = self.explore(scenes, numbers.detach(), values)
+            loss, logged = policy_loss(self.means(numbers), actions, old, held, advantages, weights)
+            values |= {name: value.mean() for name, value in logged.items()}
+            yield loss, True
+
+    def stage1(self, trunk: tuple[Tensor, Tensor]) -> Tensor:
+        """What stage 1 says."""
+        mine = {name: p.detach().clone() for name, p in self.names.items()}
+        for name, p in self.names.items():
+            p.data.copy_(self.held[name])
+        said = self.numbers(trunk)
+        for name, p in self.names.items():
+            p.data.copy_(mine[name])
+        return said
+
+    def state(self) -> dict[str, Any]:
+        """Stage 1's weights, which the KL holds to."""
+        return {"held": self.held}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take them up."""
+        self.held = {name: value.to(self.device) for name, value in state["held"].items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Scenes that there are."""
+        return {"scenes": len(self.scenes.weights)}
+
+    def saved(self, out: Path, average: dict[str, Tensor]) -> None:
+        """Write ``average.safetensors``, in half precision."""
+        from safetensors.torch import save_file
+
+        save_file({name: value.half().contiguous() for name, value in average.items()}, out / "average.safetensors")
+
+
+def run_stage2(
+    scenes: Scenes, out: Path, minutes: float | None, *, stage1: Path | None = None, constant: bool = False,
+    device: str = "cpu", telling: Telling | None = None,
+) -> Path:  # fmt: skip
+    """Learn stage 2 from a stage 1, going on from its state in `out`.
+
+    Args:
+        scenes, minutes: as :func:`refbench.omnirefiner.retouch.training.run_stage1` has them.
+        out: working folder, with ``model/stage1.safetensors`` where `stage1` is None.
+        stage1: folder with ``stage1.safetensors`` to start from.
+        constant: as :class:`RetouchExplorer` has it; exports nothing.
+
+    Returns:
+        The folder of the exported model, or the constant.
+
+    Raises:
+        RefbenchError: no minutes, no stage 1, or `out` cannot be written.
+    """
+    name = "constant" if constant else "stage2"
+    check_run(out / name, minutes, device)
+    first = (stage1 or out / "model") / "stage1.safetensors"
+    if not first.is_file():
+        raise RefbenchError(
+            f"Expected the weights of stage 1 at {first}, but there are none; run `refbench train stage1` first, or "
+            "start from another folder with --init."
+        )
+    folder = scenes.open()
+    network = UNet(device=device)
+    load_into(network.net, first)
+    learner = RetouchExplorer(network, folder, seed=scenes.seed, constant=constant)
+    train(learner, out / name, minutes=minutes, resume=True, telling=telling)
+    average = out / name / "average.safetensors"
+    if constant:
+        return average
+    export(first, out, "stage1")
+    return export(average, out, "stage2")
