@@ -1,25 +1,23 @@
-"""Controls of OmniRefiner: another sample's reference, none, the laid reference with no network behind it, and a
-constant in place of stage 2.
+"""Controls of OmniRefiner: another sample's reference, and a constant in place of stage 2.
 
-    refbench eval --model benchmarks/controls.py:Shuffled      # also :Absent, :Laid and :Handset
+    refbench eval --model benchmarks/controls.py:Shuffled
+    refbench eval --model benchmarks/controls.py:Constant -o state=OUT/constant/average.safetensors
 
-A model that does as well with a shuffled reference has not learned the task; one that does no better than the laid
-reference is not needed; and a stage 2 that does no better than a constant has learned a constant.
+A model that does as well with a shuffled reference has not learned the task, and a stage 2 that does no better than a
+constant (`refbench train stage2 --constant`) has learned a constant. Without a reference the draft stays: that control
+is `identity`. The control without a network is `place-blend`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from refbench.adapters.omnirefiner import OmniRefiner, OmniRefinerSFT
-from refbench.crops import crop_box, keep_outside
-from refbench.images import Image
 from refbench.schema import AdapterCard, Inputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def _card(name: str, summary: str) -> AdapterCard:
@@ -44,65 +42,28 @@ class Shuffled(OmniRefiner):
         return super().refine_batch(asked)
 
 
-class Absent(OmniRefiner):
-    """The same weights, the reference stream left out."""
+class Constant(OmniRefinerSFT):
+    """Stage 1 and eight numbers that are added everywhere: no stage 2.
 
-    card = _card("omnirefiner-absent", "Control: OmniRefiner without a reference.")
+    Args:
+        state: ``average.safetensors`` of ``refbench train stage2 --constant``.
+    """
 
-    def refine_batch(self, batch: Sequence[Inputs], /) -> list[Any]:
-        """The pictures refined without their references."""
-        from refbench.omnirefiner.refine import refine_many
+    card = _card("omnirefiner-constant", "Control: stage 1 with a constant in place of stage 2.")
 
-        if self.pipeline is None:
-            self.setup()
-        assert self.pipeline is not None
-        questions = [(i.draft, i.reference, i.mask, i.reference_box, i.prompt, i.seed) for i in batch]
-        return refine_many(questions, self.pipeline, steps=self.steps, use_reference=False)
-
-
-class Handset(OmniRefinerSFT):
-    """Stage 1 with its gates taken seven times as large, the factor chosen on the validation suite: no stage 2."""
-
-    card = _card("omnirefiner-handset", "Control: stage 1 with its gates opened by a constant in place of stage 2.")
+    def __init__(self, *, state: str, checkpoint: str | None = None) -> None:
+        super().__init__(checkpoint=checkpoint)
+        self.state = state
 
     def setup(self) -> None:
-        """Load stage 1 with another head."""
-        from refbench.omnirefiner.tiny.gates import GateHead
+        """Load stage 1 and put the constant into its last layer's bias."""
+        from safetensors.torch import load_file
 
-        class Bold(GateHead):
-            """Gates seven times as large."""
-
-            def hold(self, change: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
-                return super().hold(change, 7 * gate)
+        from refbench.omnirefiner.retouch.refiner import Retoucher
 
         super().setup()
-        assert self.pipeline is not None
-        self.pipeline.head = Bold()
-
-
-class Laid(OmniRefiner):
-    """What the transformer is shown: the reference laid, aligned and lit, and nothing more."""
-
-    card = _card("omnirefiner-laid", "Control: the laid and aligned reference, without the transformer.")
-
-    def refine_batch(self, batch: Sequence[Inputs], /) -> list[Any]:
-        """The laid references inside the masks."""
-        return [self._laid(inputs) for inputs in batch]
-
-    def _laid(self, inputs: Inputs) -> Image:
-        from refbench.omnirefiner.focus.crop import show_reference
-
-        if self.pipeline is None:
-            self.setup()
-        assert self.pipeline is not None
-        box = crop_box(inputs.mask)
-        shown, _ = show_reference(
-            inputs.draft, inputs.reference, inputs.mask, box, reference_box=inputs.reference_box, prompt=inputs.prompt,
-            laying="blend", aligner=self.pipeline.aligner,
-        )  # fmt: skip
-        x, y, side, _ = box
-        height, width = inputs.draft.shape[:2]
-        top, left, bottom, right = max(y, 0), max(x, 0), min(y + side, height), min(x + side, width)
-        out = inputs.draft.copy()
-        out[top:bottom, left:right] = shown[top - y : bottom - y, left - x : right - x]
-        return keep_outside(inputs.draft, out, inputs.mask)
+        assert isinstance(self.pipeline, Retoucher)
+        bias = self.pipeline.network.head.bias
+        assert bias is not None
+        with torch.no_grad():
+            bias += load_file(self.state)["shift"].float().view(-1)

@@ -1,9 +1,8 @@
-"""Stage 1 by retouching on a suite: a state of its training as a model, and what edits that see the target could win.
+"""What edits that see the target could win over `place-blend`.
 
-    refbench eval --suite VAL --model benchmarks/retouching.py:Retouched -o state=OUT/unet/average.safetensors
     python benchmarks/retouching.py VAL OUT        # then: refbench score OUT/* --suite VAL
 
-The second writes a folder of pictures for each oracle: what `place-blend` gives, with the target's light, the target's
+Writes a folder of pictures for each oracle: what `place-blend` gives, with the target's light, the target's
 local energy of detail, its content's motion, or its better choice of places. Validation data only, never `core`.
 """
 
@@ -19,70 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from refbench.adapters.place_blend import PlaceBlend
-from refbench.crops import cut
-from refbench.errors import RefbenchError
-from refbench.images import Image, Mask, mask_box, save_png
-from refbench.omnirefiner.retouch.data import SceneBatch, blend_weight
-from refbench.omnirefiner.retouch.edit import EDGES, composite
+from refbench.images import Image, Mask, save_png
+from refbench.omnirefiner.retouch.edit import EDGES
 from refbench.omnirefiner.tensors import to_tensor
-from refbench.registration.laying import compose, told, view
-from refbench.schema import Inputs
+from refbench.registration.laying import compose
 
 Float = NDArray[np.float32]
-
-
-class Retouched(PlaceBlend):
-    """`place-blend`'s placed reference, retouched by a U-Net.
-
-    Args:
-        state: ``average.safetensors`` of ``refbench train stage1 --network unet``.
-    """
-
-    card = PlaceBlend.card.model_copy(update={"name": "retouched", "summary": "Stage 1 by retouching, in training."})
-
-    def __init__(self, *, state: str) -> None:
-        from safetensors.torch import load_file
-
-        from refbench.omnirefiner.retouch.training import UNet
-
-        if not Path(state).is_file():
-            raise RefbenchError(
-                f"Expected the averaged weights of a training as the option state, but {state} is no file."
-            )
-        self.network, weights = UNet(), load_file(state)
-        with torch.no_grad():
-            for name, value in self.network.names.items():
-                value.copy_(weights[name].float())
-        self.network.net.eval()
-
-    def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
-        """The refined picture, and how the reference was placed."""
-        asked = inputs.draft, inputs.reference, inputs.mask, inputs.reference_box, inputs.prompt
-        laid, found = compose(*asked, selected=False)
-        if not found.confident:
-            return inputs.draft.copy(), told(inputs.draft, inputs.draft, found)
-        x, y, width, height = mask_box(inputs.mask)
-        across, down = (max(96, -(-(side + 24) // 32) * 32) for side in (width, height))
-        box = (x + width // 2 - across // 2, y + height // 2 - down // 2, across, down)
-        pictures = cut(inputs.draft, box), cut(laid, box), view(inputs.reference, found.matrix, box)
-        draft, placed, warped = (to_tensor(picture) for picture in pictures)
-        mask = torch.from_numpy(cut(inputs.mask.astype(np.uint8)[..., None], box)[..., 0].astype(np.float32))[None]
-        weight = blend_weight(draft, placed, mask, torch.tensor(float(found.pose.same_scene)))
-        rows = (part[None] for part in (draft, placed, warped, draft, mask, weight))
-        scene = SceneBatch(*rows, torch.tensor([float(found.other)]))
-        with torch.no_grad():
-            retouch, _ = self.network.answer(scene, torch.Generator())
-            found_picture = composite(retouch, scene)[0].permute(1, 2, 0).float().numpy()
-        levels = ((found_picture + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-        out = inputs.draft.copy()
-        top, left = max(box[1], 0), max(box[0], 0)
-        bottom, right = min(box[1] + down, out.shape[0]), min(box[0] + across, out.shape[1])
-        inside = inputs.mask[top:bottom, left:right]
-        out[top:bottom, left:right][inside] = levels[top - box[1] : bottom - box[1], left - box[0] : right - box[0]][
-            inside
-        ]
-        return out, told(inputs.draft, out, found)
 
 
 def soft(values: Float, inside: Float, sigma: float) -> Float:

@@ -105,7 +105,7 @@ def complete(line: str, **environment: str) -> list[str]:
     [
         ("refbench le", ["leaderboard"]),
         ("refbench tasks f", ["fetch"]),
-        ("refbench eval --model omni", ["omnirefiner", "omnirefiner-sft", "omnirefiner-base", "omnigen2"]),
+        ("refbench eval --model omni", ["omnirefiner", "omnirefiner-sft", "omnigen2"]),
         ("refbench eval -m identity,warp", ["identity,warp-blend"]),
         ("refbench eval --suite mi", ["mini"]),
         ("refbench eval --suite mini --tasks text-", ["text-refine", "text-replace"]),

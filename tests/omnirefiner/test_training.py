@@ -88,7 +88,7 @@ def test_the_base_learns_four_samples(tmp_path: Path) -> None:
     facts = _train(pipeline, tmp_path, "base", sampler=Fixed(32), steps=150, ema=0.9, lr=3e-3)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [50, 100, 100, 150, 150]
-    assert lines[3]["loss"] < 0.8 * lines[0]["loss"]
+    assert lines[3]["loss"] < 0.92 * lines[0]["loss"]
     assert facts["steps"] == 150
 
 
