@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
 BASE = {
     "cache", "csvtext", "decoding", "errors", "images", "crops", "devices", "pictures", "plaintext", "registry",
-    "schema", "baselines", "weights", "registration", "spelling",
+    "schema", "serving", "baselines", "weights", "registration", "spelling",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "baselines": {"images", "schema"},
     "weights": {"errors", "cache"},
     "registration": {"errors", "images", "schema"},
+    "serving": {"errors"},
     "tasks": BASE,
     "metrics": BASE,
     "stats": BASE,
