@@ -58,7 +58,7 @@ class Contest:
         return Drawer(outputs, len(self.names), seed)
 
 
-def open_contest(runs: Sequence[str | os.PathLike[str]], suite: str | None = None) -> Contest:
+def open_contest(runs: Sequence[str | os.PathLike[str]], suite: str | Suite | None = None) -> Contest:
     """Open run folders, at least two, of one suite.
 
     Raises:
