@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refbench.images import Image, encode_webp, mask_box, resize, write_atomic
-from refbench.metrics.regions import cut, reference_crop, square_box
+from refbench.metrics.regions import cut
 from refbench.people.agreement import Agreement, Apart
 from refbench.plaintext import harmless
+from refbench.report.grid import window
 from refbench.results.resultset import RunSet
 
 if TYPE_CHECKING:
-    from refbench.schema import Truth
+    from refbench.schema import Sample
 
-SIDE, QUALITY, AROUND = 300, 85, 24
-"""Longest side of a picture and room around the mask in px; quality of WebP."""
+SIDE, QUALITY = 300, 85
+"""Longest side of a picture in px; quality of WebP."""
 TEMPLATE = Path(__file__).with_name("static") / "disagreements.html.j2"
 
 
@@ -39,39 +40,37 @@ def write_page(found: Agreement, results: RunSet, path: Path) -> None:
 
 
 def _row(one: Apart, results: RunSet) -> dict[str, object]:
-    truth = results.suite.truth(one.sample)
-    assert truth.draft is not None
-    assert truth.mask is not None
-    box = square_box(mask_box(truth.mask, AROUND), truth.mask.shape)
-    meta = results.metas[one.sample]
+    sample = results.suite.sample(one.sample)
+    box = window(sample.mask.shape, mask_box(sample.mask), 1.0, tight=True)
+    height, width = sample.reference.shape[:2]
+    boxed = sample.reference_box is not None
+    there = window((height, width), sample.reference_box or (0, 0, width, height), 1.0, tight=boxed)
 
     def output(model: str) -> Image:
         run = results.run(model)
         return cut(run.folder.read_output(run.records[one.sample]), box)
 
     pictures = [
-        ("Draft", "", cut(_outlined(truth), box)),
-        ("Reference", "", reference_crop(truth)),
+        ("Draft", "", cut(_outlined(sample), box)),
+        ("Reference", "", cut(sample.reference, there)),
         (one.better, f"{one.points_better:.0f} points, {one.votes_better} for it", output(one.better)),
         (one.worse, f"{one.points_worse:.0f} points, {one.votes_worse} for it", output(one.worse)),
     ]
     if results.suite.targets:
-        pictures.append(("Target", "", cut(truth.target, box)))
+        pictures.append(("Target", "", cut(results.suite.target(sample), box)))
     return {
         "sample": one.sample,
-        "task": meta.task,
+        "task": sample.meta.task,
         "apart": f"{one.points_worse - one.points_better:.0f}",
         "pictures": [(harmless(name), note, _data(image)) for name, note, image in pictures],
     }
 
 
-def _outlined(truth: Truth) -> Image:
+def _outlined(sample: Sample) -> Image:
     import cv2
 
-    assert truth.draft is not None
-    assert truth.mask is not None
-    image = truth.draft.copy()
-    edges, _ = cv2.findContours(truth.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    image = sample.draft.copy()
+    edges, _ = cv2.findContours(sample.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(image, edges, -1, (255, 0, 255), 1)
     return image
 

@@ -134,9 +134,12 @@ class VoteFile:
         os.fsync(self._handle.fileno())
 
     def close(self) -> None:
-        """Let others append."""
+        """Let others append; a file that no vote came into goes."""
         self._handle.close()
+        if not self.path.stat().st_size:
+            self.path.unlink()
         self._lock.release()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
 
 
 def _cut_torn(path: Path) -> None:

@@ -70,6 +70,12 @@ def test_two_processes_do_not_append_to_one_file(path: Path) -> None:
         VoteFile(path)
     file.close()
     VoteFile(path).close()
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_that_no_vote_came_into_goes(tmp_path: Path) -> None:
+    VoteFile(tmp_path / "votes.jsonl").close()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
