@@ -140,8 +140,10 @@ def _raters(found: Agreement) -> None:
 
     rows = []
     for one in found.raters:
-        rates = [f"{_percent(r)} of {r.pairs}" if r.pairs else "–" for r in (one.itself, one.others, one.score)]
+        parts = (one.itself, one.others, one.score)
+        rates = ["–" if rate.value is None else f"{100 * rate.value:.0f} ({rate.pairs})" for rate in parts]
         shares = [f"{100 * share:.0f}" for share in (one.ties, one.bad)]
         rows.append([one.name, str(one.votes), *shares, f"{one.seconds:.1f}", *rates])
     numbers = ["votes", "ties %", "bad %", "s", "itself", "others", "score"]
-    show.table("Raters: per cent that agree", ["", *numbers], rows, right=numbers, width=show.NARROW)
+    show.table("Raters", ["", *numbers], rows, right=numbers, width=show.NARROW)
+    show.line("itself, others, score: per cent that agree (of so many pairs that are no tie)")
