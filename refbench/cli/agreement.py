@@ -11,7 +11,7 @@ import typer
 from refbench.cli import options as o
 
 if TYPE_CHECKING:
-    from refbench.people.agreement import Agreement
+    from refbench.people.findings import Agreement
     from refbench.stats.agreement import Rate
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

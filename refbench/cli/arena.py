@@ -62,7 +62,8 @@ def arena(
 
             with Bar() as bar:
                 told = let_vote(asks, Judge(judge, judge_model, seed=seed), cache=cache_folder(), progress=bar)
-            show.line(f"{told.rater}: {told.given} votes in {votes}, {told.refused} pairs refused")
+            refused = f", {told.refused} refused" if told.refused else ""
+            show.line(f"{told.rater}: {told.given} votes in {votes}{refused}")
         else:
             from refbench.people.page import serve_arena
 

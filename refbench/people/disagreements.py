@@ -10,7 +10,7 @@ import numpy as np
 
 from refbench.images import Image, encode_webp, mask_box, resize, write_atomic
 from refbench.metrics.regions import cut
-from refbench.people.agreement import Agreement, Apart
+from refbench.people.findings import Agreement, Apart
 from refbench.plaintext import harmless
 from refbench.report.grid import window
 from refbench.results.resultset import RunSet

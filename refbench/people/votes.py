@@ -135,9 +135,12 @@ class VoteFile:
 
     def close(self) -> None:
         """Let others append; a file that no vote came into goes."""
+        if self._handle.closed:
+            return
+        empty = not self._handle.tell()
         self._handle.close()
-        if not self.path.stat().st_size:
-            self.path.unlink()
+        if empty:
+            self.path.unlink(missing_ok=True)
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from refbench.errors import RefbenchError
-from refbench.people.agreement import Agreement, agreement, ratings
+from refbench.people.agreement import agreement, ratings
 from refbench.people.disagreements import write_page
+from refbench.people.findings import Agreement
 from refbench.people.votes import Vote
 from refbench.results.resultset import RunSet
 from refbench.schema import AXES
