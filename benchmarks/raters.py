@@ -1,7 +1,7 @@
 """Do ratings come back within their intervals? Raters of known preference vote on pairs that the arena draws.
 
     python benchmarks/raters.py [--simulations 500] [--votes 300] [--models 6] [--samples 160] [--raters 3]
-        [--spread 0.8]
+        [--spread 0.8] [--apart 0]
 
 Each simulation draws the models' true strengths, and raters who prefer by Davidson's model (ties too) vote on what
 :class:`refbench.people.drawing.Drawer` shows them; then `refbench agreement`'s own fit rates the models from the votes.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ import numpy as np
 from refbench.people.agreement import ratings
 from refbench.people.drawing import REPEAT_AT, TURN, Drawer
 from refbench.people.votes import Verdict, Vote
-from refbench.stats.rating import ELO, MEAN_RATING
+from refbench.stats.rating import ELO, MEAN_RATING, bradley_terry
 
 SUITE = "0" * 64
 SPREAD, TIE = 0.8, 0.6
@@ -43,25 +44,38 @@ def sha(sample: str, model: int) -> str:
     return hashlib.sha256(f"{sample} {model}".encode()).hexdigest()
 
 
-def verdict(strengths: np.ndarray, left: int, right: int, rng: np.random.Generator) -> Verdict:
-    """What a rater says, by Davidson's model."""
-    a, b = np.exp(strengths[[left, right]])
-    weights = np.array([a, TIE * np.sqrt(a * b), b])
-    outcomes: tuple[Verdict, ...] = ("left", "tie", "right")
-    return outcomes[int(rng.choice(3, p=weights / weights.sum()))]
+def chances(strengths: np.ndarray, left: int, right: int) -> np.ndarray:
+    """(..., 3) how likely a rater says left, tie, right, by Davidson's model; strengths (..., N)."""
+    a, b = np.exp(strengths[..., left]), np.exp(strengths[..., right])
+    weights = np.stack([a, TIE * np.sqrt(a * b), b], axis=-1)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def true_ratings(strengths: np.ndarray, apart: float, rng: np.random.Generator) -> np.ndarray:
+    """(N,) what endless votes would give: each pair equally often, on endless samples that move models `apart`."""
+    if apart == 0.0:
+        return MEAN_RATING + ELO * (strengths - strengths.mean())
+    pairs = list(itertools.combinations(range(len(strengths)), 2))
+    moved = strengths + rng.normal(0.0, apart, (20000, len(strengths)))
+    counts = 1e6 * np.concatenate([chances(moved, i, j).mean(axis=0) for i, j in pairs])[None]
+    return bradley_terry(counts, pairs, len(strengths), np.ones((1, 1)))[0]
 
 
 def simulate(
-    seed: int, *, models: int = 6, samples: int = 160, votes: int = 300, raters: int = 3,
-    spread: float = SPREAD, drawn: bool = True, resamples: int = 500,
+    seed: int, *, models: int = 6, samples: int = 160, votes: int = 300, raters: int = 3, spread: float = SPREAD,
+    apart: float = 0.0, drawn: bool = True, resamples: int = 500,
 ) -> Found:  # fmt: skip
     """One arena from the first vote to the ratings.
 
     Args:
+        spread: of the models' log strengths.
+        apart: standard deviation by which each sample moves the log strength of each model, alike for all raters.
         drawn: by the arena; else every pair and sample is drawn with equal chance.
     """
-    rng = np.random.default_rng([seed, 24])
+    rng, of_samples = np.random.default_rng([seed, 24]), np.random.default_rng([seed, 25])
     strengths = rng.normal(0.0, spread, models)
+    moved = strengths + of_samples.normal(0.0, apart, (samples, models))
+    outcomes: tuple[Verdict, ...] = ("left", "tie", "right")
     names = [f"sample-{k:03d}" for k in range(samples)]
     drawer = Drawer({name: [sha(name, model) for model in range(models)] for name in names}, models, seed)
     given: list[Vote] = []
@@ -78,12 +92,13 @@ def simulate(
             Vote(
                 id=f"{number:08x}", rater=rater, suite=SUITE, sample=sample, left=f"m{left}", right=f"m{right}",
                 left_sha256=sha(sample, left), right_sha256=sha(sample, right),
-                verdict=verdict(strengths, left, right, rng), seconds=1.0, repeat=repeat,
+                verdict=outcomes[int(rng.choice(3, p=chances(moved[int(sample[-3:])], left, right)))],
+                seconds=1.0, repeat=repeat,
             )
         )  # fmt: skip
     looks = [(vote.sample, int(vote.left[1:]), int(vote.right[1:]), vote.verdict) for vote in given if not vote.repeat]
     value, low, high, _ = ratings(looks, models, seed=seed, resamples=resamples)
-    truth = MEAN_RATING + ELO * (strengths - strengths.mean())
+    truth = true_ratings(strengths, apart, of_samples)
     return Found((low <= truth) & (truth <= high), value - truth, high - low)
 
 
@@ -92,6 +107,7 @@ def main() -> None:
     for name, value in (("simulations", 500), ("votes", 300), ("models", 6), ("samples", 160), ("raters", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--spread", type=float, default=SPREAD)
+    parser.add_argument("--apart", type=float, default=0.0)
     given = vars(parser.parse_args())
     count = given.pop("simulations")
     found = [simulate(seed, **given) for seed in range(count)]
