@@ -18,6 +18,9 @@ outline, both results and target in one picture, sides at random, before any sco
 - `saw.md`: what was seen in the pictures, the end of the page;
 - `score1.csv`: texture, alignment, consistency and mean of the same pictures by score 1.
 
+These were judged before there was `refbench arena`, over pictures that no run holds any more, so that `refbench
+agreement` cannot read them; shares and intervals are its own (:mod:`refbench.stats.agreement`).
+
 A file of pairs has the columns sample, A, B, verdict (A, B or tie) and confidence (1 to 3). Pictures are windows
 `<sample>.<model>.<x>.<y>.webp` of a result, whose rest is the draft; `identity` is the draft itself. The sheet takes
 such windows and outputs of runs (`DIR/<model>/outputs/<task>/<sample>.png`) that have the SHA-256 of what was judged.
@@ -39,6 +42,7 @@ from refbench.images import Image, encode_webp, load_image, mask_box, resize, wr
 from refbench.metrics.regions import cut, reference_crop, square_box
 from refbench.metrics.registry import default_metrics, make_metrics
 from refbench.schema import AXES, PIXEL, Truth
+from refbench.stats.agreement import preference, rate
 from refbench.stats.gains import MEASURES, clipped, gains
 
 HERE = Path(__file__).parent / "eye"
@@ -47,7 +51,6 @@ SHEET = 8
 TILE, CAPTION, QUALITY = 168, 40, 80
 """Side of a picture of the sheet and height of the text above a row in px; quality of the WebP file."""
 BASELINES = ("draft", "paste", "stretch", "blend", "target")
-RESAMPLES = 5000
 Scores = Mapping[tuple[str, str], Mapping[str, float]]
 """(sample, model) -> measure or metric -> points."""
 
@@ -109,34 +112,32 @@ def scored(values: pd.DataFrame) -> Scores:
 
 def sides(pairs: pd.DataFrame, scores: Scores, measure: str, verdict: str = "verdict") -> pd.DataFrame:
     """Pairs that are no tie for the eye: sample, task, confidence, and whether the measure prefers the same side."""
-    rows = []
-    for pair in pairs.to_dict("records"):
-        if pair[verdict] not in ("A", "B"):
-            continue
-        a, b = (scores[pair["sample"], pair[side]].get(measure, np.nan) for side in ("A", "B"))
-        if np.isfinite(a) and np.isfinite(b):
-            right = 0.5 if a == b else float((a > b) == (pair[verdict] == "A"))
-            task = pair["sample"].rsplit("-", 1)[0]
-            of = "confidence" if verdict == "verdict" else "sits_confidence"
-            rows.append((pair["sample"], task, int(pair.get(of, 1)), right, abs(a - b)))
-    return pd.DataFrame(rows, columns=["sample", "task", "confidence", "right", "apart"])
-
-
-def share(found: pd.DataFrame) -> tuple[float, float, float]:
-    """Per cent of agreement with its 95 % interval, resampling whole samples."""
-    if not len(found):
-        return float("nan"), float("nan"), float("nan")
-    sums = found.groupby("sample")["right"].agg(["sum", "count"]).to_numpy(float)
-    draws = np.random.default_rng(0).integers(0, len(sums), (RESAMPLES, len(sums)))
-    means = sums[draws, 0].sum(1) / sums[draws, 1].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return 100 * float(found["right"].mean()), 100 * float(low), 100 * float(high)
+    decided = pairs[pairs[verdict].isin(["A", "B"])]
+    a, b = (
+        np.array([scores[row["sample"], row[side]].get(measure, np.nan) for row in decided.to_dict("records")], float)
+        for side in ("A", "B")
+    )
+    first = (decided[verdict] == "A").to_numpy(bool)
+    of = "confidence" if verdict == "verdict" else "sits_confidence"
+    found = pd.DataFrame(
+        {
+            "sample": decided["sample"].to_numpy(),
+            "task": [name.rsplit("-", 1)[0] for name in decided["sample"]],
+            "confidence": decided[of].to_numpy(int) if of in decided else 1,
+            "right": preference(np.where(first, a, b), np.where(first, b, a)),
+            "apart": np.abs(a - b),
+        }
+    )
+    return found[found["right"].notna()]
 
 
 def text(found: pd.DataFrame) -> str:
-    """ "88.1 [81, 94]"; a dash without pairs."""
-    value, low, high = share(found)
-    return "–" if np.isnan(value) else f"{value:.1f} [{low:.0f}, {high:.0f}]"
+    """ "88.1 [81, 94]", in per cent as `refbench agreement` has it; a dash without pairs."""
+    part = rate(found["right"].to_numpy(), list(found["sample"]))
+    if part.value is None:
+        return "–"
+    ends = "" if part.low is None or part.high is None else f" [{100 * part.low:.0f}, {100 * part.high:.0f}]"
+    return f"{100 * part.value:.1f}{ends}"
 
 
 def report(sets: Mapping[str, tuple[pd.DataFrame, str]], two: Scores, one: Scores | None) -> dict[str, object]:
@@ -264,7 +265,7 @@ def page(figures: Mapping[str, object], above: Mapping[str, str], saw: str) -> s
         "# Does the score agree with the eye?",
         "",
         "Share of judged pairs in which the score prefers the side that the eye prefers, in per cent with 95 %",
-        "intervals (whole samples resampled). One vision-language model judged all pairs, blind, before scores were",
+        "intervals (over whole samples). One vision-language model judged all pairs, blind, before scores were",
         "opened; ties are left out. Chance is 50. Made by `python benchmarks/agreement.py --page",
         "reports/agreement.md`; the verdicts lie in `benchmarks/eye/`.",
         "",

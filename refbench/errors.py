@@ -22,6 +22,7 @@ EXTRAS = {
     "ray": ("ray",),
     "slurm": ("submitit",),
     "web": ("httpx",),
+    "app": ("starlette", "uvicorn", "python_multipart"),
     "pyiqa": ("pyiqa",),
 }
 """Extra of this package -> the modules that come with it and that a plain install may lack."""

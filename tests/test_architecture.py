@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "refbench"
 
 BASE = {
     "cache", "csvtext", "decoding", "errors", "images", "crops", "devices", "pictures", "plaintext", "registry",
-    "schema", "baselines", "weights", "registration", "spelling",
+    "schema", "serving", "baselines", "weights", "registration", "spelling",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "baselines": {"images", "schema"},
     "weights": {"errors", "cache"},
     "registration": {"errors", "images", "schema"},
+    "serving": {"errors"},
     "tasks": BASE,
     "metrics": BASE,
     "stats": BASE,
@@ -40,13 +41,14 @@ ALLOWED: dict[str, set[str]] = {
     "results": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
     "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
     "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
+    "people": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results", "report"},
 }
 """Room -> rooms it may import. The command line and the package's own front may import all."""
 
 HEAVY = {
     "torch", "torchvision", "pandas", "pyarrow", "cv2", "skimage", "diffusers", "transformers", "scipy", "matplotlib",
     "timm", "piq", "torchmetrics", "lpips", "dreamsim", "open_clip", "onnxruntime", "dlib", "datasets",
-    "ray", "submitit", "fsspec",
+    "ray", "submitit", "fsspec", "starlette", "uvicorn",
 }  # fmt: skip
 
 

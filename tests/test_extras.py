@@ -16,6 +16,7 @@ DISTRIBUTIONS = {
     "cleanfid": "clean-fid",
     "pytorch_fid": "pytorch-fid",
     "resvg_py": "resvg-py",
+    "python_multipart": "python-multipart",
 }
 
 

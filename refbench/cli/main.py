@@ -28,6 +28,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "leaderboard": ("leaderboard", "Render the board, add to it, or check that it is up to date."),
     "submit": ("submit", "Pack a run as an entry for the board."),
     "verify": ("verify", "Recompute an entry's claims from its images."),
+    "arena": ("arena", "Ask people which of two results is better."),
+    "agreement": ("agreement", "Hold score and metrics against such votes."),
     "protocol": ("protocol", "Print the columns of another paper's protocol for runs."),
     "list": ("listing", "List models, tasks or metrics."),
     "new-adapter": ("new_adapter", "Write the skeleton of an adapter for your model."),

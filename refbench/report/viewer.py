@@ -45,7 +45,7 @@ THUMB = (96, 128)
 """Height and width of a thumbnail: the region with some room around it."""
 Values = dict[str, dict[str, float]]
 """Sample -> metric -> value, of one run."""
-SCRIPTS = ("core.js", "summary.js", "list.js", "stage.js", "detail.js", "main.js")
+SCRIPTS = ("view.js", "core.js", "summary.js", "list.js", "stage.js", "detail.js", "main.js")
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def open_results(
         raise RefbenchError("Expected at least one run folder, but none came; name one.")
     opened = [measured(path) for path in folders]
     manifests = [manifest for _, manifest in opened]
-    names = _names([manifest.card.name for manifest in manifests], [folder.path for folder, _ in opened])
+    names = distinct_names([manifest.card.name for manifest in manifests], [folder.path for folder, _ in opened])
     found = [scoring(manifest) if cards is None else (cards, manifest.unavailable) for manifest in manifests]
     known = {name: card for its_cards, _ in found for name, card in its_cards.items()}
     needed = {name for name, card in known.items() if card.scored}
@@ -218,7 +218,7 @@ def compare_runs(
     return open_results(runs, suite=suite).compare(seed=seed, resamples=resamples, most=most)
 
 
-def _names(cards: Sequence[str], paths: Sequence[Path]) -> list[str]:
+def distinct_names(cards: Sequence[str], paths: Sequence[Path]) -> list[str]:
     """The cards' names; where two share one, the folder is added, and where they share that too, its whole path."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise RefbenchError("Expected different run folders, but one came twice; name each once.")

@@ -19,7 +19,7 @@ PRIOR = 0.5
 
 
 def bradley_terry(
-    counts: Floats, pairs: Sequence[tuple[int, int]], count: int, weights: Floats
+    counts: Floats, pairs: Sequence[tuple[int, int]], count: int, weights: Floats, *, prior: float = PRIOR
 ) -> tuple[Floats, Floats, Floats, float]:
     """Ratings with ties on the Elo scale, with symmetric studentised intervals over clusters.
 
@@ -30,6 +30,8 @@ def bradley_terry(
         pairs: the pairs (i, j) of models the columns stand for.
         count: N models.
         weights: (B, K) how often each cluster enters each resample.
+        prior: wins, ties and losses that each pair starts with; :data:`PRIOR` pulls models together where they met
+            seldom.
 
     Returns:
         (N,) ratings, lower and upper ends (NaN with fewer than four clusters), and the share of ties.
@@ -38,14 +40,14 @@ def bradley_terry(
         only = np.full(count, MEAN_RATING)
         return only, only, only, 0.0
     ones = np.ones((1, len(counts)))
-    theta, inverse = _fit(ones @ counts, pairs, count)
+    theta, inverse = _fit(ones @ counts, pairs, count, prior)
     centred = theta[0, :count] - theta[0, :count].mean()
     ratings = MEAN_RATING + ELO * centred
     ties = float(counts[:, 1::3].sum() / max(counts.sum(), 1.0))
     if len(counts) < MIN_CLUSTERS:
         return ratings, np.full(count, np.nan), np.full(count, np.nan), ties
     se = _rating_errors(counts, pairs, count, theta, inverse, ones)[0]
-    many, many_inverse = _fit(weights @ counts, pairs, count)
+    many, many_inverse = _fit(weights @ counts, pairs, count, prior)
     errors = _rating_errors(counts, pairs, count, many, many_inverse, weights)
     moved = np.abs(many[:, :count] - many[:, :count].mean(1, keepdims=True) - centred)
     limit = MOST * student_quantile(len(counts) - 1)
@@ -56,6 +58,27 @@ def bradley_terry(
         ]
     )
     return ratings, ratings - half, ratings + half, ties
+
+
+def told_by(counts: Floats, pairs: Sequence[tuple[int, int]], count: int) -> tuple[Floats, Floats]:
+    """How much one more comparison of each pair would tell, and the ratings so far.
+
+    Args:
+        counts: (3 * pairs,) wins, ties and losses so far.
+        pairs: as for :func:`bradley_terry`.
+        count: N models.
+
+    Returns:
+        (pairs,) nats by which the determinant of the posterior's covariance shrinks (D-optimality: models that are
+        known badly, and pairs whose outcome is open, tell most), and (N,) log strengths.
+    """
+    theta, inverse = _fit(counts[None], pairs, count, PRIOR)
+    chance = _expected(theta, _design(pairs, count))[0]
+    shaped = _design(pairs, count).reshape(-1, 3, count + 1)
+    mean = np.einsum("po,poi->pi", chance, shaped)
+    information = np.einsum("po,poi,poj->pij", chance, shaped, shaped) - np.einsum("pi,pj->pij", mean, mean)
+    told: Floats = np.linalg.slogdet(np.eye(count + 1) + inverse[0] @ information)[1]
+    return told, theta[0, :count]
 
 
 def _design(pairs: Sequence[tuple[int, int]], count: int) -> Floats:
@@ -77,10 +100,10 @@ def _expected(theta: Floats, design: Floats) -> Floats:
     return probabilities
 
 
-def _fit(counts: Floats, pairs: Sequence[tuple[int, int]], count: int) -> tuple[Floats, Floats]:
+def _fit(counts: Floats, pairs: Sequence[tuple[int, int]], count: int, prior: float) -> tuple[Floats, Floats]:
     """Newton's method on the concave log-likelihood, all B resamples at once: (B, N + 1), (B, N + 1, N + 1)."""
     design = _design(pairs, count)
-    seen = counts + PRIOR
+    seen = counts + prior
     trials = seen.reshape(len(seen), -1, 3).sum(2)
     theta = np.zeros((len(counts), count + 1))
     ridge = np.zeros((count + 1, count + 1))

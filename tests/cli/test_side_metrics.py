@@ -317,3 +317,18 @@ class TestJudge:
         bad = cli("measure", run, "--judge", "http://user:pass@host/v1", "--judge-model", "m")
         assert "pass" not in bad.sentence
         assert server.bodies == []
+
+    def test_it_votes_in_the_arena_as_one_more_rater(self, cli: Cli, run: Path, suite: Path, server: Judging) -> None:
+        pytest.importorskip("uvicorn")
+        assert cli("generate", "--model", "identity", "--suite", suite, "--out", "other", *FAST).code == 0
+        server.faults = ["refused"]
+        arguments = ("--judge", server.url, "--judge-model", "m", "--pairs", 3, "--votes", "votes.jsonl")
+        done = cli("arena", run, "other", *arguments)
+        assert done.code == 0, done.err
+        assert "model:m: 3 votes in votes.jsonl, 1 refused" in done.out
+        assert len(server.bodies) == 4
+        votes = [json.loads(line) for line in Path("votes.jsonl").read_text().splitlines()]
+        assert {vote["rater"] for vote in votes} == {"model:m"}
+        again = cli("arena", run, "other", *arguments)
+        assert again.code == 0
+        assert len(server.bodies) == 4

@@ -13,7 +13,7 @@ import pandas as pd
 
 from refbench.images import Image, Mask, save_png
 from refbench.runs.folder import RunFolder
-from refbench.schema import SCORE_VERSION, AdapterCard, MetricCard, RunManifest, Sample, SampleMeta, SampleRecord
+from refbench.schema import SCORE_VERSION, AdapterCard, MetricCard, RunManifest, Sample, SampleMeta, SampleRecord, Truth
 from refbench.stats.gains import NO_TARGETS
 
 TASKS = (
@@ -128,6 +128,10 @@ class SyntheticSuite:
         draft, reference, _, mask, box = self._parts(name)
         meta = self.metas[self.ids.index(name)]
         return Sample(name, draft, reference, mask, f"Restore the {meta.category} from the reference", box, meta)
+
+    def truth(self, name: str) -> Truth:
+        held = self.sample(name)
+        return Truth(name, self.target(name), held.draft, held.reference, held.mask, held.reference_box)
 
     def target(self, sample: Sample | str) -> Image:
         return self._parts(sample if isinstance(sample, str) else sample.id)[2]
@@ -271,7 +275,8 @@ def make_runs(
                 save_png(folder.output(sample.meta.task, sample.id), image)
                 scores += rows(image, sample, target)
                 took = seconds * float(rng.uniform(0.8, 1.25))
-                record = SampleRecord(id=sample.id, task=sample.meta.task, status="ok", seconds=took, sha256="0" * 64)
+                sha = hashlib.sha256(image.tobytes()).hexdigest()
+                record = SampleRecord(id=sample.id, task=sample.meta.task, status="ok", seconds=took, sha256=sha)
             folder.append_record(record)
         pd.DataFrame(scores).to_parquet(folder.scores)
         answers.to_parquet(folder.answers)

@@ -1,31 +1,11 @@
-// Data, state in the address, and small helpers. Text from the data only ever becomes text nodes and plain attributes.
+// Data and state in the address. Text from the data only ever becomes text nodes and plain attributes.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const TITLES = {
   texture_fidelity: "Texture", reference_alignment: "Alignment", local_consistency: "Consistency", mean: "Score",
   pixel_fidelity: "Pixel",
 };
-const $ = (id) => document.getElementById(id);
 const byId = new Map(DATA.samples.map((sample) => [sample.id, sample]));
 DATA.samples.forEach((sample, index) => { sample.index = index; });
-
-// el("button", {class: "x", onclick: f}, "text", node, ...): an element; null children are left out.
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "style") for (const [key, item] of Object.entries(value)) node.style.setProperty(key, item);
-    else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
-  return node;
-}
-function svg(tag, attributes, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
 
 // State: what the address says. Everything has a default, and defaults are not written.
 // A is the first run; B the best of the others.
@@ -138,14 +118,3 @@ function sortableTable(heads, rows, attributes) {
 }
 // A name is not broken, unless it alone is wider than a phone has room for.
 const named = (name) => (name.length > 24 ? " long" : "");
-
-// Theme: as the system, light, or dark; remembered where the browser allows it.
-const THEMES = ["auto", "light", "dark"];
-function setTheme(name) {
-  document.documentElement.dataset.theme = name;
-  $("theme").textContent = "Theme: " + name;
-  try { localStorage.setItem("refbench-theme", name); } catch { /* a page from disk may not be allowed to remember */ }
-}
-function savedTheme() {
-  try { return THEMES.includes(localStorage.getItem("refbench-theme")) ? localStorage.getItem("refbench-theme") : "auto"; } catch { return "auto"; }
-}
