@@ -41,13 +41,14 @@ ALLOWED: dict[str, set[str]] = {
     "results": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
     "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
     "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
+    "app": BASE | {"adapters", "runs"},
 }
 """Room -> rooms it may import. The command line and the package's own front may import all."""
 
 HEAVY = {
     "torch", "torchvision", "pandas", "pyarrow", "cv2", "skimage", "diffusers", "transformers", "scipy", "matplotlib",
     "timm", "piq", "torchmetrics", "lpips", "dreamsim", "open_clip", "onnxruntime", "dlib", "datasets",
-    "ray", "submitit", "fsspec",
+    "ray", "submitit", "fsspec", "starlette", "uvicorn",
 }  # fmt: skip
 
 
