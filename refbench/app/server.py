@@ -16,7 +16,7 @@ from refbench import serving
 from refbench.app.examples import Examples
 from refbench.app.jobs import Asked, Entry, Jobs
 from refbench.app.store import MOST_BYTES, GoneError, Store, shown
-from refbench.errors import RefbenchError
+from refbench.errors import RefbenchError, check_seed
 from refbench.images import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -213,8 +213,9 @@ def asked_of(given: Mapping[str, Any]) -> Asked:
     prompt, box, seed = given.get("prompt") or "", given.get("reference_box"), given.get("seed", 0)
     if not isinstance(prompt, str) or len(prompt) > MOST_PROMPT:
         raise RefbenchError(f"Expected a prompt of at most {MOST_PROMPT} characters; shorten it.")
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise RefbenchError(f"Expected a seed from 0 to 2^63 - 1, but {str(seed)[:40]} came.")
+    if type(seed) is not int:
+        raise RefbenchError(f"Expected a whole number as seed, but {str(seed)[:40]} came.")
+    check_seed(seed)
     whole = isinstance(box, list) and len(box) == 4 and all(type(part) is int for part in box)
     if box is not None and not whole:
         raise RefbenchError(f"Expected the reference's box as [x, y, width, height] in px, but {str(box)[:60]} came.")

@@ -121,9 +121,9 @@ class Store:
                     f"Expected a mask with {painted:,} white pixels, as many as were painted, but it has {white:,}"
                     f"{turned}; white is to be put right."
                 )
-        except RefbenchError:
+        except RefbenchError as error:
             self._remove(mask.id)
-            raise
+            raise _without_place(error, mask.path) from None
         return mask
 
     def _put(self, data: bytes, name: str) -> Upload:
@@ -137,9 +137,7 @@ class Store:
                 height, width = load_rgba(path).shape[:2]
         except BaseException as error:
             self._remove(found)
-            if isinstance(error, RefbenchError):
-                raise type(error)(str(error).replace(str(path), name)) from None
-            raise
+            raise (_without_place(error, path) if isinstance(error, RefbenchError) else error) from None
         upload = Upload(found, path, (height, width))
         with self._lock:
             self._uploads[found] = upload
@@ -168,6 +166,11 @@ class Store:
     def close(self) -> None:
         """Remove everything."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _without_place(error: RefbenchError, path: Path) -> RefbenchError:
+    """The error, with the file's name where its path on this machine stood."""
+    return RefbenchError(str(error).replace(str(path), path.name))
 
 
 def shown(upload: Upload) -> bytes:

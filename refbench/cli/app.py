@@ -15,9 +15,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def serve(
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model", "-m", metavar="FILE", help="Also offer a file.py or file.py:Class; may be repeated."
-        ),
+        typer.Option("--model", "-m", metavar="FILE", help="Also offer a file.py or file.py:Class; may be repeated."),
     ] = None,
     suite: Annotated[
         str, typer.Option("--suite", "-s", metavar="SUITE", help="Where the page's examples come from.")

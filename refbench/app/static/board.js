@@ -254,7 +254,7 @@ export class Board {
   }
 
   cancel() {
-    if (this.drag && this.mask && this.mask.step) {
+    if (this.mask && this.mask.step) {
       const box = this.mask.abandon();
       if (box) this.retint(box);
     }

@@ -9,7 +9,7 @@ export class Mask {
     this.width = width;
     this.height = height;
     this.data = new Uint8Array(width * height);
-    this.count = 0;
+    this.count = 0; // of what is painted, up to date once a step has ended
     this.across = Math.ceil(width / TILE);
     this.past = [];
     this.future = [];
@@ -22,6 +22,7 @@ export class Mask {
 
   end() {
     if (this.step && this.step.size) {
+      for (const [tile, old] of this.step) this.count += sum(this.copy(tile)) - sum(old);
       this.past.push(this.step);
       this.future = [];
       let bytes = 0;
@@ -38,9 +39,11 @@ export class Mask {
 
   // Take back what the open step has done.
   abandon() {
-    const step = this.step;
+    const { step, count } = this;
     this.step = null;
-    return step && step.size ? this.swap(step, []) : null;
+    const box = step && step.size ? this.swap(step, []) : null;
+    this.count = count; // of before the step
+    return box;
   }
 
   undo() {
@@ -59,12 +62,9 @@ export class Mask {
       const [x0, y0, x1, y1] = this.bounds(tile);
       const wide = x1 - x0;
       for (let y = y0; y < y1; y++) {
-        const at = y * this.width + x0;
-        for (let k = 0; k < wide; k++) this.count -= this.data[at + k];
-        const row = old.subarray((y - y0) * wide, (y - y0 + 1) * wide);
-        for (let k = 0; k < wide; k++) this.count += row[k];
-        this.data.set(row, at);
+        this.data.set(old.subarray((y - y0) * wide, (y - y0 + 1) * wide), y * this.width + x0);
       }
+      this.count += sum(old) - sum(back.get(tile));
       box[0] = Math.min(box[0], x0);
       box[1] = Math.min(box[1], y0);
       box[2] = Math.max(box[2], x1);
@@ -98,17 +98,6 @@ export class Mask {
       for (let column = Math.floor(x0 / TILE); column * TILE < x1; column++) {
         const tile = row * this.across + column;
         if (!this.step.has(tile)) this.step.set(tile, this.copy(tile));
-      }
-    }
-  }
-
-  span(y, from, to, value) {
-    const data = this.data;
-    const end = y * this.width + to;
-    for (let k = y * this.width + from; k < end; k++) {
-      if (data[k] !== value) {
-        data[k] = value;
-        this.count += value ? 1 : -1;
       }
     }
   }
@@ -151,7 +140,7 @@ export class Mask {
       }
       const from = Math.max(Math.ceil(low - 0.5), box[0]);
       const to = Math.min(Math.floor(high - 0.5) + 1, box[2]);
-      if (from < to) this.span(y, from, to, value);
+      if (from < to) this.data.fill(value, y * this.width + from, y * this.width + to);
     }
     return box;
   }
@@ -159,7 +148,7 @@ export class Mask {
   rect(x0, y0, x1, y1, value) {
     const box = this.clip(Math.round(x0), Math.round(y0), Math.round(x1), Math.round(y1));
     this.keep(...box);
-    for (let y = box[1]; y < box[3]; y++) this.span(y, box[0], box[2], value);
+    for (let y = box[1]; y < box[3]; y++) this.data.fill(value, y * this.width + box[0], y * this.width + box[2]);
     return box;
   }
 
@@ -167,9 +156,7 @@ export class Mask {
   map(f) {
     this.begin();
     this.keep(0, 0, this.width, this.height);
-    let count = 0;
-    for (let k = 0; k < this.data.length; k++) count += this.data[k] = f(this.data[k], k);
-    this.count = count;
+    for (let k = 0; k < this.data.length; k++) this.data[k] = f(this.data[k], k);
     this.end();
     return [0, 0, this.width, this.height];
   }
@@ -190,4 +177,10 @@ export class Mask {
     }
     return [x0, y0, x1, y1];
   }
+}
+
+function sum(bytes) {
+  let total = 0;
+  for (let k = 0; k < bytes.length; k++) total += bytes[k];
+  return total;
 }
