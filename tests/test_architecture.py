@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
     "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
     "people": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results", "report"},
+    "app": BASE | {"adapters", "runs"},
 }
 """Room -> rooms it may import. The command line and the package's own front may import all."""
 

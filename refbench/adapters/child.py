@@ -12,9 +12,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 from refbench.adapters.contract import ChildError, answered
 from refbench.errors import RefbenchError
@@ -124,7 +124,7 @@ class Child:
             with self._lock:
                 if not over:
                     self.timed_out = True
-                    self._signal()
+                    self.kill()
 
         timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), strike)
         timer.daemon = True
@@ -136,7 +136,8 @@ class Child:
                 over = True
             timer.cancel()
 
-    def _signal(self) -> None:
+    def kill(self) -> None:
+        """End it and whatever it started, at once; from any thread."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -164,7 +165,7 @@ class Child:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(timeout=patience_s)
         finally:
-            self._signal()
+            self.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=5)
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -174,16 +175,26 @@ class Child:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+Born: TypeAlias = Callable[[Child], None]
+"""Told of every child as soon as it runs, so that another thread can :meth:`Child.kill` it."""
+
+
 class Restarted:
     """What is asked in a child process that is started again whenever it dies; subclasses say how it starts."""
 
     card: AdapterCard
     pays = False
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, command: Sequence[str], threads: int | None, born: Born | None) -> None:
+        self._what, self._command, self._threads, self._born = what, command, threads, born
         self._child: Child | None = None
         self._failed_starts = 0
+
+    def _new_child(self) -> Child:
+        child = Child(self._command, os.environ, thread_environment(self._threads))
+        if self._born is not None:
+            self._born(child)
+        return child
 
     def _start(self) -> None:
         """Start the child, wait until it is ready, and put it into ``self._child``.

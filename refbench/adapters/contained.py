@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, get_args
 
 from refbench.adapters import wire
 from refbench.adapters.card import check_card
-from refbench.adapters.child import Child, Restarted, package_root, thread_environment
+from refbench.adapters.child import Born, Child, Restarted, package_root
 from refbench.adapters.contract import Account, ChildError, failed
 from refbench.adapters.sandbox import confine
 from refbench.adapters.spec import Spec
@@ -43,6 +42,7 @@ class WorkerContained(Restarted):
         network: whether it may use the network.
         threads: CPU threads of its numeric libraries.
         account: of the run, for an adapter that costs money.
+        born: told of the child, and of each that follows it.
 
     Raises:
         RefbenchError: the adapter cannot be loaded or set up.
@@ -63,9 +63,11 @@ class WorkerContained(Restarted):
         network: bool = True,
         threads: int | None = None,
         account: Account | None = None,
+        born: Born | None = None,
     ) -> None:
-        super().__init__("model")
-        self.spec, self.batch_size, self._threads = spec, batch_size, threads
+        boot = [sys.executable, "-c", _BOOT.format(root=str(package_root()))]
+        super().__init__("model", confine(boot, hide, network, package_root()), threads, born)
+        self.spec, self.batch_size = spec, batch_size
         self.timeout_s, self.start_timeout_s = timeout_s, start_timeout_s
         self._hello = {
             "spec": spec.target,
@@ -75,14 +77,11 @@ class WorkerContained(Restarted):
             "network": network,
             "account": None if account is None else {**dataclasses.asdict(account), "folder": str(account.folder)},
         }
-        self._command = confine(
-            [sys.executable, "-c", _BOOT.format(root=str(package_root()))], hide, network, package_root()
-        )
         self._together = False
         self._start()
 
     def _start(self) -> None:
-        child = Child(self._command, os.environ, thread_environment(self._threads))
+        child = self._new_child()
         try:
             with child.deadline(self.start_timeout_s):
                 wire.send(child.input, self._hello)

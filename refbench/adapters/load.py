@@ -17,6 +17,7 @@ from refbench.errors import RefbenchError, UnavailableError
 from refbench.schema import AdapterCard
 
 if TYPE_CHECKING:
+    from refbench.adapters.child import Born
     from refbench.adapters.contract import Account, Contained
     from refbench.adapters.process import Runner
 
@@ -55,6 +56,7 @@ def open_contained(
     runner: Runner = "auto",
     in_process: bool = False,
     account: Account | None = None,
+    born: Born | None = None,
 ) -> Iterator[Contained]:
     """Open an adapter behind a wall, and close it at the end of the block.
 
@@ -72,6 +74,7 @@ def open_contained(
         runner: for scripts, see :class:`refbench.adapters.process.ScriptContained`.
         in_process: run a class adapter here, without a wall, for debugging.
         account: what a run gives to a class adapter that costs money.
+        born: told of each child process that is started, so that another thread can end it.
 
     Raises:
         RefbenchError: unknown name, no such file, the adapter does not load or its card is incomplete.
@@ -82,7 +85,7 @@ def open_contained(
             f"Expected a finite timeout above 0 s and a batch size of at least 1, but they are "
             f"{timeout_s:g} s and {batch_size}."
         )
-    walls = {"hide": hide, "network": network, "threads": threads, "start_timeout_s": start_timeout_s}
+    walls = {"hide": hide, "network": network, "threads": threads, "start_timeout_s": start_timeout_s, "born": born}
     contained = _opened(
         spec,
         {"device": device, "options": absolute_options(options or {})},

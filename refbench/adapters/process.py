@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from refbench.adapters.card import check_card
-from refbench.adapters.child import Child, Restarted, package_root, thread_environment
+from refbench.adapters.child import Born, Child, Restarted, package_root
 from refbench.adapters.contract import ChildError, failed, normalise_output, told
 from refbench.adapters.sandbox import confine
 from refbench.adapters.spec import Spec, script_dependencies
@@ -73,6 +72,7 @@ class ScriptContained(Restarted):
         threads: CPU threads of its numeric libraries.
         runner: "auto" runs `uv run --script` when the header has dependencies, "uv" always, "python" the current
             interpreter.
+        born: told of the child, and of each that follows it.
 
     Raises:
         RefbenchError: the script does not start.
@@ -93,19 +93,19 @@ class ScriptContained(Restarted):
         network: bool = True,
         threads: int | None = None,
         runner: Runner = "auto",
+        born: Born | None = None,
     ) -> None:
         assert spec.path is not None
-        super().__init__("script")
+        command = confine(script_command(spec.path, runner, network), hide, network, package_root())
+        super().__init__("script", command, threads, born)
         self.spec, self.timeout_s, self.start_timeout_s = spec, timeout_s, start_timeout_s
         self._hello = {"type": "hello", "protocol": PROTOCOL, "device": device, "options": dict(options or {})}
-        self._command = confine(script_command(spec.path, runner, network), hide, network, package_root())
         self._rest = bytearray()
         self._count = 0
-        self._threads = threads
         self._start()
 
     def _start(self) -> None:
-        child = Child(self._command, os.environ, thread_environment(self._threads))
+        child = self._new_child()
         self._rest = bytearray()
         try:
             with child.deadline(self.start_timeout_s):

@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check every metric against closed forms and a second library."),
     "audit": ("audit", "Show how each metric answers each kind of failure."),
     "refine": ("refine", "Put a detail of one picture right from a reference."),
+    "app": ("app", "Try refiners on a page: paint a mask, run, compare."),
     "train": ("train", "Train OmniRefiner: base editor, stage 1, stage 2."),
     "tasks": ("tasks", "Build suites, and generate training data."),
     "weights": ("weights", "List, fetch and check weight files of metrics and models."),

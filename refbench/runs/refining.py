@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refbench.crops import box_mask, check_box, side_by_side
 from refbench.errors import RefbenchError
@@ -25,6 +26,9 @@ from refbench.images import (
     with_alpha_of,
 )
 from refbench.schema import Box, Inputs
+
+if TYPE_CHECKING:
+    from refbench.adapters.contract import Contained
 
 PROMPT = "Restore the detail inside the mask from the reference."
 
@@ -174,9 +178,7 @@ def refine_files(
         raise RefbenchError(
             f"Expected either a mask or a box, but got {both}; give --mask FILE or --box x,y,width,height."
         )
-    first = (
-        _read(asked[0], box, reference_box) if len(asked) == 1 else None
-    )  # what is wrong with it is told before a model is loaded
+    first = read(asked[0], box, reference_box) if len(asked) == 1 else None
     heard(f"Loading {model} ...")
     adapter = load_adapter(model, device=device, **(options or {}))
     try:
@@ -184,38 +186,34 @@ def refine_files(
             start = time.perf_counter()
             masked = 0
             try:
-                original, reference, mask = first or _read(job, box, reference_box)
-                draft = over_white(original)
-                masked = int(mask.sum())
+                pictures = first or read(job, box, reference_box)
+                masked = int(pictures.mask.sum())
                 if len(asked) > 1:
                     heard(f"Refining {job.draft.name} ...")
-                inputs = Inputs(job.draft.stem, draft, reference, mask, prompt or PROMPT, reference_box, seed)
-                done = adapter.refine(inputs)
-                image = done.image
-                assert image is not None
-                save_image(job.out, with_alpha_of(original, image))
-                if job.show is not None:
-                    save_image(job.show, side_by_side(draft, reference, mask, image))
+                one = refine_one(adapter, job, pictures, prompt=prompt, reference_box=reference_box, seed=seed)
             except RefbenchError as error:
                 if len(asked) == 1:
                     raise
-                yield Refined(job, masked, time.perf_counter() - start, error=str(error))
-                continue
-            yield Refined(job, masked, done.seconds, _told(draft, image, done.facts))
+                one = Refined(job, masked, time.perf_counter() - start, error=str(error))
+            yield one
     finally:
         adapter.close()
 
 
-def _told(draft: Image, image: Image, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's own facts; of one that does not tell what changed, that."""
-    if "changed" in facts:
-        return dict(facts)
-    from refbench.registration.laying import told
+class Pictures(NamedTuple):
+    """A job's files, decoded and checked."""
 
-    return {**told(draft, image), **facts}
+    draft: RGBA
+    reference: Image
+    mask: Mask
 
 
-def _read(job: Job, box: Box | None, reference_box: Box | None) -> tuple[RGBA, Image, Mask]:
+def read(job: Job, box: Box | None = None, reference_box: Box | None = None) -> Pictures:
+    """Decode and check what a job names, so that what is wrong is told before a model is loaded.
+
+    Raises:
+        RefbenchError: a picture, mask or box that does not fit, or a place that cannot be written.
+    """
     draft, reference = load_rgba(job.draft), load_image(job.reference)
     if reference_box is not None:
         check_box(reference_box, (reference.shape[0], reference.shape[1]), "the reference")
@@ -229,4 +227,52 @@ def _read(job: Job, box: Box | None, reference_box: Box | None) -> tuple[RGBA, I
     else:
         mask = load_mask(job.mask)
     check_mask(mask, size, "the box" if job.mask is None else str(job.mask))
-    return draft, reference, mask
+    return Pictures(draft, reference, mask)
+
+
+def refine_one(
+    adapter: Contained, job: Job, pictures: Pictures, *, prompt: str | None, reference_box: Box | None, seed: int
+) -> Refined:
+    """Let an opened model answer one job, and write its picture; arguments as :func:`refine_files`.
+
+    Raises:
+        RefbenchError: there is no answer, or it cannot be written.
+    """
+    draft, mask = over_white(pictures.draft), pictures.mask
+    inputs = Inputs(job.draft.stem, draft, pictures.reference, mask, prompt or PROMPT, reference_box, seed)
+    done = adapter.refine(inputs)
+    image = done.image
+    assert image is not None
+    save_image(job.out, with_alpha_of(pictures.draft, image))
+    if job.show is not None:
+        save_image(job.show, side_by_side(draft, pictures.reference, mask, image))
+    return Refined(job, int(mask.sum()), done.seconds, _told(draft, image, done.facts))
+
+
+def command(
+    job: Job, model: str, *, prompt: str | None, reference_box: Box | None, seed: int, device: str = "auto"
+) -> str:
+    """The command that does a job with a mask again, in the folder that holds its files by name."""
+    assert job.mask is not None
+    words = ["refbench", "refine", _argument(job.draft), f"--reference={job.reference.name}", f"--mask={job.mask.name}"]
+    words += [f"--model={model}", f"--seed={seed}", f"--out={job.out.name}"]
+    if reference_box is not None:
+        words.append(f"--reference-box={','.join(map(str, reference_box))}")
+    if prompt:
+        words.append(f"--prompt={prompt}")
+    if device != "auto":
+        words.append(f"--device={device}")
+    return shlex.join(words)
+
+
+def _argument(path: Path) -> str:
+    return f"./{path.name}" if path.name.startswith("-") else path.name
+
+
+def _told(draft: Image, image: Image, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own facts; of one that does not tell what changed, that."""
+    if "changed" in facts:
+        return dict(facts)
+    from refbench.registration.laying import told
+
+    return {**told(draft, image), **facts}
