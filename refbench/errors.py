@@ -23,6 +23,9 @@ EXTRAS = {
     "slurm": ("submitit",),
     "web": ("httpx",),
     "pyiqa": ("pyiqa",),
+    "trackio": ("trackio",),
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
 }
 """Extra of this package -> the modules that come with it and that a plain install may lack."""
 

@@ -88,6 +88,7 @@ def train(
         str,
         typer.Option("--without", metavar="LOSSES", help="For stage1: losses left out, by comma (ablation)."),
     ] = "",
+    log: o.Log = None,
     as_json: o.Json = False,
 ) -> None:
     """Train OmniRefiner: autoencoder, aligner, base editor, stage 1 (sft, or stage1 on suite scenes), stage 2 (grpo).
@@ -100,8 +101,9 @@ def train(
     from refbench.omnirefiner.config import load_config
     from refbench.omnirefiner.training.checks import Job
     from refbench.tasks.working import cores
+    from refbench.trackers import tracking
 
-    lines = show.Lines()
+    lines, track = show.Lines(), tracking(log)
     if stage is Stage.curves:
         from refbench.report.learning import draw_curves
 
@@ -119,6 +121,7 @@ def train(
                 prepared, None if stage is Stage.prepare else out, sources=sources, samples=samples, workers=workers,
                 minutes=minutes, device=device, seed=seed, network=network.value,
                 without=tuple(filter(None, without.split(","))), base=init, telling=lines, progress=lines.counted,
+                track=track,
             )  # fmt: skip
         return _told(stage, made, lines, as_json)
     if stage is Stage.all and minutes is None:
@@ -143,9 +146,9 @@ def train(
         elif stage is Stage.prepare:
             made = stages.prepare_stage(job, lines.counted).folder
         elif stage is Stage.all:
-            made = stages.train_all(job, telling=lines, progress=lines.counted)
+            made = stages.train_all(job, telling=lines, progress=lines.counted, track=track)
         else:
-            made = stages.train(job, telling=lines, progress=lines.counted)
+            made = stages.train(job, telling=lines, progress=lines.counted, track=track)
     _told(stage, made, lines, as_json)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from refbench.cache import cache_folder
 from refbench.errors import RefbenchError
+from refbench.images import Image
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.method.latents import encode
@@ -31,7 +32,7 @@ from refbench.omnirefiner.retouch.scenes import PlacedScenes
 from refbench.omnirefiner.retouch.unet import RetouchUNet
 from refbench.omnirefiner.tiny.runtime import checkpoints
 from refbench.omnirefiner.training.checks import FRESH_MB
-from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
+from refbench.omnirefiner.training.loop import Learner, Settings, Values, sheet, train
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.prepared import Progress, prepare
 from refbench.omnirefiner.training.progress import Telling
@@ -39,6 +40,7 @@ from refbench.omnirefiner.training.weights import load_pipeline
 from refbench.tasks.composition import luminance
 from refbench.tasks.degradations import blur
 from refbench.tasks.writing import check_free, check_writable
+from refbench.trackers import Tracking, untracked
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -120,6 +122,10 @@ class Network(Protocol):
 
     def answer(self, scenes: SceneBatch, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
         """Retouching, with gradients, and losses of its own."""
+        ...
+
+    def refine(self, scenes: SceneBatch) -> Retouch:
+        """Retouching, as a picture is refined."""
         ...
 
 
@@ -293,6 +299,16 @@ class RetouchLearner(Learner):
         self.critic.load_state_dict(state["critic"])
         self.against.load_state_dict(state["against"])
 
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Image]:
+        """Draft, placed reference, retouched and target of four scenes, the same ones each time."""
+        chosen = torch.Generator().manual_seed(1234)
+        drawn = draw(self.scenes, 4, chosen, self.network.crop).to(self.device)
+        made = composite(self.network.refine(drawn), drawn)
+        return {
+            "scenes": sheet(drawn.draft, drawn.placed, drawn.mask * made + (1 - drawn.mask) * drawn.draft, drawn.target)
+        }
+
     def facts(self) -> dict[str, Any]:
         """Scenes that there are."""
         return {"scenes": len(self.scenes.weights)}
@@ -319,6 +335,7 @@ def run_stage1(
     without: tuple[str, ...] = (),
     telling: Telling | None = None,
     progress: Progress | None = None,
+    track: Tracking = untracked,
 ) -> Path:
     """Prepare scenes and, where there is a folder `out`, learn from them, going on from its state.
 
@@ -332,6 +349,7 @@ def run_stage1(
         workers: processes that prepare.
         minutes: of training.
         without: as `off` of :class:`RetouchLearner`.
+        track: as :func:`refbench.omnirefiner.training.loop.train`.
 
     Returns:
         The folder of scenes, or the averaged weights.
@@ -361,5 +379,6 @@ def run_stage1(
         minutes=minutes,
         resume=True,
         telling=telling,
+        track=track,
     )
     return out / network / "average.safetensors"

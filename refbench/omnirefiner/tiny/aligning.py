@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from refbench.crops import cut
+from refbench.images import Image
 from refbench.omnirefiner.config import AlignerConfig
 from refbench.omnirefiner.models import Aligner
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
 from refbench.omnirefiner.tiny.aligner import crop_inputs, even_light, flow_error, warp_by
 from refbench.omnirefiner.tiny.scenes import Scene, SceneSource, draw_scenes, print_flow
 from refbench.omnirefiner.training.data import Reservoir
-from refbench.omnirefiner.training.loop import Learner, Settings, Values
+from refbench.omnirefiner.training.loop import Learner, Settings, Values, sheet
 from refbench.omnirefiner.training.prepared import Kind, Prepared
 from refbench.omnirefiner.training.progress import Telling
 from refbench.registration.opencv import cv2
@@ -249,6 +250,14 @@ class AlignerLearner(Learner):
     def validate(self) -> dict[str, float]:
         """:func:`validate_aligner`."""
         return validate_aligner(self.aligner, self.check)
+
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Image]:
+        """Reference, moved reference and target of the first held-out pairs."""
+        check = self.check
+        reference = check.reference[:4]
+        flow = self.aligner(check.draft[:4], reference, check.mask[:4], check.box[:4])[-1]
+        return {"moved": sheet(reference, warp_by(reference, flow), check.target[:4])}
 
     def facts(self) -> dict[str, Any]:
         """Scenes made, and the configuration."""

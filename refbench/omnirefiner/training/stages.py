@@ -39,6 +39,7 @@ from refbench.omnirefiner.training.weights import (
     save_base,
     take_up_adapter,
 )
+from refbench.trackers import Tracking, untracked
 
 VALIDATION_SEED = 20_251_119
 VALIDATION_SAMPLES = 48
@@ -115,12 +116,15 @@ def _pictures(assets: Path) -> tuple[list[Any], list[Any]]:
     return found[48:], found[:48]
 
 
-def train(job: Job, *, telling: Telling | None = None, progress: Progress | None = None) -> Path:
+def train(
+    job: Job, *, telling: Telling | None = None, progress: Progress | None = None, track: Tracking = untracked
+) -> Path:
     """Train one stage and export it.
 
     Args:
         telling: where the training's progress goes.
         progress: called while data is prepared, with what it is, samples done and samples in all.
+        track: as :func:`refbench.omnirefiner.training.loop.train`; the autoencoder, a closed form, tells it nothing.
 
     Returns:
         The exported checkpoint folder.
@@ -140,8 +144,8 @@ def train(job: Job, *, telling: Telling | None = None, progress: Progress | None
         telling.tick("autoencoder: drawing its pictures")
         return _fit_autoencoder(job)
     if job.stage == "aligner":
-        return _train_aligner(job, telling, progress)
-    return _train_refiner(job, telling, progress)
+        return _train_aligner(job, telling, progress, track)
+    return _train_refiner(job, telling, progress, track)
 
 
 def _fit_autoencoder(job: Job) -> Path:
@@ -157,7 +161,7 @@ def _fit_autoencoder(job: Job) -> Path:
     return job.out / "vae"
 
 
-def _train_aligner(job: Job, telling: Telling, progress: Progress | None) -> Path:
+def _train_aligner(job: Job, telling: Telling, progress: Progress | None, track: Tracking) -> Path:
     from refbench.omnirefiner.tiny.aligning import AlignerLearner
     from refbench.omnirefiner.tiny.scenes import SceneSource
 
@@ -173,12 +177,12 @@ def _train_aligner(job: Job, telling: Telling, progress: Progress | None) -> Pat
     scenes, held = (SceneSource(folder, config.strength) for folder in (job.assets, job.held_out or job.assets))
     ready = None if job.prepared is None else _prepare(job, drawing_of(job), progress)
     learner = AlignerLearner(aligner, config, scenes, held, device=job.device, seed=job.seed, prepared=ready)
-    facts = loop.train(learner, job.state.parent, minutes=job.minutes, resume=job.resume, telling=telling)
+    facts = loop.train(learner, job.state.parent, minutes=job.minutes, resume=job.resume, telling=telling, track=track)
     save_aligner(aligner.eval().cpu(), found, _card(job, facts))
     return found
 
 
-def _train_refiner(job: Job, telling: Telling, progress: Progress | None) -> Path:
+def _train_refiner(job: Job, telling: Telling, progress: Progress | None, track: Tracking) -> Path:
     stage, config, device, seed = job.stage, job.config, job.device, job.seed
     telling.tick(f"{stage}: loading the model")
     pipeline = start(job)
@@ -211,7 +215,7 @@ def _train_refiner(job: Job, telling: Telling, progress: Progress | None) -> Pat
         learner = SupervisedLearner(
             pipeline, settings, sampler, checks, prompts, stage=stage, device=device, seed=seed, source=source
         )
-    facts = loop.train(learner, job.state.parent, minutes=job.minutes, resume=job.resume, telling=telling)
+    facts = loop.train(learner, job.state.parent, minutes=job.minutes, resume=job.resume, telling=telling, track=track)
     pipeline.to("cpu")
     return _export(job, pipeline, facts)
 
@@ -297,7 +301,9 @@ def _scenes(
     return lambda number, generator: drawn(number), shown
 
 
-def train_all(job: Job, *, telling: Telling | None = None, progress: Progress | None = None) -> Path:
+def train_all(
+    job: Job, *, telling: Telling | None = None, progress: Progress | None = None, track: Tracking = untracked
+) -> Path:
     """Every stage one after the other in one budget: 20 % aligner, 20 % base, 45 % stage 1, 15 % stage 2.
 
     A configuration without an aligner gives its share to the other stages. With `resume` finished stages are left
@@ -327,7 +333,7 @@ def train_all(job: Job, *, telling: Telling | None = None, progress: Progress | 
             continue
         minutes = max(job.minutes * share / sum(shares.values()) * left, 1e-3) if share else None
         one = replace(one, resume=state is not None, minutes=minutes, prepared=job.prepared if one.on_scenes else None)
-        found = train(one, telling=telling, progress=progress)
+        found = train(one, telling=telling, progress=progress, track=track)
     return found
 
 
