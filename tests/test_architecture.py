@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs": BASE | {"tasks", "adapters", "metrics", "stats"},
     "results": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
     "metrics.torch": BASE | {"tasks", "metrics", "stats", "runs"},
+    "places": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results", "leaderboard", "report"},
     "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
     "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
 }

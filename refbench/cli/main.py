@@ -28,6 +28,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "leaderboard": ("leaderboard", "Render the board, add to it, or check that it is up to date."),
     "submit": ("submit", "Pack a run as an entry for the board."),
     "verify": ("verify", "Recompute an entry's claims from its images."),
+    "push": ("push", "Put a run, an entry or a suite on the Hugging Face hub."),
+    "pull": ("pull", "Fetch a run, an entry or a suite from the Hugging Face hub."),
     "protocol": ("protocol", "Print the columns of another paper's protocol for runs."),
     "list": ("listing", "List models, tasks or metrics."),
     "new-adapter": ("new_adapter", "Write the skeleton of an adapter for your model."),
