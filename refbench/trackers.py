@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -97,7 +99,8 @@ class Trackio:
 
         del folder  # Trackio keeps all runs of this machine in one
         self._library: Any = trackio
-        trackio.init(project=PROJECT, name=run, config=dict(facts), resume="allow", embed=False)
+        with redirect_stdout(sys.stderr):  # it says where it logs, and stdout is for results
+            trackio.init(project=PROJECT, name=run, config=dict(facts), resume="allow", embed=False)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One point of each curve."""
@@ -109,7 +112,8 @@ class Trackio:
 
     def close(self) -> None:
         """Finish the run."""
-        self._library.finish()
+        with redirect_stdout(sys.stderr):
+            self._library.finish()
 
 
 TRACKERS: dict[str, Callable[[str, Path, Mapping[str, Any]], Tracker]] = {

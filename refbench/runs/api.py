@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,10 +212,10 @@ def _evaluated(options: RunOptions, out: Place | None, progress: bool | Progress
             before = [folder for _, folder in runs[: len(results)]]
             facts = {"model": one.model, "suite": chosen.name, "suite_hash": chosen.hash, "seed": one.seed}
             place = folder.path if isinstance(folder.storage, Local) else Path("runs") / folder.name
-            with closing(track(f"{chosen.name}-{folder.name}", place, facts)) as tracker:
-                told = Tracked(shown, tracker)
+            opened = partial(track, f"{chosen.name}-{folder.name}", place, facts)
+            with closing(Tracked(shown, opened)) as told:
                 results.append(_one(one, chosen, folder, before, told))
-                tracker.scalars(told.step, scores_of(results[-1].summary))
+                told.tell(scores_of(results[-1].summary))
     return results[-1] if options.passes == 1 else dataclasses.replace(results[-1], passes=tuple(results))
 
 
