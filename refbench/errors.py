@@ -24,6 +24,9 @@ EXTRAS = {
     "web": ("httpx",),
     "app": ("starlette", "uvicorn", "python_multipart"),
     "pyiqa": ("pyiqa",),
+    "trackio": ("trackio",),
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
 }
 """Extra of this package -> the modules that come with it and that a plain install may lack."""
 

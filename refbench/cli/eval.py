@@ -38,6 +38,7 @@ def evaluate(
     judge: o.Judge = None,
     judge_model: o.JudgeModel = None,
     judge_votes: o.JudgeVotes = 3,
+    log: o.Log = None,
     as_json: o.Json = False,
 ) -> None:
     """Evaluate models on a suite: generate, measure, aggregate.
@@ -77,6 +78,7 @@ def evaluate(
         passes=passes,
         metrics=o.names(metrics),
         progress=True,
+        log=log,
     )
     for one in found:
         if not one.fresh:

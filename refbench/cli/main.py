@@ -30,6 +30,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("verify", "Recompute an entry's claims from its images."),
     "arena": ("arena", "Ask people which of two results is better."),
     "agreement": ("agreement", "Hold score and metrics against such votes."),
+    "push": ("push", "Put a run, an entry or a suite on the Hugging Face hub."),
+    "pull": ("pull", "Fetch a run, an entry or a suite from the Hugging Face hub."),
     "protocol": ("protocol", "Print the columns of another paper's protocol for runs."),
     "list": ("listing", "List models, tasks or metrics."),
     "new-adapter": ("new_adapter", "Write the skeleton of an adapter for your model."),

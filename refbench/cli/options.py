@@ -72,6 +72,10 @@ ExecutorOptions = Annotated[
     ),
 ]
 Out = Annotated[str | None, typer.Option("--out", help="Run folder, or its address; by default runs/<suite>/<model>.")]
+Log = Annotated[
+    str | None,
+    typer.Option("--log", metavar="TRACKER", help="Show it in trackio, tensorboard or wandb as well."),
+]
 Seeds = Annotated[
     int, typer.Option("--seeds", help="Repeat with so many seeds, from --seed on; intervals hold their spread.")
 ]

@@ -95,6 +95,7 @@ def train(
     constant: Annotated[
         bool, typer.Option("--constant", help="For stage2: eight numbers for all places instead (control).")
     ] = False,
+    log: o.Log = None,
     as_json: o.Json = False,
 ) -> None:
     """Train OmniRefiner: stage1 and stage2 of the shipped network, or the paper's way (autoencoder, base, sft, grpo).
@@ -104,8 +105,9 @@ def train(
     """
     from refbench.cli import show
     from refbench.cli.stopping import going_on
+    from refbench.trackers import tracking
 
-    lines = show.Lines()
+    lines, track = show.Lines(), tracking(log)
     if stage is Stage.curves:
         from refbench.report.learning import draw_curves
 
@@ -124,10 +126,12 @@ def train(
             if stage is Stage.prepare:
                 made = scenes.open()
             elif stage is Stage.stage2:
-                made = run_stage2(scenes, out, minutes, stage1=init, constant=constant, device=device, telling=lines)
+                made = run_stage2(
+                    scenes, out, minutes, stage1=init, constant=constant, device=device, telling=lines, track=track
+                )
             else:
                 made = run_stage1(
-                    scenes, out, minutes, network=network.value, base=init, device=device, telling=lines,
+                    scenes, out, minutes, network=network.value, base=init, device=device, telling=lines, track=track,
                     without=tuple(filter(None, without.split(","))),
                 )  # fmt: skip
         return _told(stage, made, lines, as_json)
@@ -152,9 +156,9 @@ def train(
         if stage is Stage.export:
             made = stages.export_state(job)
         elif stage is Stage.all:
-            made = stages.train_all(job, telling=lines)
+            made = stages.train_all(job, telling=lines, track=track)
         else:
-            made = stages.train(job, telling=lines)
+            made = stages.train(job, telling=lines, track=track)
     _told(stage, made, lines, as_json)
 
 

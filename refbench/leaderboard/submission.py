@@ -95,8 +95,8 @@ def submit(
     if target.exists() and any(target.iterdir()):
         raise RefbenchError(f"Expected a new folder at {target}, but there are files in it; remove it or give --name.")
     outputs = _outputs(folder, records, target)
-    write_atomic(target / e.MANIFEST, (_public(manifest, whole).model_dump_json(indent=1) + "\n").encode())
-    lines = [_plain(record).model_dump_json() for record in records.values()]
+    write_atomic(target / e.MANIFEST, (public_manifest(manifest, whole).model_dump_json(indent=1) + "\n").encode())
+    lines = [plain_record(record).model_dump_json() for record in records.values()]
     write_atomic(target / e.RECORDS, ("\n".join(lines) + "\n").encode())
     shutil.copyfile(folder.scores, target / e.SCORES)
     thumbs = _thumbs(whole, records, outputs, target / "thumbs")
@@ -248,15 +248,16 @@ def _options(manifest: RunManifest) -> dict[str, Any]:
     return {key: public(value) for key, value in (manifest.arguments.get("options") or {}).items()}
 
 
-def _public(manifest: RunManifest, suite: Suite) -> RunManifest:
+def public_manifest(manifest: RunManifest, suite: Suite) -> RunManifest:
+    """The manifest without folders of the machine that it was made on."""
     arguments: dict[str, Any] = {**manifest.arguments, "suite": suite.name, "options": _options(manifest)}
     return manifest.model_copy(
         update={"arguments": arguments, "model": _file_name(manifest.model), "run": Path(manifest.run).name}
     )
 
 
-def _plain(record: SampleRecord) -> SampleRecord:
-    """The record with its error on one short line."""
+def plain_record(record: SampleRecord) -> SampleRecord:
+    """The record with its error on one short line, without paths."""
     if record.error is None:
         return record
     line = one_line(record.error, 10_000)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +23,11 @@ from refbench.runs.passes import chain, left_to_spend
 from refbench.runs.plan import RunOptions, model_slug
 from refbench.runs.progress import Progress, showing
 from refbench.runs.result import Result
-from refbench.runs.storage import joined
+from refbench.runs.storage import Local, joined
 from refbench.runs.suites import open_suite, suite_of
+from refbench.runs.tracking import Tracked, scores_of
 from refbench.schema import SampleRecord, Score
+from refbench.trackers import Tracking, tracking
 
 if TYPE_CHECKING:
     from refbench.pictures import Marked, Picture
@@ -35,7 +39,13 @@ Place = str | os.PathLike[str]
 
 
 def evaluate(
-    model: Place, suite: Place = "core", *, out: Place | None = None, progress: bool | Progress = False, **options: Any
+    model: Place,
+    suite: Place = "core",
+    *,
+    out: Place | None = None,
+    progress: bool | Progress = False,
+    log: str | None = None,
+    **options: Any,
 ) -> Result:
     """Run a model on a suite and score it: generate, measure, aggregate.
 
@@ -47,13 +57,14 @@ def evaluate(
         out: the run folder; by default ``runs/<suite>/<model>``. Of several passes, that of the last; the others are
             beside it.
         progress: True for a bar on stderr, or an object of your own.
+        log: a tracker that is told of progress and scores: "trackio", "tensorboard" or "wandb".
         **options: the other fields of :class:`refbench.runs.plan.RunOptions`, e.g. ``limit=20, workers=2,
             options={"steps": 8}``; `device` is "auto" by default.
 
     Raises:
         RefbenchError: wrong input, a run folder of something else, or every sample failed.
     """
-    return _repeated(_options(model, suite, options), out, progress)
+    return _repeated(_options(model, suite, options), out, progress, tracking(log))
 
 
 def evaluate_all(
@@ -62,6 +73,7 @@ def evaluate_all(
     *,
     out: Place | None = None,
     progress: bool | Progress = False,
+    log: str | None = None,
     **options: Any,
 ) -> list[Result]:
     """:func:`evaluate` for several models, one after the other; with several, `out` holds one run folder for each.
@@ -71,11 +83,12 @@ def evaluate_all(
     """
     if not models:
         raise RefbenchError("Expected the name of at least one model, but none came; see 'refbench list models'.")
+    track = tracking(log)
     asked = [_options(model, suite, options) for model in models]
     folders = [out if out is None or len(models) == 1 else joined(out, model_slug(one.spec)) for one in asked]
     if out is not None and len(set(folders)) < len(folders):
         raise RefbenchError("Expected models of different names, but two would share a run folder; run them apart.")
-    return [_repeated(one, folder, progress) for one, folder in zip(asked, folders, strict=True)]
+    return [_repeated(one, folder, progress, track) for one, folder in zip(asked, folders, strict=True)]
 
 
 def generate_only(
@@ -177,31 +190,41 @@ def _opened(options: RunOptions, out: Place | None) -> tuple[Suite, list[tuple[R
     return chosen, chain(options, chosen, out)
 
 
-def _repeated(options: RunOptions, out: Place | None, progress: bool | Progress) -> Result:
+def _repeated(options: RunOptions, out: Place | None, progress: bool | Progress, track: Tracking) -> Result:
     if options.seeds == 1:
-        return _evaluated(options, out, progress)
+        return _evaluated(options, out, progress, track)
     results = []
     for one in options.repetitions():
         place = out
         if out is not None and one.seed != options.seed:
             place = f"{os.fspath(out).rstrip('/')}+seed-{one.seed}"
-        results.append(_evaluated(one, place, progress))
+        results.append(_evaluated(one, place, progress, track))
     summary = aggregate_seeds([RunFolder(one.folder) for one in results], open_suite(options.suite))
     fresh, failed = any(one.fresh for one in results), tuple(record for one in results for record in one.failed)
     return dataclasses.replace(results[0], summary=summary, fresh=fresh, failed=failed, seeds=tuple(results))
 
 
-def _evaluated(options: RunOptions, out: Place | None, progress: bool | Progress) -> Result:
+def _evaluated(options: RunOptions, out: Place | None, progress: bool | Progress, track: Tracking) -> Result:
     chosen, runs = _opened(options, out)
     results: list[Result] = []
     with showing(progress) as shown:
         for one, folder in runs:
-            found = None if one.retry_failed or one.overwrite else engine.finished(folder, chosen, one)
-            if found is None:
-                left = left_to_spend(one.max_cost_usd, [before for _, before in runs[: len(results)]])
-                with folder.locked():
-                    manifest = engine.generated(folder, chosen, one, left, shown)
-                    names = engine.wanted(folder, manifest, one.metrics)
-                    found = engine.scored(folder, chosen, manifest, names, one.device, one.placement, shown)
-            results.append(found)
+            before = [folder for _, folder in runs[: len(results)]]
+            facts = {"model": one.model, "suite": chosen.name, "suite_hash": chosen.hash, "seed": one.seed}
+            place = folder.path if isinstance(folder.storage, Local) else Path("runs") / folder.name
+            opened = partial(track, f"{chosen.name}-{folder.name}", place, facts)
+            with closing(Tracked(shown, opened)) as told:
+                results.append(_one(one, chosen, folder, before, told))
+                told.tell(scores_of(results[-1].summary))
     return results[-1] if options.passes == 1 else dataclasses.replace(results[-1], passes=tuple(results))
+
+
+def _one(options: RunOptions, suite: Suite, folder: RunFolder, before: Sequence[RunFolder], shown: Progress) -> Result:
+    found = None if options.retry_failed or options.overwrite else engine.finished(folder, suite, options)
+    if found is not None:
+        return found
+    left = left_to_spend(options.max_cost_usd, before)
+    with folder.locked():
+        manifest = engine.generated(folder, suite, options, left, shown)
+        names = engine.wanted(folder, manifest, options.metrics)
+        return engine.scored(folder, suite, manifest, names, options.device, options.placement, shown)

@@ -166,6 +166,8 @@ def gains(
     samples: Sequence[str],
     cards: Mapping[str, MetricCard],
     unavailable: Mapping[str, str] | None = None,
+    *,
+    measured: Sequence[str] = (),
 ) -> Gains:
     """Arrange one run's scores beside the baselines.
 
@@ -176,6 +178,7 @@ def gains(
         cards: definitions; metrics outside are ignored.
         unavailable: metric -> why it could not be measured in this run, as it stands after "the metric"; with
             :data:`NO_TARGETS` among them, the truth inside the mask is a typical one.
+        measured: metrics by which every sample was measured, though no row may say so; none of the samples failed then.
 
     Raises:
         RefbenchError: rows of samples outside the plan, twice the same row, NaN, other metric cards.
@@ -190,7 +193,7 @@ def gains(
             "they belong to another run."
         )
     same_cards(scores, baselines)
-    known, present = set(baselines["metric"].unique()), set(scores["metric"].unique())
+    known, present = set(baselines["metric"].unique()), set(scores["metric"].unique()) | set(measured)
     unmeasured = {name: "its truth was not measured on this suite" for name in cards if name not in known}
     if present:
         unmeasured |= {name: "not measured in this run" for name in cards if name in known - present}
@@ -199,7 +202,8 @@ def gains(
     kinds = {kind: _table(baselines[baselines["answer"] == kind], plan, names) for kind in BASELINES}
     value = _table(scores, plan, names)
     shape = (len(plan), len(names))
-    failed = ~np.isin(np.array(plan, dtype=object), scores["sample"].unique()) if plan else np.zeros(0, dtype=bool)
+    answered = scores["sample"].unique() if not measured else plan
+    failed = ~np.isin(np.array(plan, dtype=object), answered) if plan else np.zeros(0, dtype=bool)
     gain, room, raw = np.zeros(shape), np.zeros(shape), np.full(shape, np.nan)
     part, whole = np.zeros(shape), np.zeros(shape)
     defined, filled = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)

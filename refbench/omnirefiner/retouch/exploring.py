@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refbench.errors import RefbenchError
+from refbench.images import Image
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner.method.policy import clipped_objective
 from refbench.omnirefiner.method.rewards import patch_grid, pixel_map, used_patches
@@ -29,9 +30,10 @@ from refbench.omnirefiner.retouch import losses as terms
 from refbench.omnirefiner.retouch.data import SceneBatch, SceneSampler, draw
 from refbench.omnirefiner.retouch.edit import CELL, NUMBERS, composite, from_numbers
 from refbench.omnirefiner.retouch.refiner import load_into
-from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, check_run, export
+from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, check_run, export, shown
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
 from refbench.omnirefiner.training.progress import Telling
+from refbench.trackers import Tracking, untracked
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -248,6 +250,11 @@ class RetouchExplorer(Learner):
         """Take them up."""
         self.held = {name: value.to(self.device) for name, value in state["held"].items()}
 
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Image]:
+        """As stage 1's; a constant's are not shown."""
+        return {} if "shift" in self.names else {"scenes": shown(self.network, self.scenes)}
+
     def facts(self) -> dict[str, Any]:
         """Scenes that there are."""
         return {"scenes": len(self.scenes.weights)}
@@ -261,12 +268,12 @@ class RetouchExplorer(Learner):
 
 def run_stage2(
     scenes: Scenes, out: Path, minutes: float | None, *, stage1: Path | None = None, constant: bool = False,
-    device: str = "cpu", telling: Telling | None = None,
+    device: str = "cpu", telling: Telling | None = None, track: Tracking = untracked,
 ) -> Path:  # fmt: skip
     """Learn stage 2 from a stage 1, going on from its state in `out`.
 
     Args:
-        scenes, minutes: as :func:`refbench.omnirefiner.retouch.training.run_stage1` has them.
+        scenes, minutes, track: as :func:`refbench.omnirefiner.retouch.training.run_stage1` has them.
         out: working folder, with ``model/stage1.safetensors`` where `stage1` is None.
         stage1: folder with ``stage1.safetensors`` to start from.
         constant: as :class:`RetouchExplorer` has it; exports nothing.
@@ -289,7 +296,7 @@ def run_stage2(
     network = UNet(device=device)
     load_into(network.net, first)
     learner = RetouchExplorer(network, folder, seed=scenes.seed, constant=constant)
-    train(learner, out / name, minutes=minutes, resume=True, telling=telling)
+    train(learner, out / name, minutes=minutes, resume=True, telling=telling, track=track)
     average = out / name / "average.safetensors"
     if constant:
         return average

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from refbench.cache import cache_folder
 from refbench.errors import RefbenchError
-from refbench.images import write_atomic
+from refbench.images import Image, write_atomic
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.method.latents import encode
@@ -32,7 +32,7 @@ from refbench.omnirefiner.retouch.head import RetouchHead, RetouchLayer
 from refbench.omnirefiner.retouch.scenes import PlacedScenes
 from refbench.omnirefiner.retouch.unet import RetouchUNet
 from refbench.omnirefiner.training.checks import FRESH_MB, check_device
-from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
+from refbench.omnirefiner.training.loop import Learner, Settings, Values, sheet, train
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.prepared import Progress, prepare
 from refbench.omnirefiner.training.progress import Telling
@@ -40,6 +40,7 @@ from refbench.omnirefiner.training.weights import load_pipeline
 from refbench.tasks.composition import luminance
 from refbench.tasks.degradations import blur
 from refbench.tasks.writing import check_free, check_writable
+from refbench.trackers import Tracking, untracked
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -121,6 +122,10 @@ class Network(Protocol):
 
     def answer(self, scenes: SceneBatch, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
         """Retouching, with gradients, and losses of its own."""
+        ...
+
+    def refine(self, scenes: SceneBatch) -> Retouch:
+        """Retouching, as a picture is refined."""
         ...
 
 
@@ -294,6 +299,11 @@ class RetouchLearner(Learner):
         self.critic.load_state_dict(state["critic"])
         self.against.load_state_dict(state["against"])
 
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Image]:
+        """Draft, placed reference, retouched and target of four scenes, the same ones each time."""
+        return {"scenes": shown(self.network, self.scenes)}
+
     def facts(self) -> dict[str, Any]:
         """Scenes that there are."""
         return {"scenes": len(self.scenes.weights)}
@@ -333,6 +343,13 @@ class Scenes:
         ).folder  # fmt: skip
 
 
+def shown(network: Network, scenes: SceneSampler) -> Image:
+    """Draft, placed reference, retouched and target of four scenes, the same ones each time."""
+    drawn = draw(scenes, 4, torch.Generator().manual_seed(1234), network.crop).to(network.device)
+    made = composite(network.refine(drawn), drawn)
+    return sheet(drawn.draft, drawn.placed, drawn.mask * made + (1 - drawn.mask) * drawn.draft, drawn.target)
+
+
 def check_run(out: Path, minutes: float | None, device: str) -> None:
     """Refuse a training without minutes, on a device that is not there, or whose folder cannot be written.
 
@@ -354,7 +371,7 @@ def export(average: Path, out: Path, stage: str) -> Path:
 
 def run_stage1(
     scenes: Scenes, out: Path, minutes: float | None, *, network: str = "unet", base: Path | None = None,
-    device: str = "cpu", without: tuple[str, ...] = (), telling: Telling | None = None,
+    device: str = "cpu", without: tuple[str, ...] = (), telling: Telling | None = None, track: Tracking = untracked,
 ) -> Path:  # fmt: skip
     """Learn stage 1, going on from its state in `out`.
 
@@ -365,6 +382,7 @@ def run_stage1(
         network: "unet", or "streams", which needs `base`.
         base: checkpoint folder of a base editor for the streams (``refbench train base``).
         without: as `off` of :class:`RetouchLearner`.
+        track: as :func:`refbench.omnirefiner.training.loop.train`.
 
     Returns:
         The folder of the exported model, or the streams' averaged weights.
@@ -387,6 +405,6 @@ def run_stage1(
         assert base is not None
         found = Streams(base, seed=seed, device=device)
     learner = RetouchLearner(found, folder, seed=seed, off=without)
-    train(learner, out / network, minutes=minutes, resume=True, telling=telling)
+    train(learner, out / network, minutes=minutes, resume=True, telling=telling, track=track)
     average = out / network / "average.safetensors"
     return export(average, out, "stage1") if network == "unet" else average

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from refbench.images import Image
 from refbench.omnirefiner.config import GRPOConfig, SupervisedConfig
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.method.rewards import choose_backbone, perceptual
 from refbench.omnirefiner.training.data import Quadruplets, Sampler, draw, mirrored
 from refbench.omnirefiner.training.explorer import NoiseExplorer, rewards_of
-from refbench.omnirefiner.training.loop import Learner, Settings, Values
+from refbench.omnirefiner.training.loop import Learner, Settings, Values, sheet
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.progress import Telling
 from refbench.omnirefiner.training.sft import Prompts, encode_batch, masked_psnr
@@ -81,16 +82,26 @@ class GRPOLearner(Learner):
         """ODE samples of the held-out batches under both judges: mean rewards, and PSNR inside the mask."""
         out = {}
         for name, batch in self.held_out.items():
-            conditions, _ = encode_batch(self.pipeline, batch, self.prompts(batch.replaced), reference=True)
-            noise = self.pipeline.noise(conditions, torch.Generator().manual_seed(1234))
-            tokens = self.pipeline.denoise(noise, conditions, self.config.steps)
-            pictures = self.pipeline.pictures(tokens, conditions, batch.draft)
+            pictures = self._refined(batch)
             out[f"{name}/psnr"] = masked_psnr(pictures, batch)
             for judge, similarity in self.judges.items():
                 parts = rewards_of(pictures, batch, self.config, similarity)
                 out[f"{name}/{judge}"] = float(parts["perceptual"].mean())
                 out[f"{name}/pixel"] = float(parts["pixel"].mean())
         return out
+
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Image]:
+        """Draft, reference, refined and target of every held-out batch."""
+        batches = {name: batch.first(4) for name, batch in self.held_out.items()}
+        return {name: sheet(b.draft, b.reference, self._refined(b), b.target) for name, b in batches.items()}
+
+    def _refined(self, batch: Quadruplets) -> Tensor:
+        conditions, _ = encode_batch(self.pipeline, batch, self.prompts(batch.replaced), reference=True)
+        noise = self.pipeline.noise(conditions, torch.Generator().manual_seed(1234))
+        return self.pipeline.pictures(
+            self.pipeline.denoise(noise, conditions, self.config.steps), conditions, batch.draft
+        )
 
     def facts(self) -> dict[str, Any]:
         """The networks that judged, and the configuration."""

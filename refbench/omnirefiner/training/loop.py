@@ -12,6 +12,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from refbench.errors import RefbenchError
+from refbench.images import Image
 from refbench.omnirefiner.training.lora import copy_into
 from refbench.omnirefiner.training.progress import Pace, Quiet, Telling, rounds
 from refbench.omnirefiner.training.state import (
@@ -30,6 +32,7 @@ from refbench.omnirefiner.training.state import (
     load_state,
     save_state,
 )  # fmt: skip
+from refbench.trackers import Tracker, Tracking, Untracked, untracked
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -98,6 +101,10 @@ class Learner(ABC):
         """Named values on held-out data, under the averaged weights."""
         return {}
 
+    def pictures(self) -> dict[str, Image]:
+        """What a tracker shows of held-out samples under the averaged weights, by name; see :func:`sheet`."""
+        return {}
+
     def facts(self) -> dict[str, Any]:
         """What else the card says; its numbers stand in the log as well."""
         return {}
@@ -113,6 +120,13 @@ class Learner(ABC):
     def saved(self, out: Path, average: dict[str, Tensor]) -> None:
         """Called when the state file has been written."""
         del out, average
+
+
+def sheet(*columns: Tensor, rows: int = 4) -> Image:
+    """The first samples of equally large pictures (B, 3, H, W) in [-1, 1], one a row: (rows x H, columns x W, 3)."""
+    shown = torch.cat([column[:rows].float().clamp(-1, 1) for column in columns], dim=3)
+    picture = torch.cat(list((shown + 1) * 127.5), dim=1).round().to(torch.uint8)
+    return picture.permute(1, 2, 0).cpu().numpy()
 
 
 def keep_heap() -> None:
@@ -133,7 +147,13 @@ def keep_heap() -> None:
 
 
 def train(
-    learner: Learner, out: Path, *, minutes: float | None = None, resume: bool = False, telling: Telling | None = None
+    learner: Learner,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+    telling: Telling | None = None,
+    track: Tracking = untracked,
 ) -> dict[str, Any]:
     """Train until the settings' steps or `minutes`; the learner ends as its moving average.
 
@@ -143,6 +163,7 @@ def train(
         minutes: the learning rate's cosine ends with them, or with the steps.
         resume: go on from the state file, if there is one.
         telling: where progress goes.
+        track: opens what is told each line of the log, and pictures with each validation or, without one, each save.
 
     Returns:
         Facts for the card: steps, samples, minutes, last validation, and the learner's own.
@@ -154,9 +175,27 @@ def train(
     from accelerate import Accelerator
 
     keep_heap()
-    telling, settings, names, stage = telling or Quiet(), learner.settings, learner.names, learner.stage
     cuda = learner.device.startswith("cuda")
     accelerator = Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else "no")
+    settings = learner.settings
+    facts = {"steps": settings.steps, "lr": settings.lr, "batch": settings.batch, "minutes": minutes}
+    opened = (track if accelerator.is_main_process else untracked)(
+        f"{out.resolve().parent.name}-{learner.stage}", out, facts
+    )
+    with closing(opened) as tracker:
+        return _train(learner, out, accelerator, tracker, minutes, resume, telling or Quiet())
+
+
+def _train(
+    learner: Learner,
+    out: Path,
+    accelerator: Accelerator,
+    tracker: Tracker,
+    minutes: float | None,
+    resume: bool,
+    telling: Telling,
+) -> dict[str, Any]:
+    settings, names, stage = learner.settings, learner.names, learner.stage
     together = accelerator.num_processes
     optimiser = torch.optim.AdamW(
         names.values(), settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
@@ -180,6 +219,7 @@ def train(
     learner.begin(step, accelerator, telling)
     budget = Budget(settings.steps, minutes, start if start < 1 else 0.0)
     last: dict[str, float] = {}
+    shows = not isinstance(tracker, Untracked)
 
     def save(progress: float) -> None:
         if accelerator.is_main_process:
@@ -198,11 +238,18 @@ def train(
                 out / "log.jsonl", stage=stage, step=step, samples=samples, minutes=spent + budget.spent,
                 progress=progress, **counts, **values,
             )  # fmt: skip
+            tracker.scalars(step, {f"{stage}/{name}": value for name, value in (counts | values).items()})
+
+    def show() -> None:
+        """Pictures for the tracker; the caller has swapped the average in."""
+        if shows and (found := learner.pictures()):
+            tracker.pictures(step, {f"{stage}/{name}": picture for name, picture in found.items()})
 
     def check(progress: float) -> dict[str, float]:
         telling.tick(f"{stage}: step {step:,}, validation")
         average.swap(names)
         found = learner.validate()
+        show()
         average.swap(names)
         if found:
             log(progress, **found)
@@ -255,9 +302,15 @@ def train(
         if time.monotonic() - saved > 60 * settings.save_minutes:
             save(progress)
             saved = time.monotonic()
+            if shows and not settings.validate_every:
+                average.swap(names)
+                show()
+                average.swap(names)
     if settings.validate_every:
         last = check(1.0)
     average.swap(names)
+    if not settings.validate_every:
+        show()
     before = {"validation_before": first} if settings.validate_first else {}
     return {
         "steps": step, "samples": samples, "minutes": round(spent + budget.spent, 1), **before, "validation": last,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from refbench.images import Image
 from refbench.omnirefiner.config import SupervisedConfig
 from refbench.omnirefiner.method.latents import encode
 from refbench.omnirefiner.method.losses import draw_sigma, flow_loss
@@ -19,7 +20,7 @@ from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.method.tokens import Conditions, pack
 from refbench.omnirefiner.method.velocity import add_noise
 from refbench.omnirefiner.training.data import Quadruplets, Sampler, curriculum, draw, mirrored
-from refbench.omnirefiner.training.loop import Learner, Settings, Values
+from refbench.omnirefiner.training.loop import Learner, Settings, Values, sheet
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.progress import Telling
 
@@ -185,6 +186,21 @@ class SupervisedLearner(Learner):
         }
         self.pipeline.transformer.train()
         return found
+
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Image]:
+        """Draft, reference, refined and target of every held-out batch."""
+        self.pipeline.transformer.eval()
+        found = {name: self._sheet(batch.first(4)) for name, batch in self.held_out.items()}
+        self.pipeline.transformer.train()
+        return found
+
+    def _sheet(self, batch: Quadruplets) -> Image:
+        conditions, _ = encode_batch(self.pipeline, batch, self._asked(batch), reference=self.reference)
+        noise = self.pipeline.noise(conditions, torch.Generator().manual_seed(1234))
+        tokens = self.pipeline.denoise(noise, conditions, 4)
+        refined = self.pipeline.pictures(tokens, conditions, batch.draft)
+        return sheet(batch.draft, batch.reference, refined.to(batch.draft.device), batch.target)
 
     def facts(self) -> dict[str, Any]:
         """The configuration."""

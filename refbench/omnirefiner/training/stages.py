@@ -36,6 +36,7 @@ from refbench.omnirefiner.training.weights import (
     save_base,
     take_up_adapter,
 )
+from refbench.trackers import Tracking, untracked
 
 VALIDATION_SEED = 20_251_119
 VALIDATION_SAMPLES = 48
@@ -103,11 +104,12 @@ def _pictures(assets: Path) -> tuple[list[Any], list[Any]]:
     return found[48:], found[:48]
 
 
-def train(job: Job, *, telling: Telling | None = None) -> Path:
+def train(job: Job, *, telling: Telling | None = None, track: Tracking = untracked) -> Path:
     """Train one stage and export it.
 
     Args:
         telling: where the training's progress goes.
+        track: as :func:`refbench.omnirefiner.training.loop.train`.
 
     Returns:
         The exported checkpoint folder.
@@ -126,7 +128,7 @@ def train(job: Job, *, telling: Telling | None = None) -> Path:
     if job.stage == "autoencoder":
         telling.tick("autoencoder: drawing its pictures")
         return _fit_autoencoder(job)
-    return _train_refiner(job, telling)
+    return _train_refiner(job, telling, track)
 
 
 def _fit_autoencoder(job: Job) -> Path:
@@ -142,7 +144,7 @@ def _fit_autoencoder(job: Job) -> Path:
     return job.out / "vae"
 
 
-def _train_refiner(job: Job, telling: Telling) -> Path:
+def _train_refiner(job: Job, telling: Telling, track: Tracking) -> Path:
     stage, config, device, seed = job.stage, job.config, job.device, job.seed
     telling.tick(f"{stage}: loading the model")
     pipeline = start(job)
@@ -163,7 +165,7 @@ def _train_refiner(job: Job, telling: Telling) -> Path:
         )
     else:
         learner = SupervisedLearner(pipeline, settings, sampler, checks, prompts, stage=stage, device=device, seed=seed)
-    facts = loop.train(learner, job.state.parent, minutes=job.minutes, resume=job.resume, telling=telling)
+    facts = loop.train(learner, job.state.parent, minutes=job.minutes, resume=job.resume, telling=telling, track=track)
     pipeline.to("cpu")
     return _export(job, pipeline, facts)
 
@@ -180,7 +182,7 @@ def _export(job: Job, pipeline: OmniRefinerPipeline, facts: dict[str, Any]) -> P
     return model
 
 
-def train_all(job: Job, *, telling: Telling | None = None) -> Path:
+def train_all(job: Job, *, telling: Telling | None = None, track: Tracking = untracked) -> Path:
     """Every stage one after the other in one budget: 25 % base, 55 % stage 1, 20 % stage 2.
 
     With `resume` finished stages are left alone and the one that was stopped goes on with what is left of its share.
@@ -204,7 +206,7 @@ def train_all(job: Job, *, telling: Telling | None = None) -> Path:
             found = exported[stage]
             continue
         minutes = max(job.minutes * share * left, 1e-3) if share else None
-        found = train(replace(one, resume=state is not None, minutes=minutes), telling=telling)
+        found = train(replace(one, resume=state is not None, minutes=minutes), telling=telling, track=track)
     return found
 
 
