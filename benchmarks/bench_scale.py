@@ -3,7 +3,7 @@
 - `overhead`: time a sample of a run that does nothing, beyond what one worker of this machine is busy with it.
 - `double`: throughput of 2 workers over 1, of a model that computes on one thread (wants two free cores).
 - `sleep`: throughput of 64 workers over 1, of a model that waits.
-- `memory`: memory of the driver after 30,000 samples of a run over that after 1,000, and of the index of a suite (KB a sample).
+- `memory`: memory of the driver after 30,000 samples of a run over that after 1,000; KB a sample of the suite's index.
 - `cluster`: a Ray cluster of two nodes on this machine: a node is killed, the driver is killed and started again.
 - `data`: the actor pool beside Ray Data's map_batches.
 

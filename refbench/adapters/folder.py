@@ -168,7 +168,7 @@ class FolderAdapter:
             return without("timeout", why)
 
     def remarks(self, every: Collection[str], planned: Collection[str]) -> list[str]:
-        """Which pictures are left out (no sample's, or beside a PNG), and how many planned ones may have lost detail."""
+        """Which pictures are left out (no sample's, or beside a PNG), and how many others may have lost detail."""
         found, known = [], set(every)
         named = {**{stem: paths[0] for stem, paths in self.files.items()}, **self.others}
         strangers = sorted(path for stem, path in named.items() if stem not in known)
@@ -184,8 +184,8 @@ class FolderAdapter:
             names = ", ".join(path.name for path in twice[:10])
             more = f" and {len(twice) - 10} more" if len(twice) > 10 else ""
             found.append(
-                f"{len(twice)} of the pictures in {self.folder} lie beside a PNG of the same sample, which counts, and are "
-                f"left out: {names}{more}."
+                f"{len(twice)} of the pictures in {self.folder} lie beside a PNG of the same sample, which counts, "
+                f"and are left out: {names}{more}."
             )
         mine = (self.files[sample][0] for sample in planned if sample in self.files)
         lossy = sorted(path for path in mine if path.suffix.lower() in LOSSY_ENDINGS)

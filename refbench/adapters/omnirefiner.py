@@ -1,4 +1,4 @@
-"""Contestants `omnirefiner`, `omnirefiner-sft` and `omnirefiner-base`: this package's own refiner at three stages."""
+"""Models `omnirefiner`, `omnirefiner-sft` and `omnirefiner-base`: this package's own refiner at three stages."""
 
 from __future__ import annotations
 
