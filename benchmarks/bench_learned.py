@@ -47,7 +47,7 @@ from tests.metrics.learned_reference import PLAIN
 LEAST = 3.0
 """Asked of a run of :data:`MODELS`: the plain loop's time over ours. Every model but the first is spared the truth's
 passes, so that the ratio grows with the number of models; printed is also from how many on a run reaches it."""
-CONTESTANTS = 9
+MOST_MODELS = 9
 """Models on the committed board; the most that is computed for."""
 EQUAL = 1e-5
 """Largest difference of a value: single precision in another order, and targets' stages in half precision."""
@@ -171,7 +171,7 @@ def scenarios(seconds: dict[str, dict[str, float]]) -> dict[str, tuple[float, fl
         side[who] = {
             titled(what, models): first + (models - 1) * following + extra
             for what, extra in (("outputs", 0.0), ("a run", once))
-            for models in range(1, CONTESTANTS + 1)
+            for models in range(1, MOST_MODELS + 1)
         }
     return {what: (side["plain"][what], side["refbench"][what]) for what in side["plain"]}
 
@@ -253,12 +253,12 @@ def report(records: list[dict[str, Any]], samples: int, timed_on: int, kind: str
     found = scenarios(total)
     ratios = {what: theirs / mine for what, (theirs, mine) in found.items()}
     for what, (theirs, mine) in found.items():
-        if what in (titled(q, n) for q in ("outputs", "a run") for n in (1, MODELS, CONTESTANTS)):
+        if what in (titled(q, n) for q in ("outputs", "a run") for n in (1, MODELS, MOST_MODELS)):
             print(
                 f"  {what:18s} plain {theirs * samples:8.0f} s  refbench {mine * samples:8.0f} s  {ratios[what]:.2f}x"
             )
-    enough = [n for n in range(1, CONTESTANTS + 1) if ratios[titled("a run", n)] >= LEAST]
-    print(f"asked: {LEAST:.0f}x; a run reaches it from {enough[0] if enough else 'over ' + str(CONTESTANTS)} models on")
+    enough = [n for n in range(1, MOST_MODELS + 1) if ratios[titled("a run", n)] >= LEAST]
+    print(f"asked: {LEAST:.0f}x; a run reaches it from {enough[0] if enough else 'over ' + str(MOST_MODELS)} models on")
     print("largest difference: " + ", ".join(f"{name} {value:.0e}" for name, value in worst.items()))
     return ratios[titled("a run", MODELS)] >= LEAST and max(worst.values()) <= EQUAL
 

@@ -54,10 +54,13 @@ def procedural(folder: Path, samples: int, size: int) -> Path:
             reference=images.decode_image(reference_webp), target_webp=target_webp, reference_webp=reference_webp,
         )  # fmt: skip
         rows.append(row_of(question, method=0))  # type: ignore[arg-type]
-    data = parquet_bytes(rows)
-    images.write_atomic(folder / "pattern-refine" / "data.parquet", data)
+    files = {}
+    for start in range(0, samples, 32):  # as an import writes
+        data, name = parquet_bytes(rows[start : start + 32]), f"data/shard-{start // 32:05d}.parquet"
+        images.write_atomic(folder / name, data)
+        files[name] = file_entry(data)
     entries = [("pattern-refine", [(row["id"], row["sha256"]) for row in rows])]
-    write_header(folder, "procedural", "1", entries, {"pattern-refine/data.parquet": file_entry(data)})
+    write_header(folder, "procedural", "1", entries, files)
     return folder
 
 

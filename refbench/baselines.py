@@ -2,7 +2,7 @@
 
 - ``draft``: the draft as it came;
 - ``paste``: the reference (its box, where one is drawn) resized to the mask's box and pasted hard into the mask, which
-  is also what the contestant `reference-paste` gives;
+  is also what the model `reference-paste` gives;
 - ``stretch``: the whole reference resized over the whole frame;
 - ``blend``: the mean of draft and paste, a double exposure;
 - ``target``: the truth.

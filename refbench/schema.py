@@ -205,7 +205,7 @@ class Score:
 
 
 class AdapterCard(Record):
-    """What a reader of the board must know about a contestant."""
+    """What a reader of the board must know about a model."""
 
     name: str
     summary: str

@@ -1,4 +1,4 @@
-"""The trivial answers: what their pixels are, and that one definition serves the scores and the contestant."""
+"""The trivial answers: what their pixels are, and that one definition serves the scores and the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from refbench.baselines import BASELINES, baseline_image, baseline_images, paste
 from refbench.images import mask_box, resize
 
 
-def test_on_the_embedded_suite_they_are_the_contestants_and_the_plain_construction() -> None:
+def test_baselines_match_models_and_construction() -> None:
     """Recovery divides by these scores: pixels that changed here would change every number on the board."""
     suite = load_suite("mini").select(limit=16)
     paste = load_adapter("reference-paste")

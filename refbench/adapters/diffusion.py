@@ -1,4 +1,4 @@
-"""What all contestants that are a diffusers pipeline share: loading, memory, sizes, seeds, batches, errors.
+"""What all models that are a diffusers pipeline share: loading, memory, sizes, seeds, batches, errors.
 
 Weights are read from a local folder or from the hub's cache; nothing is downloaded during a run. The editors
 themselves are in :mod:`refbench.adapters.editors`; each says which picture goes into which slot of its pipeline.
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from refbench.adapters.contract import RefusedError
-from refbench.adapters.editing import Options, Work, finish, flag, prepare
+from refbench.adapters.editing import Options, Work, finish, flag, mask_picture, picture, prepare
 from refbench.adapters.ready import fetch_command, hub_folder, no_gpu, no_weights, reasons
 from refbench.errors import RefbenchError, UnavailableError, missing_package
 from refbench.images import Image
@@ -264,6 +264,32 @@ class DiffusersEditor:
             f"Expected enough memory on {self.device} for '{self.card.name}'{needs}, but it ran out; try "
             f"{' or '.join(part for part in (', '.join(helps[:-1]), helps[-1]) if part)}."
         )
+
+
+class InpaintEditor(DiffusersEditor):
+    """A pipeline that repaints the mask: the draft in `image`, the mask in `mask_image`.
+
+    Args:
+        strength: share of the noise schedule that is run; 1 starts from pure noise inside the mask.
+        **options: as :class:`DiffusersEditor`.
+    """
+
+    def __init__(self, *, strength: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.strength = share("strength", strength)
+
+    def arguments(self, works: Sequence[Work]) -> dict[str, Any]:
+        """What every such pipeline takes; the reference has another slot in each."""
+        height, width = works[0].size
+        return {
+            "image": flat([picture(work.draft) for work in works]),
+            "mask_image": flat([picture(mask_picture(work.mask)).convert("L") for work in works]),
+            "prompt": flat([self.prompt(work) for work in works]),
+            "height": height,
+            "width": width,
+            "strength": self.strength,
+            "guidance_scale": self.guidance,
+        }
 
 
 def located(model: str, file: str, revision: str | None = None, *fetch: str) -> str:

@@ -1,4 +1,4 @@
-"""Contestants that are a diffusers pipeline: which picture goes into which slot, and how each is asked.
+"""Models that are a diffusers pipeline: which picture goes into which slot, and how each is asked.
 
 `flux-kontext`, `flux-kontext-inpaint`, `flux2-klein`, `flux2-klein-inpaint`, `qwen-image-edit`, `qwen-image-2.1`; the
 Stable Diffusion family is in :mod:`refbench.adapters.stable_diffusion`, and what all share, options included, in
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from refbench.adapters.diffusion import REQUIRES, DiffusersEditor, flat, share
+from refbench.adapters.diffusion import REQUIRES, DiffusersEditor, InpaintEditor, flat
 from refbench.adapters.editing import Work, beside, mask_picture, picture
 from refbench.schema import AdapterCard
 
@@ -56,13 +56,8 @@ class FluxKontext(DiffusersEditor):
         }
 
 
-class FluxKontextInpaint(DiffusersEditor):
-    """FLUX.1 Kontext repainting the mask, with the reference as its picture to look at.
-
-    Args:
-        strength: share of the noise schedule that is run; 1 starts from pure noise inside the mask.
-        **options: as :class:`DiffusersEditor`.
-    """
+class FluxKontextInpaint(InpaintEditor):
+    """FLUX.1 Kontext repainting the mask, with the reference as its picture to look at."""
 
     card = AdapterCard(
         name="flux-kontext-inpaint",
@@ -77,23 +72,10 @@ class FluxKontextInpaint(DiffusersEditor):
     default_guidance = 2.5
     batches = True
 
-    def __init__(self, *, strength: float = 1.0, **options: Any) -> None:
-        super().__init__(**options)
-        self.strength = share("strength", strength)
-
     def arguments(self, works: Sequence[Work]) -> dict[str, Any]:
-        """The draft in `image`, the reference in `image_reference`, the mask in `mask_image`."""
-        return {
-            "image": flat([picture(work.draft) for work in works]),
-            "image_reference": flat([picture(work.reference) for work in works]),
-            "mask_image": flat([picture(mask_picture(work.mask)).convert("L") for work in works]),
-            "prompt": flat([self.prompt(work) for work in works]),
-            "height": works[0].size[0],
-            "width": works[0].size[1],
-            "strength": self.strength,
-            "guidance_scale": self.guidance,
-            "_auto_resize": False,
-        }
+        """As :class:`InpaintEditor`, the reference in `image_reference`."""
+        references = flat([picture(work.reference) for work in works])
+        return {**super().arguments(works), "image_reference": references, "_auto_resize": False}
 
 
 class Flux2Klein(DiffusersEditor):
@@ -125,13 +107,8 @@ class Flux2Klein(DiffusersEditor):
         }
 
 
-class Flux2KleinInpaint(Flux2Klein):
-    """FLUX.2 [klein] repainting the mask, with the reference as its picture to look at; one sample at a time.
-
-    Args:
-        strength: share of the noise schedule that is run; 1 starts from pure noise inside the mask.
-        **options: as :class:`DiffusersEditor`.
-    """
+class Flux2KleinInpaint(InpaintEditor):
+    """FLUX.2 [klein] repainting the mask, with the reference as its picture to look at; one sample at a time."""
 
     card = Flux2Klein.card.model_copy(
         update={
@@ -140,25 +117,14 @@ class Flux2KleinInpaint(Flux2Klein):
         }
     )
     pipeline_class = "Flux2KleinInpaintPipeline"
-    default_instruction = "{prompt}"
-
-    def __init__(self, *, strength: float = 1.0, **options: Any) -> None:
-        super().__init__(**options)
-        self.strength = share("strength", strength)
+    repository = Flux2Klein.repository
+    default_steps = Flux2Klein.default_steps
+    default_guidance = Flux2Klein.default_guidance
 
     def arguments(self, works: Sequence[Work]) -> dict[str, Any]:
-        """The draft in `image`, the reference in `image_reference`, the mask in `mask_image`."""
+        """As :class:`InpaintEditor`, the reference in `image_reference`."""
         (work,) = works
-        return {
-            "image": picture(work.draft),
-            "image_reference": picture(work.reference),
-            "mask_image": picture(mask_picture(work.mask)).convert("L"),
-            "prompt": self.prompt(work),
-            "height": work.size[0],
-            "width": work.size[1],
-            "strength": self.strength,
-            "guidance_scale": self.guidance,
-        }
+        return {**super().arguments(works), "image_reference": picture(work.reference)}
 
 
 class QwenImageEdit(DiffusersEditor):

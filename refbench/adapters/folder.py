@@ -59,6 +59,8 @@ class FolderAdapter:
         self.folder, self.timeout_s = folder, timeout_s
         self.files: dict[str, list[Path]] = {}
         """Sample id -> what is named ``<id>.png``, else with another ending; one path where all is well."""
+        self.beside: dict[str, list[Path]] = {}
+        """Sample id -> pictures in other formats beside its PNG, which counts."""
         self.others: dict[str, Path] = {}
         """Name without ending -> a picture of a format that is not read."""
         for path in _listed(folder):
@@ -68,7 +70,9 @@ class FolderAdapter:
             elif ending in OTHER_FORMATS:
                 self.others[path.stem] = path
         for stem, paths in self.files.items():
-            self.files[stem] = [path for path in paths if path.suffix.lower() == ".png"] or paths
+            pngs = [path for path in paths if path.suffix.lower() == ".png"]
+            if pngs and len(pngs) < len(paths):
+                self.files[stem], self.beside[stem] = pngs, [path for path in paths if path not in pngs]
         if not self.files:
             endings = sorted({path.suffix for path in self.others.values()})
             what = f"only {len(self.others)} pictures in {', '.join(endings)}" if endings else "none"
@@ -164,7 +168,7 @@ class FolderAdapter:
             return without("timeout", why)
 
     def remarks(self, every: Collection[str], planned: Collection[str]) -> list[str]:
-        """Which pictures belong to none of a suite's samples, and how many of the planned ones may have lost detail."""
+        """Which pictures are left out (no sample's, or beside a PNG), and how many others may have lost detail."""
         found, known = [], set(every)
         named = {**{stem: paths[0] for stem, paths in self.files.items()}, **self.others}
         strangers = sorted(path for stem, path in named.items() if stem not in known)
@@ -174,6 +178,14 @@ class FolderAdapter:
             found.append(
                 f"{len(strangers)} of the pictures in {self.folder} belong to no sample of the suite and are left out: "
                 f"{names}{more}."
+            )
+        twice = sorted(path for sample in planned for path in self.beside.get(sample, ()))
+        if twice:
+            names = ", ".join(path.name for path in twice[:10])
+            more = f" and {len(twice) - 10} more" if len(twice) > 10 else ""
+            found.append(
+                f"{len(twice)} of the pictures in {self.folder} lie beside a PNG of the same sample, which counts, "
+                f"and are left out: {names}{more}."
             )
         mine = (self.files[sample][0] for sample in planned if sample in self.files)
         lossy = sorted(path for path in mine if path.suffix.lower() in LOSSY_ENDINGS)

@@ -1,4 +1,4 @@
-"""Contestant `identity`: the draft, untouched. It is 0 in texture, alignment and score by definition."""
+"""Model `identity`: the draft, untouched. It is 0 in texture, alignment and score by definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models `omnirefiner` and `omnirefiner-sft`: this package's own refiner after stage 2 and after stage 1."""
+"""Models `omnirefiner` and `omnirefiner-sft`: this package's own refiner, after its last stage and after stage 1."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _card(name: str, summary: str) -> AdapterCard:
 
 
 class OmniRefiner:
-    """The reference placed by rule (``place-blend``), and retouched by a U-Net after stages 1 and 2.
+    """The reference placed by rule (``place-blend``), and retouched by a U-Net after the last stage that there is.
 
     Args:
         device: where the model runs.
@@ -35,8 +35,8 @@ class OmniRefiner:
     variant = "omnirefiner"
     card = _card(
         "omnirefiner",
-        "The reference placed by rule and retouched by a U-Net (gains of detail, light, motion), fine-tuned by GRPO; "
-        "with checkpoint= the paper's diffusion transformer.",
+        "The reference placed by rule and retouched by a U-Net (gains of detail, light, motion; stage 1); with "
+        "checkpoint= the paper's diffusion transformer.",
     )
 
     def __init__(self, *, device: str = "cpu", checkpoint: str | None = None, steps: int | None = None) -> None:
@@ -67,7 +67,7 @@ class OmniRefiner:
 
 
 class OmniRefinerSFT(OmniRefiner):
-    """The same after stage 1 alone."""
+    """The same after stage 1 alone. The shipped weights have no other stage."""
 
     variant = "omnirefiner-sft"
-    card = _card("omnirefiner-sft", "The reference placed by rule and retouched by the U-Net of stage 1.")
+    card = _card("omnirefiner-sft", "Stage 1 alone of omnirefiner, for checkpoints with a stage 2; the shipped one has none.")

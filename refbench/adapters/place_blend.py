@@ -1,4 +1,4 @@
-"""Contestant `place-blend`: what OmniRefiner does before its network, as a model of its own.
+"""Model `place-blend`: what OmniRefiner does before its network, by itself.
 
 Placement and compositing of :mod:`refbench.registration` with all that OmniRefiner uses and `warp-blend` does not:
 where no box is given a network (XFeat) matches keypoints as well, outlines have the last word on where a print lies, a

@@ -1,4 +1,4 @@
-"""Whether a contestant could run here, and if not why; found without importing torch, diffusers or the contestant.
+"""Whether a model could run here, and if not why; found without importing torch, diffusers or itself.
 
 A registered class may have a class method ``ready() -> str | None``: None when everything it needs is here, else the
 reasons in half a sentence, with what to do. It must be quick (milliseconds, no network) and import nothing heavy; the

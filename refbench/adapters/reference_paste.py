@@ -1,4 +1,4 @@
-"""Contestant `reference-paste`: the trivial answer that pastes the reference hard into the mask."""
+"""Model `reference-paste`: the trivial answer that pastes the reference hard into the mask."""
 
 from __future__ import annotations
 

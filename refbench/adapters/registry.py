@@ -1,4 +1,4 @@
-"""The contestants that have a name: built in, and from other packages by the entry point ``refbench.adapters``."""
+"""The models that have a name: built in, and from other packages by the entry point ``refbench.adapters``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MODELS = Registry(
         "texture-transfer": "refbench.adapters.texture_transfer:TextureTransfer",
         "warp-blend": "refbench.adapters.warp_blend:WarpBlend",
         "place-blend": "refbench.adapters.place_blend:PlaceBlend",
-        "realesrgan-x4": "refbench.adapters.restoration.contestants:RealESRGAN",
-        "realsr": "refbench.adapters.restoration.contestants:RealSR",
-        "waifu2x": "refbench.adapters.restoration.contestants:Waifu2x",
+        "realesrgan-x4": "refbench.adapters.restoration.models:RealESRGAN",
+        "realsr": "refbench.adapters.restoration.models:RealSR",
+        "waifu2x": "refbench.adapters.restoration.models:Waifu2x",
         "omnirefiner": "refbench.adapters.omnirefiner:OmniRefiner",
         "omnirefiner-sft": "refbench.adapters.omnirefiner:OmniRefinerSFT",
         "flux-kontext": "refbench.adapters.editors:FluxKontext",

@@ -1,4 +1,4 @@
-"""Contestant `sharpen`: reference-free deconvolution, the answer of someone who never looks at the reference."""
+"""Model `sharpen`: reference-free deconvolution, the answer of someone who never looks at the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contestants of the Stable Diffusion family: `sd-inpaint`, and `sdxl-ip-adapter`, whose reference is an image prompt.
+"""Models of the Stable Diffusion family: `sd-inpaint`, and `sdxl-ip-adapter`, whose reference is an image prompt.
 
 What they share with the other editors is in :mod:`refbench.adapters.diffusion`.
 """
@@ -8,18 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from refbench.adapters.diffusion import REQUIRES, DiffusersEditor, flat, located, share
-from refbench.adapters.editing import Work, mask_picture, picture
+from refbench.adapters.diffusion import REQUIRES, InpaintEditor, located, share
+from refbench.adapters.editing import Work, picture
 from refbench.schema import AdapterCard
 
 
-class StableDiffusionInpaint(DiffusersEditor):
-    """Stable Diffusion 1.5 inpainting: no reference; what words alone can do.
-
-    Args:
-        strength: share of the noise schedule that is run.
-        **options: as :class:`DiffusersEditor`.
-    """
+class StableDiffusionInpaint(InpaintEditor):
+    """Stable Diffusion 1.5 inpainting: no reference; what words alone can do."""
 
     card = AdapterCard(
         name="sd-inpaint",
@@ -36,24 +31,8 @@ class StableDiffusionInpaint(DiffusersEditor):
     multiple = 8
     batches = True
 
-    def __init__(self, *, strength: float = 1.0, **options: Any) -> None:
-        super().__init__(**options)
-        self.strength = share("strength", strength)
 
-    def arguments(self, works: Sequence[Work]) -> dict[str, Any]:
-        """The draft in `image`, the mask in `mask_image`."""
-        return {
-            "image": flat([picture(work.draft) for work in works]),
-            "mask_image": flat([picture(mask_picture(work.mask)).convert("L") for work in works]),
-            "prompt": flat([self.prompt(work) for work in works]),
-            "height": works[0].size[0],
-            "width": works[0].size[1],
-            "strength": self.strength,
-            "guidance_scale": self.guidance,
-        }
-
-
-class SDXLIPAdapter(DiffusersEditor):
+class SDXLIPAdapter(InpaintEditor):
     """SDXL inpainting with the reference as an image prompt, through IP-Adapter; one sample at a time.
 
     Args:
@@ -62,7 +41,7 @@ class SDXLIPAdapter(DiffusersEditor):
         ip_adapter_encoder: folder of its image encoder.
         ip_adapter_scale: weight of the reference beside the words, 0 to 1.
         strength: share of the noise schedule that is run; the published weights ask for less than 1.
-        **options: as :class:`DiffusersEditor`.
+        **options: as :class:`InpaintEditor`.
     """
 
     card = AdapterCard(
@@ -93,12 +72,11 @@ class SDXLIPAdapter(DiffusersEditor):
         strength: float = 0.99,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(strength=strength, **options)
         self.ip_adapter = str(ip_adapter or self.adapter_repository)
         self.ip_adapter_file = ip_adapter_file or self.adapter_file
         self.ip_adapter_encoder = ip_adapter_encoder or self.adapter_encoder
         self.ip_adapter_scale = share("ip_adapter_scale", ip_adapter_scale)
-        self.strength = share("strength", strength)
 
     def add_parts(self, pipeline: Any) -> None:
         """Load the IP-Adapter and its image encoder."""
@@ -112,15 +90,6 @@ class SDXLIPAdapter(DiffusersEditor):
         pipeline.set_ip_adapter_scale(self.ip_adapter_scale)
 
     def arguments(self, works: Sequence[Work]) -> dict[str, Any]:
-        """The draft in `image`, the mask in `mask_image`, the reference in `ip_adapter_image`."""
+        """As :class:`InpaintEditor`, the reference in `ip_adapter_image`."""
         (work,) = works
-        return {
-            "image": picture(work.draft),
-            "mask_image": picture(mask_picture(work.mask)).convert("L"),
-            "ip_adapter_image": picture(work.reference),
-            "prompt": self.prompt(work),
-            "height": work.size[0],
-            "width": work.size[1],
-            "strength": self.strength,
-            "guidance_scale": self.guidance,
-        }
+        return {**super().arguments(works), "ip_adapter_image": picture(work.reference)}

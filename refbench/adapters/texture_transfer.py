@@ -1,4 +1,4 @@
-"""Contestant `texture-transfer`: patches of the reference, chosen by the draft's coarse content, give the detail.
+"""Model `texture-transfer`: patches of the reference, chosen by the draft's coarse content, give the detail.
 
 No geometry is estimated. In the manner of image analogies (Hertzmann et al., SIGGRAPH 2001) the blurred reference is
 to the reference as the draft is to the answer: for each patch of the draft the reference's patch of the most similar

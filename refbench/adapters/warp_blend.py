@@ -1,4 +1,4 @@
-"""Contestant `warp-blend`: lay the reference over the draft by geometry, match its light, blend it into the mask.
+"""Model `warp-blend`: lay the reference over the draft by geometry, match its light, blend it into the mask.
 
 The strongest classical answer. How the reference lies is found by :mod:`refbench.registration.hypotheses` (keypoints,
 boxes, figures, template search) and :mod:`refbench.registration.pose` (ECC); :mod:`refbench.registration.light`

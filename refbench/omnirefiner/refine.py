@@ -17,14 +17,14 @@ from refbench.pictures import Marked, Picture, as_image, as_mask, where
 from refbench.schema import Box
 
 VARIANTS: dict[str, tuple[str, ...]] = {"omnirefiner": ("sft", "grpo"), "omnirefiner-sft": ("sft",)}
-"""Adapters of each variant of a diffusers checkpoint; of the shipped network they are stages 2 and 1."""
+"""Adapters of each variant of a diffusers checkpoint; of the retouching U-Net they are its last stage, and stage 1."""
 
 
 def load_refiner(
     variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = AUTO
 ) -> Retoucher | Refiner:
-    """A shipped variant, or one of another checkpoint: a folder of ``stage1.safetensors`` and ``stage2.safetensors``,
-    or a diffusers folder or hub id with adapters.
+    """A shipped variant, or one of another checkpoint: a folder of ``stage1.safetensors`` and, where there is one,
+    ``stage2.safetensors``, or a diffusers folder or hub id with adapters.
 
     Raises:
         RefbenchError: an unknown variant, or a checkpoint without it.
@@ -33,8 +33,8 @@ def load_refiner(
         raise RefbenchError(f"Expected a variant {', '.join(VARIANTS)}, but got '{variant}'; choose one of these.")
     device = resolve(device)
     if checkpoint is None or (Path(checkpoint) / "stage1.safetensors").is_file():
-        stage = "stage2" if variant == "omnirefiner" else "stage1"
-        return load_retoucher(stage, None if checkpoint is None else Path(checkpoint), device=device)
+        folder = None if checkpoint is None else Path(checkpoint)
+        return load_retoucher(None if variant == "omnirefiner" else "stage1", folder, device=device)
     from refbench.omnirefiner.training.weights import load_pipeline
 
     return load_pipeline(checkpoint, VARIANTS[variant], device=device)

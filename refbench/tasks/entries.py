@@ -49,12 +49,15 @@ def from_folders(folder: Path) -> Found:
     if not folder.is_dir():
         raise RefbenchError(f"Expected a folder of pictures at {folder}, but there is none; check the path.")
     there = {what: _pictures_in(folder, what) for what in PICTURES}
+    below = _folders_below(folder)
     if not there["draft"] or not there["reference"]:
         lacking = in_words([f"{what}s/" for what in ("draft", "reference") if not there[what]], "and")
         raise RefbenchError(
             f"Expected drafts/, references/ and masks/ with pictures in {folder}, but there is nothing in {lacking}; "
-            "name the folders so, or use 'refbench import table'."
+            + (f"move up what is in {in_words([gap.sample for gap in below], 'and')}, " if below else "")
+            + "name the folders so, or use 'refbench import table'."
         )
+    _spell_alike(there)
     facts: dict[str, dict[str, Any]] = {}
     for name, columns in (("boxes.csv", ("x", "y", "width", "height")), ("prompts.csv", ())):
         if (folder / name).is_file():
@@ -69,7 +72,7 @@ def from_folders(folder: Path) -> Found:
                 if columns:
                     mine["reference_box"] = ",".join(str(row[column]) for column in columns)
     names = sorted(set().union(*there.values()))
-    entries, gaps = [], []
+    entries, gaps = [], below
     for name in names:
         mine = {what: there[what].get(name, []) for what in PICTURES}
         twice = [f"{what}: {in_words([path.name for path in paths], 'and')}" for what, paths in mine.items()
@@ -91,6 +94,35 @@ def _pictures_in(folder: Path, what: str) -> dict[str, list[Path]]:
                 if path.suffix.lower() in PICTURE_ENDINGS and not path.name.startswith("."):
                     found.setdefault(re.sub(ENDS[what], "", path.stem, flags=re.IGNORECASE), []).append(path)
     return found
+
+
+def _folders_below(folder: Path) -> list[Gap]:
+    """Folders below ``drafts/`` and the like that hold pictures, which are not looked at."""
+    kinds = {name for what in PICTURES for name in (what, f"{what}s")}
+    found = []
+    for place in sorted(folder.iterdir()):
+        for inner in sorted(place.iterdir()) if place.is_dir() and place.name.lower() in kinds else ():
+            if inner.is_dir() and not inner.name.startswith("."):
+                count = sum(path.suffix.lower() in PICTURE_ENDINGS for path in inner.iterdir())
+                if count:
+                    words = f"pictures in a folder of their own ({count}); move them up into {place.name}/"
+                    found.append(Gap(f"{place.name}/{inner.name}", "folder", words))
+    return found
+
+
+def _spell_alike(there: Mapping[str, dict[str, list[Path]]]) -> None:
+    """Give partners whose names differ in case alone the draft's spelling (the first kind's that has one)."""
+    spelled: dict[str, set[str]] = {}
+    for found in there.values():
+        for name in found:
+            spelled.setdefault(name.casefold(), set()).add(name)
+    for names in spelled.values():
+        mine = [(found, [name for name in found if name in names]) for found in there.values()]
+        if len(names) > 1 and all(len(one) < 2 for _, one in mine):  # else they are different samples
+            chosen = next(one[0] for _, one in mine if one)
+            for found, one in mine:
+                if one and one[0] != chosen:
+                    found[chosen] = found.pop(one[0])
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -219,7 +251,7 @@ def from_dataset(name: str, given: Mapping[str, str], *, split: str = "train", c
     """Samples of a dataset of the hub or of a folder, through the `datasets` library.
 
     Args:
-        name: its id, or a folder.
+        name: its id, or a folder, also one of `save_to_disk` (of a single split, `split` does not matter).
         given: field -> column, see :func:`mapping`.
         split: which part, e.g. "test" or "train[:100]".
         config: which configuration, where it has several.
@@ -228,12 +260,16 @@ def from_dataset(name: str, given: Mapping[str, str], *, split: str = "train", c
         RefbenchError: it cannot be loaded, or columns are not there.
     """
     try:
-        from datasets import Image, disable_progress_bars, load_dataset
+        from datasets import DatasetDict, Image, disable_progress_bars, load_dataset, load_from_disk
     except ImportError as error:
         raise missing_package(error, "for 'refbench import dataset'") or error from None
     disable_progress_bars()
     try:
-        rows = load_dataset(name, config, split=split)
+        if any((Path(name) / mark).is_file() for mark in ("state.json", "dataset_dict.json")):  # of save_to_disk
+            saved = load_from_disk(name)
+            rows = saved[split] if isinstance(saved, DatasetDict) else saved
+        else:
+            rows = load_dataset(name, config, split=split)
     except Exception as error:  # of many kinds: no network, no such split, broken files
         raise RefbenchError(
             f"Expected a dataset '{name}' with the split '{split}', but it cannot be loaded "

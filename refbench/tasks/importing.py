@@ -432,7 +432,7 @@ def _marked(entry: Entry, rules: Rules, tell: Callable[[str, str], None]) -> Mas
     if grey > GREY:
         raise _Unusable("grey mask", f"{grey:.0%} of it is neither black nor white; save a mask in two colours")
     if grey:
-        tell("grey mask", f"{grey:.1%} of it is grey, counted as white from half on")
+        tell("grey mask", f"{_share(grey)} of it is grey, counted as white from half on")
     return np.ascontiguousarray(level >= 128)
 
 
@@ -455,10 +455,15 @@ def _over(target: Image, draft: Image, mask: Mask, tell: Callable[[str, str], No
     if outside.any():
         tell(
             "outside differs",
-            f"draft and target differ on {(outside > 0).mean():.0%} of the pixels outside the mask, by "
-            f"{outside.mean():.1f} levels on average; there the draft counts as right",
+            f"draft and target differ on {_share((outside > 0).mean())} of the pixels outside the mask, by "
+            f"{outside[outside > 0].mean():.0f} levels on average; there the draft counts as right",
         )
     return np.where(mask[..., None], target, draft)
+
+
+def _share(part: float) -> str:
+    """A part of 1 in percent, never as 0."""
+    return f"{part:.1%}" if part >= 0.0005 else "less than 0.1%"
 
 
 def _numbers(value: Any, what: str) -> Box:

@@ -131,9 +131,9 @@ LAYOUTS = {
 }  # fmt: skip
 """Name -> layout."""
 NOT_FOUND = {
-    "criticbench": "the names of its files and the keys of its JSON were not found, and are not guessed; write a table "
-    "with the columns draft, reference, mask_box (x,y,width,height in the draft) and reference_box, and use 'refbench "
-    "import table'",
+    "criticbench": "the keys of its JSON (bbox1_product.json and bbox_final_product.json in numbered folders) were not "
+    "found, and are not guessed; write a table with the columns draft, reference, mask_box (x,y,width,height in the "
+    "draft) and reference_box, and use 'refbench import table'",
 }
 """Public data whose layout is not known here -> what to do."""
 

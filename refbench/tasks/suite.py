@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 META_COLUMNS = tuple(SampleMeta.model_fields)
+_ALL_META = set(META_COLUMNS)
 _READING = threading.Lock()  # one Parquet handle must not be read by two threads at once
 
 VERIFY_BYTES = 64_000_000
@@ -419,7 +421,7 @@ def _index(files: list[Path], validate: bool) -> tuple[dict[str, Place], dict[st
                         raise RefbenchError(
                             f"Expected each sample once, but '{name}' is in {path} and {places[name].file}."
                         )
-                    facts[name] = SampleMeta(**row) if validate else SampleMeta.model_construct(**row)
+                    facts[name] = SampleMeta(**row) if validate else _compact(row)
                     places[name] = Place(path, group, number, sha256)
         except (OSError, pyarrow.ArrowException, KeyError, ValidationError) as error:
             raise RefbenchError(
@@ -427,3 +429,11 @@ def _index(files: list[Path], validate: bool) -> tuple[dict[str, Place], dict[st
                 "the suite is damaged, fetch or build it again."
             ) from None
     return places, facts
+
+
+def _compact(row: dict[str, Any]) -> SampleMeta:
+    """Metadata of one of many samples: equal texts (task, licence, ...) and the set of fields are held once for all."""
+    for name, value in row.items():
+        if isinstance(value, str):
+            row[name] = sys.intern(value)
+    return SampleMeta.model_construct(_ALL_META, **row)

@@ -304,7 +304,7 @@ _RESTORATION = (
 )
 
 _MODELS: tuple[Weights, ...] = (*_RESTORATION,)
-"""What the contestants ask for."""
+"""What the models ask for."""
 
 CATALOGUE: dict[str, Weights] = {weights.name: weights for weights in (*_METRICS, *_MODELS)}
 """Name -> entry, in the order in which the list shows them."""

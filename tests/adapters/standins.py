@@ -399,7 +399,7 @@ CHECKOUTS: dict[str, Mapping[str, str]] = {
 
 
 def write_checkout(folder: Path, name: str) -> Path:
-    """A stand-in for the authors' checkout of a contestant."""
+    """A stand-in for the authors' checkout of a model."""
     for file, text in {**CHECKOUTS[name], "standin.py": RECORD}.items():
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the classical contestants do, on known cases."""
+"""What the classical models do, on known cases."""
 
 from __future__ import annotations
 

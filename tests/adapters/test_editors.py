@@ -1,4 +1,4 @@
-"""The diffusers contestants end to end, each on a random tiny model of its classes, saved and loaded as published."""
+"""The diffusers editors end to end, each on a random tiny model of its classes, saved and loaded as published."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ def test_a_png_goes_before_another_format(tmp_path: Path, sample: Maker) -> None
     save_png(tmp_path / "a.png", 255 - sample("a").draft)
     adapter = FolderAdapter(tmp_path)
     np.testing.assert_array_equal(adapter.picture("a"), 255 - sample("a").draft)
-    assert adapter.remarks({"a"}, ["a"]) == []
+    (remark,) = adapter.remarks({"a"}, ["a"])
+    assert remark.endswith("lie beside a PNG of the same sample, which counts, and are left out: a.jpg.")
 
 
 @pytest.mark.parametrize("name", ["a.PNG", "a.Png", "task/a.PNG"])

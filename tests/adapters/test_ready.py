@@ -13,7 +13,7 @@ from refbench.schema import AdapterCard
 
 
 class Needy:
-    """A contestant that says itself what it lacks."""
+    """A model that says itself what it lacks."""
 
     card = AdapterCard(name="needy", summary="Needs a moon.", requires=("json", "no_such_module_here"))
     lacks: str | None = "no moon, wait for one"

@@ -1,4 +1,4 @@
-"""Restoration: the reader of ncnn files, the networks, tiles, and what a contestant leaves alone."""
+"""Restoration: the reader of ncnn files, the networks, tiles, and what a model leaves alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from refbench.adapters.load import load_adapter
-from refbench.adapters.restoration.contestants import OVERLAP, RealESRGAN, RealSR, Waifu2x, enlarge
+from refbench.adapters.restoration.models import OVERLAP, RealESRGAN, RealSR, Waifu2x, enlarge
 from refbench.adapters.restoration.ncnn import HALF, load_network, read_weights
 from refbench.adapters.restoration.networks import RRDBNet, UpConv7
 from refbench.errors import RefbenchError, UnavailableError

@@ -65,7 +65,7 @@ def test_the_samples_are_sound_and_the_same_every_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["identity", "reference-paste", "sharpen"])
-def test_builtin_contestants_pass(name: str) -> None:
+def test_builtin_models_pass(name: str) -> None:
     rows = check_adapter(name)
     assert [r for r in rows if r.status == "fail"] == []
 

@@ -1,4 +1,4 @@
-"""The script contestants, driven through stand-ins for their authors' checkouts: every picture in its slot."""
+"""The script models, driven through stand-ins for their authors' checkouts: every picture in its slot."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def run(name: str, folder: Path, sample: Inputs, **options: Any) -> np.ndarray[A
 
 
 def weights_of(name: str, root: Path) -> dict[str, Any]:
-    """Small files in the layout of a contestant's weights, and the options that name them."""
+    """Small files in the layout of a model's weights, and the options that name them."""
     import torch
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""Random tiny models of the published classes and file layout, one a diffusers contestant, made without network."""
+"""Random tiny models of the published classes and file layout, one a diffusers editor, made without network."""
 
 from __future__ import annotations
 

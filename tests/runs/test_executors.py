@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tiny import NOISE, adapter_file, write_tiny
 
@@ -368,3 +369,25 @@ def test_seeds_are_runs_of_their_own_and_one_number(tmp_path: Path, monkeypatch:
     assert not evaluate(file, suite, out=tmp_path / "run", seeds=2).fresh
     with pytest.raises(RefbenchError, match="--seeds or --passes"):
         evaluate(file, suite, seeds=2, passes=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_ray_driver_whose_last_node_dies_ends(importable: None, tmp_path: Path) -> None:
+    suite, asleep = (
+        write_tiny(tmp_path / "tiny", 4),
+        adapter_file(tmp_path, "time.sleep(60)\nreturn inputs.draft", "slow"),
+    )
+    out = tmp_path / "run"
+    arguments = ["generate", "--model", str(asleep), "--suite", str(suite), "--executor", "ray", "--out", str(out)]
+    driver = subprocess.Popen([sys.executable, "-m", "refbench", *arguments], stderr=subprocess.PIPE, text=True)
+    raylets: list[psutil.Process] = []
+    while driver.poll() is None and not raylets:
+        time.sleep(0.5)
+        started = psutil.Process(driver.pid).children()
+        raylets = [one for one in started if one.name() == "raylet"] if (out / "manifest.json").exists() else []
+    for raylet in raylets:
+        raylet.kill()
+    _, said = driver.communicate(timeout=200)
+    assert (driver.returncode, len(raylets)) == (2, 1)
+    assert "its last node is gone; start the same command again" in said

@@ -36,7 +36,7 @@ class Small(Seedream):
     def size(self, size):
         return size
 """
-"""The service at a size that is encoded in no time; the rest is the contestant itself."""
+"""The service at a size that is encoded in no time; the rest is the model itself."""
 
 
 @pytest.fixture

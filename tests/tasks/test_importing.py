@@ -129,6 +129,12 @@ def _other_target(own: Path) -> None:
     save_png(own / "targets/001.png", target)
 
 
+def _spoilt_corner(own: Path) -> None:
+    target = load_image(own / "targets/001.png")
+    target[0, 0] = np.where(target[0, 0] > 100, target[0, 0] - 9, target[0, 0] + 9)
+    save_png(own / "targets/001.png", target)
+
+
 def _copy(own: Path) -> None:
     for place in ("drafts", "references", "masks", "targets"):
         (own / place / "001.png").write_bytes((own / place / "000.png").read_bytes())
@@ -159,7 +165,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, bool, str]] = {
     "soft": (_soft, "grey mask", True, "1.0% of it is grey"),
     "alpha": (_alpha, "alpha mask", False, "--alpha transparent or --alpha opaque"),
     "copy": (_copy, "duplicate", False, "as '000'"),
-    "outside": (_other_target, "outside differs", True, "13% of the pixels outside the mask, by 0.5 levels"),
+    "outside": (_other_target, "outside differs", True, "of the pixels outside the mask, by 4 levels on average"),
     "nothing wrong": (
         lambda own: (own / "targets/001.png").write_bytes((own / "drafts/001.png").read_bytes()),
         "nothing wrong", False, "equal inside the mask",
@@ -171,6 +177,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, bool, str]] = {
     "category": (
         lambda own: (own / "prompts.csv").write_text("id,prompt,category\n001,Mend it.,cat\n"),
         "category", False, "'cat' is none of text",
+    ),
+    "one pixel outside": (
+        _spoilt_corner, "outside differs", True, "less than 0.1% of the pixels outside the mask, by 9 levels",
     ),
     "row of nothing": (
         lambda own: (own / "prompts.csv").write_text("id,prompt\n7,Mend it.\n"), "missing", False, "has no picture",
@@ -193,6 +202,49 @@ def test_a_fault_costs_only_its_sample(tmp_path: Path, fault: str) -> None:
     assert load_suite(tmp_path / "suite").ids == (
         ("000", "001", "002") if used or gap.sample == "7" else ("000", "002")
     )
+
+
+def test_names_that_differ_in_case_are_partners(tmp_path: Path) -> None:
+    own = write_folders(tmp_path / "own", 2)
+    for place, name in (("drafts", "Can"), ("references", "can"), ("masks", "CAN_mask"), ("targets", "can")):
+        (own / place / "000.png").rename(own / place / f"{name}.png")
+    done = imported(from_folders(own), tmp_path / "suite")
+    assert (done.gaps, load_suite(tmp_path / "suite").ids) == ((), ("001", "Can"))
+    for place in ("drafts", "references", "masks", "targets"):
+        (own / place / "001.png").rename(own / place / "cAN.png")
+    assert [entry["id"] for entry in from_folders(own).entries] == ["CAN", "Can", "cAN", "can"]  # which, nobody knows
+
+
+def test_folders_below_are_told(tmp_path: Path) -> None:
+    own = write_folders(tmp_path / "own", 2)
+    (own / "drafts/more").mkdir()
+    (own / "drafts/000.png").rename(own / "drafts/more/000.png")
+    (own / "drafts/notes").mkdir()
+    gap = Gap("drafts/more", "folder", "pictures in a folder of their own (1); move them up into drafts/")
+    assert from_folders(own).gaps == (gap,)
+    (own / "drafts/001.png").rename(own / "drafts/more/001.png")
+    with pytest.raises(RefbenchError, match="nothing in drafts/; move up what is in drafts/more, name"):
+        from_folders(own)
+
+
+def test_a_dataset_saved_to_disk(tmp_path: Path) -> None:
+    import datasets
+
+    own = write_folders(tmp_path / "own", 2)
+    rows = datasets.Dataset.from_dict(
+        {what: [str(own / f"{what}s/{n:03d}.png") for n in range(2)] for what in ("draft", "reference", "mask")}
+    )
+    for what in ("draft", "mask"):
+        rows = rows.cast_column(what, datasets.Image())
+    wanted = imported(from_folders(own), tmp_path / "suite", targets=False).hash
+    rows = rows.add_column("id", ["000", "001"])
+    rows.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict(test=rows).save_to_disk(tmp_path / "dict")
+    assert imported(from_dataset(str(tmp_path / "one"), {}), tmp_path / "from one").hash == wanted
+    found = from_dataset(str(tmp_path / "dict"), {}, split="test")
+    assert imported(found, tmp_path / "from dict").hash == wanted
+    with pytest.raises(RefbenchError, match="split 'train', but it cannot be loaded"):
+        from_dataset(str(tmp_path / "dict"), {})
 
 
 def test_too_small_pictures_are_told_and_used(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Contestants that are scripts in an environment of their own: models whose pins clash with everybody else's.
+"""Models that are scripts in an environment of their own: those whose pins clash with everybody else's.
 
 Each script has a PEP 723 header with the authors' pins, a literal ``CARD``, and a literal ``NEEDS``, from which
 `refbench list models` tells what is missing without running it:

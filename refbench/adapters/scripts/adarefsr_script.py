@@ -8,7 +8,7 @@
 #     "numpy==1.26.0", "scipy==1.15.2", "huggingface-hub==0.24.6", "fairscale", "lmdb", "pyyaml", "requests", "tqdm",
 # ]
 # ///
-"""Contestant `adarefsr`: Ada-RefSR, one-step super-resolution by a reference, out of its authors' checkout.
+"""Model `adarefsr`: Ada-RefSR, one-step super-resolution by a reference, out of its authors' checkout.
 
 Written against demo.py and my_utils/testing_utils.py of github.com/vivoCameraResearch/AdaRefSR at 7673620. It restores
 a whole picture at its own size, and knows no mask and no prompt (its own tagger writes those), so that `focus` and

@@ -9,7 +9,7 @@
 # [tool.uv.extra-build-dependencies]
 # flash-attn = [{ requirement = "torch", match-runtime = true }]
 # ///
-"""Contestant `bagel`: BAGEL-7B-MoT through its authors' interleaved inference, out of their checkout.
+"""Model `bagel`: BAGEL-7B-MoT through its authors' interleaved inference, out of their checkout.
 
 Written against app.py (a384f61) and inferencer.py (5c4703e) of github.com/ByteDance-Seed/Bagel: loading as in `mode 1`,
 on one GPU, and the settings of its editing page. The interleaved inference answers at the size of the *last* picture,

@@ -6,7 +6,7 @@
 #     "facexlib @ git+https://github.com/ToTheBeginning/facexlib.git", "opencv-python-headless", "numpy<2.3", "pillow",
 # ]
 # ///
-"""Contestant `dreamo`: DreamO, a customiser on FLUX.1-dev, out of its authors' checkout.
+"""Model `dreamo`: DreamO, a customiser on FLUX.1-dev, out of its authors' checkout.
 
 Written against dreamo_generator.py (3ad62b3) and app.py (004415c) of github.com/bytedance/DreamO. It composes a new
 picture from up to two references and has no picture to edit: it is shown the draft and the reference, both as "ip",

@@ -1,4 +1,4 @@
-"""What the script contestants share: the protocol, options, focus and paste-back, the authors' checkout, licences."""
+"""What the script models share: the protocol, options, focus and paste-back, the authors' checkout, licences."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 #     "accelerate==1.1.1", "numpy==1.26.4", "protobuf", "sentencepiece", "opencv-python-headless<4.12", "pillow",
 # ]
 # ///
-"""Contestant `hifi-inpaint`: HiFi-Inpaint, inpainting by a product picture on FLUX.1-dev, out of its authors' checkout.
+"""Model `hifi-inpaint`: HiFi-Inpaint, inpainting by a product picture on FLUX.1-dev, out of its authors' checkout.
 
 Written against scripts/infer_hard_case.py (07d7e84), src/flux/generate.py and src/flux/condition.py (4f4187d) of
 github.com/Correr-Zhou/HiFi-Inpaint. It sees the draft with the mask's inside black, so nothing of the wrong detail, the

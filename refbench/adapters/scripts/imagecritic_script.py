@@ -6,7 +6,7 @@
 #     "opencv-python-headless",
 # ]
 # ///
-"""Contestant `imagecritic`: ImageCritic, FLUX.1 Kontext with a detail encoder, out of its authors' checkout.
+"""Model `imagecritic`: ImageCritic, FLUX.1 Kontext with a detail encoder, out of its authors' checkout.
 
 Written against app.py of github.com/HVision-NKU/ImageCritic at c54c71d: the reference is its picture A, the draft its
 picture B, both cropped, and the prompt names IMG1 and IMG2 as the authors do. Their requirements have no versions.

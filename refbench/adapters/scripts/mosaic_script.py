@@ -5,7 +5,7 @@
 #     "accelerate==1.1.1", "numpy==1.26.4", "protobuf", "sentencepiece", "opencv-python-headless<4.12", "pillow",
 # ]
 # ///
-"""Contestant `mosaic`: MOSAIC, subject-driven generation on FLUX.1-dev at 512 px, out of its authors' checkout.
+"""Model `mosaic`: MOSAIC, subject-driven generation on FLUX.1-dev at 512 px, out of its authors' checkout.
 
 Written against inference.py, utils.py and src/flux_omini.py of github.com/bytedance-fanqie-ai/MOSAIC at 72a5b00. It
 generates a new picture from subjects and has no picture to edit: it is shown the draft and the reference as two

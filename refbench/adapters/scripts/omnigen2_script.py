@@ -6,7 +6,7 @@
 #     "ninja", "numpy",
 # ]
 # ///
-"""Contestant `omnigen2`: the authors' own pipeline out of their checkout, with draft and reference as its pictures.
+"""Model `omnigen2`: the authors' own pipeline out of their checkout, with draft and reference as its pictures.
 
 Written against inference.py of github.com/VectorSpaceLab/OmniGen2 at 10fc7b8 (call and defaults); 17 GB of graphics
 memory and Apache-2.0 are from its README.

@@ -6,7 +6,7 @@
 #     "opencv-python-headless>=4.10",
 # ]
 # ///
-"""Contestant `refine-anything`: Qwen-Image-Edit-2511 with RefineAnything's LoRA, under its authors' pins.
+"""Model `refine-anything`: Qwen-Image-Edit-2511 with RefineAnything's LoRA, under its authors' pins.
 
 Written against scripts/fast_inference.py of github.com/limuloo/RefineAnything at b304746 (seen in the copy
 nikhilash6/RefineAnything): the pictures are draft, reference, mask; 8 steps with the Lightning LoRA and no guidance,

@@ -1,1 +1,1 @@
-"""Contestants that are web services: what is asked and answered, what it costs, and nothing paid twice."""
+"""Models that are web services: what is asked and answered, what it costs, and nothing paid twice."""

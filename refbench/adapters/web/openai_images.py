@@ -1,4 +1,4 @@
-"""Contestants behind the route ``/images/edits``: `gpt-image`, and `openai-images` for whatever else speaks it.
+"""Models behind the route ``/images/edits``: `gpt-image`, and `openai-images` for whatever else speaks it.
 
 As documented by OpenAI (platform.openai.com/docs/api-reference/images/createEdit, and the docstrings of its Python
 client 3.57), vLLM-Omni (docs/serving/image_edit_api.md), SGLang (docs/diffusion/openai_api.md, image_api.py) and

@@ -1,4 +1,4 @@
-"""What the contestants behind web services share: pictures to the service's size and back, prices, kept answers."""
+"""What the models behind web services share: pictures to the service's size and back, prices, kept answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contestants `gemini-image` and `seedream-4`, each by its documented HTTP interface.
+"""Models `gemini-image` and `seedream-4`, each by its documented HTTP interface.
 
 Formats as documented by the services (ai.google.dev/api/generate-content; docs.byteplus.com/ModelArk/1541523), prices
 as documented by them or, for the newest models, as resellers repeat them (docs/running-models.md says which). What

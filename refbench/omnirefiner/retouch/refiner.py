@@ -36,20 +36,22 @@ def checkpoints() -> Path:
     return Path(__file__).parents[1] / "checkpoints" / "retouch"
 
 
-def load_retoucher(stage: str = "stage2", folder: Path | None = None, *, device: str = "cpu") -> Retoucher:
+def load_retoucher(stage: str | None = None, folder: Path | None = None, *, device: str = "cpu") -> Retoucher:
     """The refiner after a stage; stage 2's file holds what it changed of stage 1.
 
     Args:
-        stage: of :data:`STAGES`.
-        folder: with ``stage1.safetensors`` and ``stage2.safetensors``; the shipped one when None.
+        stage: of :data:`STAGES`; the last that the folder holds when None.
+        folder: with ``stage1.safetensors``; the shipped one when None.
         device: where the network runs.
 
     Raises:
         RefbenchError: the folder holds no such stage, or another network's.
     """
     network: Any = RetouchUNet()
-    for name in STAGES[: STAGES.index(stage) + 1]:
-        path = (folder or checkpoints()) / f"{name}.safetensors"
+    where = folder or checkpoints()
+    last = stage or max((name for name in STAGES if (where / f"{name}.safetensors").is_file()), default=STAGES[0])
+    for name in STAGES[: STAGES.index(last) + 1]:
+        path = where / f"{name}.safetensors"
         if not path.is_file():
             raise RefbenchError(
                 f"Expected the weights of {name} at {path}, but there are none; train them with `refbench train "

@@ -186,6 +186,11 @@ class ActorPool:
         if not every:
             return []
         done, _ = ray.wait(every, num_returns=1, timeout=WAIT_S)
+        if not done and not any(node["Alive"] for node in ray.nodes()):  # this process's own among them
+            raise RefbenchError(
+                "Expected the Ray cluster to go on, but its last node is gone; start the same command again, which "
+                "goes on where this one stopped."
+            )
         if not done and not self._ready and not self._told and time.monotonic() - self._started > PATIENCE_S:
             self._told = True
             has = {name: amount for name, amount in ray.cluster_resources().items() if name in ("CPU", "GPU", "memory")}

@@ -1,4 +1,4 @@
-"""Contestants `realesrgan-x4`, `realsr` and `waifu2x`: what restoration without a reference can do for a draft.
+"""Models `realesrgan-x4`, `realsr` and `waifu2x`: what restoration without a reference can do for a draft.
 
 The field's way: the masked part, with some of its surroundings, is enlarged by the network and brought back to the
 draft's size, which takes away blur, noise and compression as far as the network knows how the world looks. What is
