@@ -38,7 +38,7 @@ def arena(
     """Show draft, reference and two results side by side, blind, and keep which is better.
 
     Serves a page for a browser on this machine and prints its address; Ctrl-C ends it. Each pair is the one whose vote
-    tells most. Votes are on the disk when the next pair comes, and count on when the command starts again. With
+    tells most. Votes are on the disk when the next pair comes; started again, the command goes on after them. With
     --judge a vision-language model votes on --pairs pairs in place of people. 'refbench agreement' says what the votes
     mean.
     """
