@@ -38,10 +38,10 @@ ALLOWED: dict[str, set[str]] = {
     "omnirefiner": BASE | {"tasks", "metrics"},
     "adapters": BASE | {"omnirefiner"},
     "runs": BASE | {"tasks", "adapters", "metrics", "stats"},
+    "app": BASE | {"adapters", "runs"},
     "results": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
     "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
     "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
-    "app": BASE | {"adapters", "runs"},
 }
 """Room -> rooms it may import. The command line and the package's own front may import all."""
 
