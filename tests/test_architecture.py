@@ -39,13 +39,13 @@ ALLOWED: dict[str, set[str]] = {
     "omnirefiner": BASE | {"tasks", "metrics"},
     "adapters": BASE | {"omnirefiner"},
     "runs": BASE | {"tasks", "adapters", "metrics", "stats"},
+    "app": BASE | {"adapters", "runs"},
     "results": BASE | {"tasks", "adapters", "metrics", "stats", "runs"},
     "metrics.torch": BASE | {"tasks", "metrics", "stats", "runs"},
     "places": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results", "leaderboard", "report"},
     "leaderboard": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
     "report": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results"},
     "people": BASE | {"tasks", "adapters", "metrics", "stats", "runs", "results", "report"},
-    "app": BASE | {"adapters", "runs"},
 }
 """Room -> rooms it may import. The command line and the package's own front may import all."""
 FRONTS = ("metrics.torch",)

@@ -70,4 +70,6 @@ class OmniRefinerSFT(OmniRefiner):
     """The same after stage 1 alone. The shipped weights have no other stage."""
 
     variant = "omnirefiner-sft"
-    card = _card("omnirefiner-sft", "Stage 1 alone of omnirefiner, for checkpoints with a stage 2; the shipped one has none.")
+    card = _card(
+        "omnirefiner-sft", "Stage 1 alone, for checkpoints of omnirefiner with a stage 2; the shipped has none."
+    )

@@ -92,7 +92,8 @@ export function draw(context, picture, view) {
   const share = source.width / picture.width;
   const place = [view.x + x0 * view.scale, view.y + y0 * view.scale, (x1 - x0) * view.scale, (y1 - y0) * view.scale];
   context.fillStyle = '#fff'; // a model sees transparency over white
-  context.fillRect(...place);
+  const [left, top] = [Math.ceil(place[0]), Math.ceil(place[1])];
+  context.fillRect(left, top, Math.floor(place[0] + place[2]) - left, Math.floor(place[1] + place[3]) - top);
   context.imageSmoothingEnabled = view.scale < 3;
   context.drawImage(source, x0 * share, y0 * share, (x1 - x0) * share, (y1 - y0) * share, ...place);
 }

@@ -7,7 +7,7 @@ const EVERY = 350; // ms between questions about a job
 // What all cards share: the slider (0 shows the result alone, 1 the draft), and the spot in shares of the picture.
 export class Shared {
   constructor() {
-    Object.assign(this, { split: 0.5, zoom: 1, x: 0.5, y: 0.5, cards: new Set() });
+    Object.assign(this, { split: 0.5, zoom: 1, x: 0.5, y: 0.5, aim: null, cards: new Set() });
   }
 
   set(values) {
@@ -19,9 +19,10 @@ export class Shared {
     for (const card of this.cards) card.redraw();
   }
 
-  // Show a box of a picture with as much room again around it.
+  // Show a box of a picture with as much room again around it, and lay the slider through it.
   focus([x0, y0, x1, y1], { width, height }) {
     const zoom = Math.min(width / (2 * (x1 - x0)), height / (2 * (y1 - y0)));
+    this.aim = (x0 + x1) / 2;
     this.set({ zoom: Math.max(1, zoom), x: (x0 + x1) / 2 / width, y: (y0 + y1) / 2 / height });
   }
 }
@@ -167,6 +168,11 @@ export class Card {
       view.scale = this.scale();
       view.x = held(width / 2 - this.shared.x * this.draft.width * view.scale, width, this.draft.width * view.scale);
       view.y = held(height / 2 - this.shared.y * this.draft.height * view.scale, height, this.draft.height * view.scale);
+      if (this.shared.aim !== null) {
+        const split = (view.x + this.shared.aim * view.scale) / width;
+        this.shared.aim = null;
+        this.slide(split);
+      }
       const split = Math.round(this.shared.split * width);
       context.fillStyle = getComputedStyle(this.canvas).backgroundColor;
       context.fillRect(0, 0, width, height);
