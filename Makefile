@@ -3,7 +3,7 @@ PYTHON ?= python3
 MODEL ?= omnirefiner
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := models,build,learned,web,app,ray,slurm,docs,dev
+EXTRAS := models,build,learned,web,ray,slurm,app,tensorboard,wandb,docs,dev
 # torch's build, as uv's --torch-backend names it: cpu (no CUDA libraries), cu126, auto, ...; empty is the index's own.
 TORCH ?= $(shell cat $(VENV)/.complete 2>/dev/null)
 export HF_HUB_OFFLINE ?= 1

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from refbench.errors import RefbenchError
-from refbench.images import encode_webp, load_image
+from refbench.images import Image, encode_webp, load_image
 from refbench.leaderboard import entry as e
 from refbench.leaderboard.submission import plain_record, public_manifest, thumbnail
 from refbench.results.run import RunResult, load_run
@@ -85,7 +85,7 @@ def pack(what: str | os.PathLike[str], *, repo: str, suite: str | os.PathLike[st
     if (folder / MANIFEST).is_file():
         return _run(load_run(folder, suite=suite), repo)
     if (folder / "suite.json").is_file() or os.fspath(what) == "core":
-        return _suite(load_suite(what), repo)
+        return _suite(load_suite(os.fspath(what)), repo)
     raise RefbenchError(
         f"Expected a run, an entry or a suite at {folder}, but there is no {MANIFEST}, {e.ENTRY} or suite.json; name "
         "the folder of one."
@@ -221,7 +221,8 @@ def _pictures(run: RunResult) -> dict[str, bytes]:
         if not run.withheld:
             make_figures([run.folder.path], place, "slides", only=["axes"], suite=str(run.suite.folder))
             made[f"{CARD}/axes.png"] = (Path(place) / "axes.png").read_bytes()
-    rows, seen = [], set()
+    rows: list[Image] = []
+    seen: set[str] = set()
     for meta in run.suite.metas:
         record = run.records.get(meta.id)
         if record is None or record.status != "ok" or meta.task in seen or len(rows) == ROWS:
@@ -251,7 +252,8 @@ def eval_yaml(suite: str) -> bytes:
 
     tasks = [{"id": name, "config": "default", "split": "test"} for name in ("score", *AXES)]
     head = {"name": f"refbench {suite}", "description": DESCRIPTION, "evaluation_framework": FRAMEWORK, "tasks": tasks}
-    return yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100).encode()
+    text: str = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100)
+    return text.encode()
 
 
 def eval_results(package: Package, *, repo: str, benchmark: str) -> dict[str, bytes]:

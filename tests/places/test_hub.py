@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from refbench.places.hub import write
 from refbench.places.packing import pack
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "docs" / "examples" / "hub"
+EXAMPLES = Path(__file__).parent / "examples"
 ENTRY = ROOT / "leaderboard" / "entries" / "sharpen"
 REPO = "someone/refbench-sharpen"
 
@@ -209,3 +210,15 @@ def test_part_of_a_suite_is_no_result_of_a_model(made: tuple[Path, Path], tmp_pa
     refbench.evaluate("identity", str(suite), out=tmp_path / "run", limit=2)
     with pytest.raises(RefbenchError, match="over all of 'tiny'"):
         write(tmp_path / "run", REPO, tmp_path / "made", suite=suite, benchmark="someone/tiny")
+
+
+def test_the_board_of_the_space_is_whole_by_itself() -> None:
+    front = (ROOT / "spaces" / "board" / "README.md").read_text(encoding="utf-8").split("---")[1]
+    head = yaml.safe_load(front)
+    assert (head["sdk"], head["app_file"]) == ("static", "index.html")
+    assert sorted(path.name for path in (ROOT / "spaces" / "board").iterdir() if path.name != "index.html") == [
+        "README.md"
+    ]
+    page = (ROOT / "leaderboard" / "index.html").read_text(encoding="utf-8")
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert [link for link in links if not link.startswith(("https://", "data:", "#"))] == []
