@@ -112,7 +112,7 @@ def _run(run: RunResult, repo: str) -> Package:
             files[folder.output_name(record.task, record.id)] = folder.output(record.task, record.id)
     shown = _pictures(run)
     title = f"{manifest.card.name} on {manifest.suite}"
-    text = _card(title, repo, "run", public, run.numbers, list(shown))
+    text = _card(title, repo, "compare OTHER_RUN", public, run.numbers, list(shown))
     return Package("run", title, {"README.md": text.encode(), **files, **shown}, public, run.numbers,
                    set(manifest.samples) == set(suite.ids))  # fmt: skip
 
@@ -124,7 +124,8 @@ def _entry(folder: Path, repo: str) -> Package:
     files |= {name: folder / name for name in (*entry.files, e.VERDICT) if (folder / name).is_file()}
     title = f"{entry.card.name} on {entry.suite}"
     shown = [name for name in files if name.startswith("thumbs/")]
-    text = _card(title, repo, "entry", manifest, entry.claims, shown)
+    check = "verify" if any(name.startswith("outputs/") for name in files) else "verify --outputs OUTPUTS"
+    text = _card(title, repo, check, manifest, entry.claims, shown)
     return Package("entry", title, {"README.md": text.encode(), **files}, manifest, entry.claims)
 
 
@@ -176,8 +177,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines) + "\n"
 
 
-def _card(title: str, repo: str, kind: Kind, manifest: RunManifest, numbers: Summary, shown: Sequence[str]) -> str:
-    tables = [("scores", SCORES)] + ([("answers", ANSWERS)] if kind == "run" else [])
+def _card(title: str, repo: str, then: str, manifest: RunManifest, numbers: Summary, shown: Sequence[str]) -> str:
+    tables = [("scores", SCORES)] + ([("answers", ANSWERS)] if then.startswith("compare") else [])
     front = _front([{"config_name": name, "data_files": file} for name, file in tables], title, [manifest.suite])
     metrics = [
         (f"`{name}`", cell.axis.replace("_", " "), said(cell), "–" if cell.raw_mean is None else f"{cell.raw_mean:.4g}")
@@ -201,9 +202,7 @@ def _card(title: str, repo: str, kind: Kind, manifest: RunManifest, numbers: Sum
         "## By metric",
         _table(["metric", "axis", "recovery [95 %]", "mean value"], metrics),
         "## Get it back",
-        f"```sh\nrefbench pull {repo} --out {_short(repo)}\n"
-        + (f"refbench compare {_short(repo)} OTHER_RUN" if kind == "run" else f"refbench verify {_short(repo)}")
-        + "\n```",
+        f"```sh\nrefbench pull {repo} --out {_short(repo)}\nrefbench {then} {_short(repo)}\n```",
     ]  # fmt: skip
     return front + "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
