@@ -210,7 +210,8 @@ def findings() -> str:
     """Every finding of the verifier with its meaning."""
     from refbench.leaderboard.refused import FINDINGS
 
-    return table(("finding", "meaning"), [(f"`{name}`", meaning) for name, meaning in FINDINGS.items()])
+    rows = [(f"`{name}`", meaning) for name, meaning in FINDINGS.items()]
+    return joined(("# Findings of the verifier", MADE, table(("finding", "meaning"), rows)))
 
 
 PAGES: dict[Path, Callable[[], str]] = {
@@ -218,22 +219,14 @@ PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "metric-functions.md": metric_functions,
     REFERENCE / "tasks.md": tasks,
     REFERENCE / "commands.md": commands,
+    REFERENCE / "findings.md": findings,
 }
 """Page -> what writes it whole."""
-PARTS: dict[tuple[Path, str], Callable[[], str]] = {(ROOT / "docs" / "submitting.md", "findings"): findings}
-"""Page and marker -> what stands between the markers."""
 
 
 def made() -> dict[Path, str]:
-    """Path -> the text that the code gives, for every page with something generated in it."""
-    texts = {path: write() for path, write in PAGES.items()}
-    for (path, name), write in PARTS.items():
-        head, opening, rest = texts.get(path, path.read_text("utf-8")).partition(f"<!-- {name} -->\n")
-        _, closing, tail = rest.partition(f"<!-- /{name} -->")
-        if not (opening and closing):
-            raise ValueError(f"Expected <!-- {name} --> and <!-- /{name} --> in {path}; put the markers back.")
-        texts[path] = head + opening + write() + closing + tail
-    return texts
+    """Path -> the text that the code gives, for every generated page."""
+    return {path: write() for path, write in PAGES.items()}
 
 
 def stale() -> dict[Path, str]:

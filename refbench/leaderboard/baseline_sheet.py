@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
 
 FOLDER = "sheet"
-DIFFICULTIES = ("easy", "medium", "hard")
 
 
 class SheetHead(Record):

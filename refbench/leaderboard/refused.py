@@ -66,7 +66,7 @@ FINDINGS: dict[str, str] = {
     "regeneration-failed": "The model gave no answer here.",
     "cannot-verify": "Something else kept the verifier from finishing; the message says what.",
 }
-"""Name -> what it means, as docs/submitting.md lists it."""
+"""Name -> what it means, as docs/reference/findings.md lists it."""
 
 
 class RefusedError(RefbenchError):

@@ -15,7 +15,7 @@ LISTED = 30
 
 
 class Finding(Record):
-    """Something wrong, by the name under which docs/submitting.md explains it."""
+    """Something wrong, by the name under which docs/reference/findings.md explains it."""
 
     name: str
     message: str

@@ -13,7 +13,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -223,9 +223,6 @@ def check_resvg() -> None:
         missing = missing_package("resvg_py", "to draw logos")
         assert missing is not None
         raise missing
-
-
-_SKIMAGE: dict[str, Callable[[], Any]] = {}
 
 
 def _skimage(name: str) -> images.Image:

@@ -164,7 +164,7 @@ def test_a_script_may_refuse_to_start(faulty_script: Path) -> None:
         pass
 
 
-def test_a_child_that_cannot_start_again_fails_the_rest_without_trying_for_ever(tmp_path: Path, sample: Maker) -> None:
+def test_a_dead_child_fails_the_rest(tmp_path: Path, sample: Maker) -> None:
     path = tmp_path / "once.py"
     mark = tmp_path / "mark"
     path.write_text(

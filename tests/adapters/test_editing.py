@@ -30,9 +30,7 @@ def inputs(height: int = 75, width: int = 91, **changes: Any) -> Inputs:
 
 
 @given(SIDES, SIDES, st.sampled_from([8, 16]), st.sampled_from([64, 512, 1024]))
-def test_working_sizes_are_multiples_of_about_the_asked_area_and_shape(
-    h: int, w: int, multiple: int, size: int
-) -> None:
+def test_working_sizes_keep_area_and_shape(h: int, w: int, multiple: int, size: int) -> None:
     height, width = working_size(h, w, size, multiple)
     assert height % multiple == width % multiple == 0
     # rounding moves a side by half a multiple at most, and at 4 : 1 the short side is size / 2
@@ -73,7 +71,7 @@ def test_an_unchanged_answer_at_the_drafts_own_size_gives_the_draft() -> None:
         assert (finish(exact, exact.draft, options) == sample.draft).all()
 
 
-def test_focus_shows_the_crop_around_the_mask_and_the_reference_around_its_box() -> None:
+def test_focus_crops_mask_and_box() -> None:
     draft, reference = np.zeros((80, 80, 3), np.uint8), np.zeros((60, 120, 3), np.uint8)
     mask = np.zeros((80, 80), bool)
     mask[50:60, 50:60] = True
@@ -107,7 +105,7 @@ def test_no_pixel_of_a_mask_is_lost_when_it_shrinks() -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (20, 40), (10, 200), (300, 20)])
-def test_the_canvas_has_the_left_picture_as_it_is_and_the_right_one_beside_it(shape: tuple[int, int]) -> None:
+def test_canvas_holds_both_pictures(shape: tuple[int, int]) -> None:
     left, right = np.full((64, 48, 3), 10, np.uint8), np.full((*shape, 3), 90, np.uint8)
     canvas = beside(left, right)
     assert (canvas[:, :48] == 10).all()

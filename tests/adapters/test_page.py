@@ -51,5 +51,5 @@ def test_a_row_says_what_a_model_needs(name: str, needs: str, outside: str) -> N
     assert cells[3] == ("–" if card.price_per_image_usd is None else f"{card.price_per_image_usd:g}")
 
 
-def test_a_repainting_script_that_pastes_back_says_how_to_turn_it_off() -> None:
+def test_paste_back_can_be_turned_off() -> None:
     assert row("mosaic")[7] == row("hifi-inpaint")[7] == "the draft (turn off: `paste_back=false`)"

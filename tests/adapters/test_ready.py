@@ -41,7 +41,7 @@ def test_a_class_says_what_it_lacks_after_its_missing_modules(monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("_needy")
-def test_the_table_shows_what_a_reader_must_know_and_the_reasons_below_it() -> None:
+def test_the_table_and_its_reasons() -> None:
     columns, cells = table("models", models(), wide=True)
     assert columns[:4] == ["name", "ready", "licence", "size"]
     rows = {row[0]: dict(zip(columns, row, strict=True)) for row in cells}

@@ -139,7 +139,7 @@ def inputs() -> Inputs:
     return Inputs("s", draft, draft[:20, :20].copy(), mask, "Restore it", None, 0)
 
 
-def test_only_the_inside_of_the_mask_changes_and_the_reference_is_not_looked_at(inputs: Inputs, tmp_path: Path) -> None:
+def test_only_the_masked_draft_counts(inputs: Inputs, tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(ncnn_file(random_network(UpConv7(), gain=1.4)))
     adapter = load_adapter("waifu2x", weights=str(tmp_path / "w.bin"), margin=5)
     out = adapter.refine(inputs).image

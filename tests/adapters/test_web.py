@@ -82,9 +82,7 @@ def inverted_inside(image: np.ndarray[Any, Any], inputs: Inputs) -> bool:
     return bool(difference[inner].max() <= 6 and difference[outer].max() <= 6)
 
 
-def test_draft_reference_and_mask_arrive_in_their_places_and_the_answer_in_the_drafts_frame(
-    service: Service, inputs: Inputs
-) -> None:
+def test_pictures_arrive_in_their_slots(service: Service, inputs: Inputs) -> None:
     image, facts = editor(service).refine(inputs)
     (seen,) = service.seen
     assert len(seen.pictures) == 3
@@ -130,7 +128,7 @@ def test_an_answer_of_another_size_is_brought_back_to_the_draft(service: Service
     assert inverted_inside(image, inputs)
 
 
-def test_paste_back_keeps_the_very_pixels_outside_and_focus_shows_a_crop(service: Service, inputs: Inputs) -> None:
+def test_paste_back_and_focus(service: Service, inputs: Inputs) -> None:
     made = editor(service, focus=True, paste_back=True)
     image, _ = made.refine(inputs)
     assert np.array_equal(image[~inputs.mask], inputs.draft[~inputs.mask])

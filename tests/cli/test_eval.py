@@ -163,9 +163,7 @@ FAULTS = {
 
 class TestAdapterFaults:
     @pytest.mark.parametrize("body", FAULTS)
-    def test_a_model_that_always_fails_is_one_sentence_and_2_and_all_is_recorded(
-        self, cli: Cli, suite: Path, here: Path, body: str
-    ) -> None:
+    def test_a_model_that_always_fails(self, cli: Cli, suite: Path, here: Path, body: str) -> None:
         model = adapter_file(here, body)
         done = cli("eval", "-m", model, "-s", suite, "--limit", 1, "--timeout", 1, "--out", "run", "--json")
         assert (done.code, done.out) == (2, "")

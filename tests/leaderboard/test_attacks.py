@@ -1,7 +1,7 @@
 """Dishonest and broken entries: each is refused or found to differ, under its own name, and does no harm.
 
 Attackers are given every advantage but the outputs of a good model: they know the format, make hashes and
-seal fit again, and have the suite's targets. docs/submitting.md lists the names.
+seal fit again, and have the suite's targets. docs/reference/findings.md lists the names.
 """
 
 from __future__ import annotations

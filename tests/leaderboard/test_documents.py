@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_guide_lists_every_finding() -> None:
-    text = (ROOT / "docs" / "submitting.md").read_text()
+    text = (ROOT / "docs" / "reference" / "findings.md").read_text()
     listed = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", text, flags=re.MULTILINE))
     assert listed == FINDINGS
 

@@ -123,7 +123,7 @@ def test_a_hull_fills_notches_and_leaves_an_open_shape() -> None:
     "Replace the label by the reference's.", "Change the word to MINT.", "The door should read 'MINT'.",
     "Please write MINT on the box.", "The cup ought to carry the pattern of the reference.",
 ])  # fmt: skip
-def test_a_prompt_that_says_what_is_to_stand_there_asks_for_other_content(prompt: str) -> None:
+def test_prompts_that_ask_for_other_content(prompt: str) -> None:
     assert OTHER_CONTENT.search(prompt)
 
 

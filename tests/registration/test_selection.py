@@ -31,7 +31,7 @@ def _ground(seed: int) -> Image:
     return np.clip(np.array([40, 70, 110]) + folds[..., None], 0, 255).astype(np.uint8)
 
 
-def test_a_reference_is_let_in_where_it_shows_another_figure_and_hardly_on_the_ground() -> None:
+def test_reference_is_let_in_on_figures() -> None:
     ground = _ground(0)
     draft, laid = _panel("SOAP", ground), _panel("MINT", _ground(1))
     weight = differing(draft, laid, MASK, 80)
@@ -70,7 +70,7 @@ def test_weights_do_not_depend_on_contrast(seed: int, contrast: float) -> None:
     assert np.abs(strong - weak).max() < 0.1
 
 
-def test_a_difference_of_unlike_times_the_contrast_lets_the_reference_in() -> None:
+def test_contrast_lets_the_reference_in() -> None:
     draft = np.zeros((80, 80, 3), np.uint8)
     laid = draft.copy()
     laid[:, :20], laid[:, 20:40], laid[:, 40:60] = 200, round(200 * UNLIKE) + 4, round(200 * UNLIKE) - 12
@@ -91,7 +91,7 @@ def test_nothing_is_half_the_draft_and_half_the_reference() -> None:
     assert (edge | ~between).all()
 
 
-def test_only_a_refiner_that_traces_outlines_chooses_and_only_in_other_surroundings(
+def test_only_tracing_refiners_choose(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(laying, "LIT_TRACED", laying.LIT)
@@ -113,7 +113,7 @@ def test_only_a_refiner_that_traces_outlines_chooses_and_only_in_other_surroundi
     assert errors[0] < errors[1]
 
 
-def test_a_refiner_that_traces_outlines_keeps_more_of_the_drafts_light() -> None:
+def test_tracing_keeps_the_drafts_light() -> None:
     reference = _panel("SOAP", _ground(0))
     waves = 12 * np.sin(np.arange(SIDE) / 80 * 2 * np.pi * 1.6)  # a shadow across the panel, 50 px from crest to crest
     draft = np.clip(reference + waves[:, None, None], 0, 255).astype(np.uint8)

@@ -329,9 +329,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_slurm_driver_that_is_killed_goes_on_and_asks_at_most_once_more(
-    model: tuple[Path, Path], whole: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_a_killed_slurm_driver_goes_on(model: tuple[Path, Path], whole: dict[str, bytes], tmp_path: Path) -> None:
     asked = model[0].parent / "asked"
     for path in asked.iterdir():
         path.unlink()

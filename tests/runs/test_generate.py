@@ -155,9 +155,7 @@ def test_failed_samples_are_tried_again_only_when_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", range(8))
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_stopped_anywhere_and_started_again_it_ends_with_the_same_images(
-    tmp_path: Path, stop: int, batch_size: int
-) -> None:
+def test_any_stop_ends_the_same(tmp_path: Path, stop: int, batch_size: int) -> None:
     whole = started(tmp_path / "whole", SUITE)
     go(whole, Noise(), batch_size=batch_size)
     torn = started(tmp_path / "torn", SUITE)

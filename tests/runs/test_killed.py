@@ -98,9 +98,7 @@ def test_killed_and_started_again_a_run_ends_with_the_same_files(
     assert kept <= set(RunFolder(out).read_records())
 
 
-def test_killed_while_generating_again_and_again_it_still_ends_the_same(
-    place: Path, whole: dict[str, object], tmp_path: Path
-) -> None:
+def test_repeated_kills_end_the_same(place: Path, whole: dict[str, object], tmp_path: Path) -> None:
     out = tmp_path / "run"
     for count in (0, 1, 6, 11):
         process = start(place, out)

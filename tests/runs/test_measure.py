@@ -207,7 +207,7 @@ def test_worker_processes_give_the_same_tables(tmp_path: Path, cards: dict[str, 
 
 
 class TestAnswers:
-    def test_each_metric_asks_for_draft_target_and_its_own_trivial_answer(self, cards: dict[str, MetricCard]) -> None:
+    def test_pictures_that_metrics_ask_for(self, cards: dict[str, MetricCard]) -> None:
         hashes = {name: card_hash(card) for name, card in cards.items()}
         found = {(need.answer, need.metric) for need in needed(cards, hashes)}
         both = {(answer, name) for answer in ("draft", "target") for name in METRICS}

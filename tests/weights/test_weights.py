@@ -151,9 +151,7 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
 # ---- places
 
 
-def test_a_file_is_found_in_each_place_and_the_folder_of_the_user_comes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_users_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert locate("vgg16") is None
     torch_home = tmp_path / "torch" / "hub" / "checkpoints" / "vgg16-397923af.pth"
     torch_home.parent.mkdir(parents=True)
@@ -184,9 +182,7 @@ def hub_file(root: Path, repo: str, file: str, data: bytes, *, blob: str | None 
     return link
 
 
-def test_the_cache_of_the_hub_is_read_and_its_own_hash_is_held_against_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hub_files_match_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(monkeypatch, Weights("one", "a test", Hub("a/one", ("model.safetensors",)), "MIT"))
     link = hub_file(tmp_path / "hf", "a/one", "model.safetensors", FILE)
     assert locate("one") == link
@@ -215,9 +211,7 @@ def test_the_named_file_of_several_is_held_to_its_published_hash(
     assert verify("two").status == "wrong"
 
 
-def test_a_repository_is_here_only_when_every_file_and_every_shard_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repository_needs_every_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(monkeypatch, Weights("big", "a test", Hub("a/big", ("config.json", "*.safetensors")), "MIT"))
     hub_file(tmp_path / "hf", "a/big", "config.json", b"{}", blob="1" * 40)
     assert locate("big") is None
@@ -230,9 +224,7 @@ def test_a_repository_is_here_only_when_every_file_and_every_shard_is(
     assert verify("big").good
 
 
-def test_a_file_of_an_installed_package_is_found_where_it_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_installed_packages_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(monkeypatch, Weights("packed", "a test", Package("p", "1", "data/w.bin", module="packed_test"), "MIT"))
     folder = tmp_path / "site" / "packed_test"
     (folder / "data").mkdir(parents=True)
