@@ -27,6 +27,8 @@ include_patterns = [
     "leaderboard/README.md",
     "tasks/core/*/README.md",
     "refbench/omnirefiner/README.md",
+    "spaces/board/README.md",
+    "comfyui/README.md",
     "CHANGELOG.md",
     "THIRD_PARTY_NOTICES.md",
 ]
@@ -83,6 +85,7 @@ HUBS = {
     "reports/README": r"[^/]+$",
     "docs/contributing": r"contributing-",
     "docs/omnirefiner": r"\.\./refbench/",
+    "docs/places": r"\.\./(spaces|comfyui)/",
     "docs/reference/tasks": r"\.\./\.\./tasks/",
 }
 """Page -> which of its links, by how they begin, are to pages that stand below it."""
