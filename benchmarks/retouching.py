@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from refbench.images import Image, Mask, save_png
 from refbench.omnirefiner.retouch.edit import EDGES
 from refbench.omnirefiner.tensors import to_tensor
-from refbench.registration.laying import compose
+from refbench.registration.placement import compose
 
 Float = NDArray[np.float32]
 

@@ -52,7 +52,7 @@ class OmniRefiner:
         self.pipeline = load_refiner(self.variant, checkpoint=self.checkpoint, device=self.device)
 
     def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
-        """The refined picture of one sample, and how it was made (:func:`refbench.registration.laying.told`)."""
+        """The refined picture of one sample, and how it was made (:func:`refbench.registration.placement.told`)."""
         return self.refine_batch([inputs])[0]
 
     def refine_batch(self, batch: Sequence[Inputs], /) -> list[tuple[Image, dict[str, Any]]]:

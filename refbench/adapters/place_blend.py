@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from refbench.images import Image
-from refbench.registration.laying import compose, told
+from refbench.registration.placement import compose, told
 from refbench.schema import AdapterCard, Inputs
 
 
@@ -30,6 +30,6 @@ class PlaceBlend:
         self.device = device
 
     def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
-        """The refined image, and how it was made (:func:`refbench.registration.laying.told`)."""
+        """The refined image, and how it was made (:func:`refbench.registration.placement.told`)."""
         image, found = compose(inputs.draft, inputs.reference, inputs.mask, inputs.reference_box, inputs.prompt)
         return image, told(inputs.draft, image, found)

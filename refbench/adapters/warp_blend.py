@@ -3,7 +3,7 @@
 The strongest classical answer. How the reference lies is found by :mod:`refbench.registration.hypotheses` (keypoints,
 boxes, figures, template search) and :mod:`refbench.registration.pose` (ECC); :mod:`refbench.registration.light`
 matches light and cuts the figure out of the reference's background (GrabCut), and
-:mod:`refbench.registration.laying` puts them together. Deterministic.
+:mod:`refbench.registration.placement` puts them together. Deterministic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from refbench.images import Image
-from refbench.registration.laying import lay, place, told
+from refbench.registration.placement import lay, place, told
 from refbench.schema import AdapterCard, Inputs
 
 
@@ -32,7 +32,7 @@ class WarpBlend:
         self.device = device
 
     def refine(self, inputs: Inputs, /) -> tuple[Image, dict[str, Any]]:
-        """The refined image, and how it was made (:func:`refbench.registration.laying.told`)."""
+        """The refined image, and how it was made (:func:`refbench.registration.placement.told`)."""
         asked = inputs.draft, inputs.reference, inputs.mask, inputs.reference_box
         found = place(*asked, inputs.prompt)
         image = inputs.draft.copy()

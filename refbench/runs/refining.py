@@ -55,7 +55,7 @@ class Refined:
     seconds: float
     """Of the model, without loading it."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the model tells, at least as :func:`refbench.registration.laying.told`."""
+    """What the model tells, at least as :func:`refbench.registration.placement.told`."""
     error: str | None = None
     """Why there is no picture, one sentence; only where there are several pictures."""
 
@@ -273,6 +273,6 @@ def _told(draft: Image, image: Image, facts: Mapping[str, Any]) -> dict[str, Any
     """The model's own facts; of one that does not tell what changed, that."""
     if "changed" in facts:
         return dict(facts)
-    from refbench.registration.laying import told
+    from refbench.registration.placement import told
 
     return {**told(draft, image), **facts}

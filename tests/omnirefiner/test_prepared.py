@@ -66,7 +66,7 @@ def test_another_recipe_is_another_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_recipe_covers_all_code_that_draws() -> None:
-    code = "import refbench.omnirefiner.retouch.scenes, refbench.registration.laying, sys\n"
+    code = "import refbench.omnirefiner.retouch.scenes, refbench.registration.placement, sys\n"
     code += (
         "print(*(n[9:] for n, m in sys.modules.items() if n.startswith('refbench.') and not hasattr(m, '__path__')))"
     )

@@ -7,8 +7,8 @@ import pytest
 
 from refbench.images import Image, Mask
 from refbench.registration.exchange import GAMMA, exchange, hulled, relit, shared_panel
-from refbench.registration.laying import OTHER_CONTENT, lay
 from refbench.registration.opencv import cv2
+from refbench.registration.placement import OTHER_CONTENT, lay
 
 SIDE = 120
 PANEL = np.s_[35:85, 20:100]

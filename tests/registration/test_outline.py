@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from refbench.images import Image, Mask
-from refbench.registration import laying
-from refbench.registration.laying import place
+from refbench.registration import placement
 from refbench.registration.opencv import cv2
 from refbench.registration.outline import outline_pose
+from refbench.registration.placement import place
 from refbench.schema import Box
 
 SIDE = 240
@@ -114,14 +114,14 @@ def test_an_outline_has_less_to_beat_where_only_the_boxes_speak(monkeypatch: pyt
     draft, reference, mask, box, true, _ = _question("SOAP")
 
     def source(overlap: float, prompt: str) -> str:
-        monkeypatch.setattr(laying, "outline_pose", lambda *_: (true, overlap))
+        monkeypatch.setattr(placement, "outline_pose", lambda *_: (true, overlap))
         return place(draft, reference, mask, box, prompt, thorough=True).pose.source
 
     replace = "Replace the word on the label."
-    assert laying.ALIKE_BLIND < 0.85 < laying.ALIKE
+    assert placement.ALIKE_BLIND < 0.85 < placement.ALIKE
     assert source(0.85, replace) == "outline"
-    assert source(laying.ALIKE_BLIND - 0.01, replace) == "placed"
+    assert source(placement.ALIKE_BLIND - 0.01, replace) == "placed"
     # a print that is to be repaired has its own content to go by
     mended, known, marked, there, right, _ = _question("MINT")
-    monkeypatch.setattr(laying, "outline_pose", lambda *_: (right, 0.85))
+    monkeypatch.setattr(placement, "outline_pose", lambda *_: (right, 0.85))
     assert place(mended, known, marked, there, "Restore it.", thorough=True).pose.source != "outline"

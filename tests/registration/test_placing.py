@@ -11,8 +11,8 @@ import pytest
 
 from refbench.images import Image, Mask
 from refbench.registration import looks
-from refbench.registration.laying import lay, place, told
 from refbench.registration.opencv import cv2
+from refbench.registration.placement import lay, place, told
 from refbench.schema import Box
 
 SIDE = 128
@@ -156,5 +156,5 @@ def test_a_print_whose_figure_is_cut_off_is_told() -> None:
 
 
 def test_nothing_of_torch_is_loaded_before_it_is_needed() -> None:
-    code = "import sys, refbench.registration.laying; sys.exit('torch' in sys.modules)"
+    code = "import sys, refbench.registration.placement; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

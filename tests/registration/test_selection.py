@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refbench.images import Image, Mask
-from refbench.registration import laying
-from refbench.registration.laying import lay
+from refbench.registration import placement
 from refbench.registration.opencv import cv2
+from refbench.registration.placement import lay
 from refbench.registration.selection import UNLIKE, differing
 
 SIDE = 120
@@ -94,7 +94,7 @@ def test_nothing_is_half_the_draft_and_half_the_reference() -> None:
 def test_only_tracing_refiners_choose(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(laying, "LIT_TRACED", laying.LIT)
+    monkeypatch.setattr(placement, "LIT_TRACED", placement.LIT)
     ground = _ground(0)
     draft, reference = _panel("SOAP", ground), _panel("MINT", _ground(1))
     box = (20, 20, 80, 80)

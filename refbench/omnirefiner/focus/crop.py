@@ -17,7 +17,7 @@ from torch import Tensor
 from refbench.crops import crop_box, cut
 from refbench.images import Image, Mask, mask_box
 from refbench.omnirefiner.tensors import resize_crop, to_tensor
-from refbench.registration.laying import Placement, place, view
+from refbench.registration.placement import Placement, place, view
 from refbench.registration.pose import Matrix
 from refbench.schema import Box
 

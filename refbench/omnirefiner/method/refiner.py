@@ -20,7 +20,7 @@ from refbench.omnirefiner.focus.paste import paste_back
 from refbench.omnirefiner.method.latents import decode, encode
 from refbench.omnirefiner.method.tokens import Conditions, latent_mask, pack, unpack
 from refbench.omnirefiner.method.velocity import Head, call
-from refbench.registration.laying import told
+from refbench.registration.placement import told
 from refbench.schema import Box
 
 
@@ -31,7 +31,7 @@ class RefinerOutput:
     images: list[Image]
     """Refined pictures, each (H, W, 3) uint8 of its draft's size."""
     facts: list[dict[str, Any]]
-    """What is known of each, see :func:`refbench.registration.laying.told`."""
+    """What is known of each, see :func:`refbench.registration.placement.told`."""
 
 
 def shift_for(tokens: int, config: Any) -> float:

@@ -21,7 +21,7 @@ from refbench.omnirefiner.retouch.data import SceneBatch, blend_weight
 from refbench.omnirefiner.retouch.edit import composite, from_numbers
 from refbench.omnirefiner.retouch.unet import RetouchUNet
 from refbench.omnirefiner.tensors import to_tensor
-from refbench.registration.laying import compose, told, view
+from refbench.registration.placement import compose, told, view
 from refbench.schema import Box
 
 LARGEST = 384
@@ -93,8 +93,8 @@ class Retoucher:
     def refine(
         self, draft: Image, reference: Image, mask: Mask, reference_box: Box | None, prompt: str
     ) -> tuple[Image, dict[str, Any]]:
-        """The refined picture (H, W, 3), and what is known of it (:func:`refbench.registration.laying.told`); the draft
-        where the reference was not found."""
+        """The refined picture (H, W, 3), and what is known of it (:func:`refbench.registration.placement.told`); the
+        draft where the reference was not found."""
         laid, found = compose(draft, reference, mask, reference_box, prompt, selected=False)
         if not found.confident:
             return draft.copy(), told(draft, draft, found)

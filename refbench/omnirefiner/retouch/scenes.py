@@ -22,7 +22,7 @@ from refbench.errors import RefbenchError
 from refbench.images import Mask, mask_box
 from refbench.omnirefiner.tensors import to_tensor
 from refbench.omnirefiner.training.prepared import Kind
-from refbench.registration.laying import compose, view
+from refbench.registration.placement import compose, view
 from refbench.schema import Box
 from refbench.tasks.drawing import Pool, draw_recipe, pool_of
 from refbench.tasks.recipes import make_sample
