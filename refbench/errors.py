@@ -42,6 +42,17 @@ def check_seed(seed: int) -> int:
     return seed
 
 
+def check_timeout(seconds: float) -> float:
+    """The time, if a model can have it.
+
+    Raises:
+        RefbenchError: it is no number above 0.
+    """
+    if not 0 < seconds < float("inf"):
+        raise RefbenchError(f"Expected --timeout of more than 0 seconds, but {seconds:g} came.")
+    return seconds
+
+
 def missing_package(error: BaseException | str, purpose: str = "") -> UnavailableError | None:
     """The error for an optional package that is not installed, with the extra that brings it; None for any other.
 

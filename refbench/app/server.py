@@ -18,6 +18,7 @@ from refbench.app.jobs import Asked, Entry, Jobs
 from refbench.app.store import MOST_BYTES, GoneError, Store, shown
 from refbench.errors import RefbenchError, check_seed
 from refbench.images import MAX_PIXELS
+from refbench.plaintext import check_utf8
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 STATIC = Path(str(files("refbench.app") / "static"))
 MOST_PROMPT = 2000
 """Characters of a prompt."""
+MOST_DIGITS = 12
+"""Of a number of pixels."""
 
 
 def offered(added: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -128,7 +131,7 @@ class App:
     async def _add_mask(self, request: Request) -> Response:
         draft = self.store.upload(request.query_params.get("draft", ""))
         painted = request.query_params.get("painted", "")
-        if not painted.isdecimal():
+        if not (painted.isdecimal() and len(painted) <= MOST_DIGITS):
             raise RefbenchError(f"Expected the number of painted pixels as 'painted', but '{painted[:40]}' came.")
         data = await serving.body_of(request, MOST_BYTES)
         return _json({"id": (await _apart(self.store.put_mask, data, draft, int(painted))).id})
@@ -213,6 +216,7 @@ def asked_of(given: Mapping[str, Any]) -> Asked:
     prompt, box, seed = given.get("prompt") or "", given.get("reference_box"), given.get("seed", 0)
     if not isinstance(prompt, str) or len(prompt) > MOST_PROMPT:
         raise RefbenchError(f"Expected a prompt of at most {MOST_PROMPT} characters; shorten it.")
+    check_utf8(prompt, "the prompt")
     if type(seed) is not int:
         raise RefbenchError(f"Expected a whole number as seed, but {str(seed)[:40]} came.")
     check_seed(seed)

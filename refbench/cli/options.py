@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from refbench.cli import completion
-from refbench.errors import RefbenchError, check_seed
+from refbench.errors import RefbenchError, check_seed, check_timeout
 
 Models = Annotated[
     str,
@@ -79,7 +79,9 @@ Log = Annotated[
 Seeds = Annotated[
     int, typer.Option("--seeds", help="Repeat with so many seeds, from --seed on; intervals hold their spread.")
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="Longest time for one sample, in seconds.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", help="Longest time for one sample, in seconds.", callback=check_timeout)
+]
 AdapterOptions = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", metavar="NAME=VALUE", help="Option of the model; may be repeated."),

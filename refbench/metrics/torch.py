@@ -313,6 +313,9 @@ def _truths(
     for name, column in columns.items():
         if column is not None and len(column) != len(targets):
             raise RefbenchError(f"Expected one {name} for each target, but {len(column)} came for {len(targets)}.")
+    for text in texts or ():
+        if text is not None and not isinstance(text, str):
+            raise RefbenchError(f"Expected words or None as each text, but {str(text)[:60]} came.")
     truths = []
     for at, picture in enumerate(targets):
         row: dict[str, Any] = {name: None if column is None else column[at] for name, column in columns.items()}
@@ -323,7 +326,12 @@ def _truths(
 
 
 def _box(box: Any) -> Box:
-    x, y, width, height = (int(number) for number in box)
+    try:
+        x, y, width, height = (int(number) for number in box)
+    except (TypeError, ValueError):
+        raise RefbenchError(
+            f"Expected (x, y, width, height) or None as each reference_box, but {str(box)[:60]} came."
+        ) from None
     return x, y, width, height
 
 

@@ -26,6 +26,7 @@ SHARED_FILES = ("view.js", "viewer.css")
 """Script and style that the page has in common with the report."""
 MOST_BYTES = 4096
 """Of a verdict."""
+MOST_SECONDS = 10**9
 
 
 def serve_arena(
@@ -88,6 +89,8 @@ def routes(arena: Arena, raters: Sequence[str]) -> list[Route]:
         token, verdict, seconds = said.get("question"), said.get("verdict"), said.get("seconds")
         if not (isinstance(token, str) and isinstance(verdict, str) and isinstance(seconds, int | float)):
             raise RefbenchError("Expected question, verdict and seconds of a verdict, but another form came.")
+        if seconds > MOST_SECONDS:  # a whole number may be too long for a float
+            raise RefbenchError(f"Expected at most {MOST_SECONDS} seconds of a verdict, but more came.")
         rater = await run_in_threadpool(arena.answer, token, verdict, float(seconds))
         return JSONResponse(await run_in_threadpool(_asked, arena, rater))
 
@@ -110,7 +113,7 @@ def routes(arena: Arena, raters: Sequence[str]) -> list[Route]:
 def _object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise RefbenchError("Expected a JSON object, but another body came.")

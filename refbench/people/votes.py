@@ -30,6 +30,8 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 JUDGE = "model:"
 """What the name of a rater begins with that is a model."""
 LONGEST_NAME = 60
+FIRST = b'{"id":"'
+"""What a file of votes begins with."""
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{16,128}$")]
 
 
@@ -111,6 +113,9 @@ class VoteFile:
                 f"Expected to be alone at {path}, but another refbench process appends votes to it; name another file "
                 "with --votes ('refbench agreement' merges them)."
             ) from None
+        except RefbenchError:
+            self._unlock()
+            raise
         except OSError as error:
             raise RefbenchError(
                 f"Expected to append votes to {path}, but {error.strerror}; name another file with --votes."
@@ -141,17 +146,31 @@ class VoteFile:
         self._handle.close()
         if empty:
             self.path.unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
 
 def _cut_torn(path: Path) -> None:
-    """Cut a last line that a kill left without its end."""
+    """Cut a last line that a kill left without its end; a file of something else stays as it is.
+
+    Raises:
+        RefbenchError: it holds something else.
+    """
     with path.open("rb+") as handle:
         data = handle.read()
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            handle.truncate(whole)
+        if whole == len(data):
+            return
+        if whole:
+            _parse(data[:whole], path, {}, set())
+        elif not (data.startswith(FIRST) or FIRST.startswith(data)):
+            raise RefbenchError(
+                f"Expected votes at {path}, but it holds something else; name another file with --votes."
+            )
+        handle.truncate(whole)
 
 
 def read_votes(place: Path) -> list[Vote]:
@@ -170,14 +189,18 @@ def read_votes(place: Path) -> list[Vote]:
             data = path.read_bytes()
         except OSError as error:
             raise RefbenchError(f"Expected votes at {path}, but {error.strerror}; check the path.") from None
-        for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n"), 1):
-            if line.strip():
-                _take(line, f"{path}, line {number}", found, withdrawn)
+        _parse(data[: data.rfind(b"\n") + 1], path, found, withdrawn)
     votes = [vote for vote in found.values() if vote.id not in withdrawn]
     if not votes and not withdrawn:
         what = "folder with .jsonl files of votes" if place.is_dir() else "file of votes"
         raise RefbenchError(f"Expected a {what} at {place}, but there is no vote; 'refbench arena' writes them.")
     return votes
+
+
+def _parse(data: bytes, path: Path, found: dict[str, Vote], withdrawn: set[str]) -> None:
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.strip():
+            _take(line, f"{path}, line {number}", found, withdrawn)
 
 
 def _take(line: bytes, where: str, found: dict[str, Vote], withdrawn: set[str]) -> None:
@@ -193,6 +216,6 @@ def _take(line: bytes, where: str, found: dict[str, Vote], withdrawn: set[str]) 
             f"Expected a vote at {where}, but {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}; "
             "see docs/people.md for the form."
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RefbenchError(f"Expected a vote as JSON at {where}, but it is no JSON; remove the line.") from None
     found.setdefault(vote.id, vote)

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,16 +183,27 @@ def _commit(
     return api.create_commit(repo, operations, commit_message=message, repo_type=kind, create_pr=create_pr)
 
 
+def _unreachable() -> tuple[type[Exception], ...]:
+    """What the hub's client raises where nothing answers; it asks by httpx2 where that is installed, else by httpx."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    clients = (import_module(name) for name in ("httpx", "httpx2") if find_spec(name))
+    return (LocalEntryNotFoundError, *(client.HTTPError for client in clients))
+
+
 @contextmanager
 def _hub(repo: str) -> Iterator[Any]:
     """The hub's interface; what it refuses becomes one sentence."""
     try:
         from huggingface_hub import HfApi, constants
-        from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+            LocalTokenNotFoundError,
+            OfflineModeIsEnabled,
+        )
     except ModuleNotFoundError as error:
         raise missing_package(error, "to reach the hub") or error from None
-    import httpx
-
     try:
         yield HfApi()
     except OfflineModeIsEnabled:
@@ -208,10 +221,10 @@ def _hub(repo: str) -> Iterator[Any]:
         raise RefbenchError(
             f"Expected the hub to give access to {repo}, but it answered {code}: {why}; {hint}."
         ) from None
-    except httpx.HTTPError as error:
-        raise UnavailableError(
-            f"Expected to reach the hub at {constants.ENDPOINT}, but {str(error) or type(error).__name__}; try again."
-        ) from None
+    except _unreachable() as error:
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        why = " ".join(str(cause).split()) or type(cause).__name__
+        raise UnavailableError(f"Expected to reach the hub at {constants.ENDPOINT}, but {why}; try again.") from None
     except ValueError as error:  # of ids and of cards
         said = " ".join(str(error).split())
         raise RefbenchError(f"Expected what the hub takes for {repo}, but it says: {said}; correct it.") from None

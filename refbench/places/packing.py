@@ -131,6 +131,11 @@ def _entry(folder: Path, repo: str) -> Package:
 
 def _suite(suite: Suite, repo: str) -> Package:
     head = json.loads((suite.folder / "suite.json").read_bytes())
+    if "files" not in head:
+        raise RefbenchError(
+            f"Expected a suite with files of its own, but '{suite.name}' takes its samples from '{head.get('of')}'; "
+            "push that one."
+        )
     names = ["suite.json", *head["files"]]
     lacking = [name for name in names if not (suite.folder / name).is_file()]
     if lacking:

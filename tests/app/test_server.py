@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import os
 import shlex
 import signal
@@ -68,7 +69,7 @@ class User:
             "reference": self.send(encode_png(SAMPLE.reference), "reference.png")["id"],
         }
         ids["mask"] = self.mask(ids["draft"], SAMPLE.mask).json()["id"]
-        return self.client.post("/api/jobs", json={"model": FAULTY, **ids, **asked})
+        return self.client.post("/api/jobs", content=json.dumps({"model": FAULTY, **ids, **asked}))
 
     def state(self, job: str) -> dict[str, Any]:
         return self.client.get(f"/api/jobs/{job}").json()
@@ -161,6 +162,7 @@ def test_files_of_one_name_do_not_meet(user: User) -> None:
         (np.zeros_like(SAMPLE.mask), None, "it is all black"),
         (np.ones_like(SAMPLE.mask), None, "it is all white"),
         (SAMPLE.draft, PAINTED, "binary mask"),
+        (SAMPLE.mask, int("9" * 4000), "painted pixels"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(user: User, mask: np.ndarray, painted: int | None, words: str) -> None:
@@ -245,6 +247,7 @@ def test_a_picture_is_shown_as_the_server_sees_it(user: User) -> None:
         ({"seed": -1}, "a seed of 0 or more"),
         ({"seed": "x"}, "seed"),
         ({"prompt": "x" * 2001}, "at most 2000 characters"),
+        ({"prompt": "a \ud800"}, "UTF-8"),
     ],
 )
 def test_a_job_that_cannot_be_done_is_refused(user: User, asked: dict[str, Any], words: str) -> None:
@@ -474,6 +477,8 @@ def test_the_command_serves_until_it_is_interrupted(suite: Path, tmp_path: Path)
         (["--model", "nowhere.py"], "nowhere.py"),
         (["--suite", "nowhere"], "nowhere"),
         (["--host", "256.1.1.1"], "--host"),
+        (["--timeout", "0"], "--timeout"),
+        (["--timeout", "nan"], "--timeout"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:

@@ -249,6 +249,9 @@ def test_every_metric_of_the_registry_has_a_class() -> None:
         ({"mask": torch.zeros(1, 1, 64, 64)}, "mask"),
         ({"mask": None}, "mask in update"),
         ({"draft": None}, "draft in update"),
+        ({"reference_box": [1, 2, 3, 4]}, "reference_box"),
+        ({"reference_box": ["box."]}, "reference_box"),
+        ({"text": [3]}, "words or None"),
         ({"reference": torch.rand(2, 3, 64, 64)}, "one reference for each target"),
     ],
 )

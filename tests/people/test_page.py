@@ -75,6 +75,9 @@ def test_a_round_of_verdicts(seated: Seat) -> None:
         ("POST", "/answer", b"[]"),
         ("POST", "/answer", b'{"question": "x", "verdict": "left"}'),
         ("POST", "/answer", b'{"question": "x", "verdict": "left", "seconds": NaN}'),
+        ("POST", "/answer", b'{"question": "x", "verdict": "left", "seconds": 1' + b"0" * 400 + b"}"),
+        ("POST", "/answer", b"[" * 4000),
+        ("POST", "/undo", b"[" * 4000),
         ("POST", "/undo", b"{}"),
     ],
 )

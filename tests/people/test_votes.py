@@ -110,3 +110,31 @@ def test_names_that_are_none_are_refused(name: str) -> None:
         check_rater(name)
     assert check_rater(" Ånn ") == "Ånn"
     assert check_rater("model:x", judge=True) == "model:x"
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\nx", b"notes\nwithout an end", b'{"a": 1}', b"[" * 100_000 + b"\nx"]
+)
+def test_a_file_of_something_else_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mistaken.png"
+    path.write_bytes(content)
+    with pytest.raises(RefbenchError, match="Expected"):
+        VoteFile(path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kept", range(8))
+def test_a_first_line_that_a_kill_tore_is_cut_off(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "votes.jsonl"
+    path.write_bytes(ONE.model_dump_json().encode()[: kept + 1])
+    file = VoteFile(path)
+    file.append(TWO)
+    file.close()
+    assert read_votes(path) == [TWO]
+
+
+def test_a_line_of_deep_json_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "votes.jsonl").write_bytes(b"[" * 100_000 + b"\n")
+    with pytest.raises(RefbenchError, match="line 1, but it is no JSON"):
+        read_votes(tmp_path)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -203,6 +204,24 @@ def test_wrong_token_and_no_network_are_said(hub: Hub) -> None:
     assert "hf auth login" in " ".join(found.stderr.split())
     found = refbench_at(None, "push", str(ENTRY), "--repo", REPO)
     assert (found.returncode, "HF_HUB_OFFLINE" in found.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", [("push", str(ENTRY), "--repo", REPO), ("pull", REPO, "--out", "{}/pulled")])
+def test_a_hub_that_does_not_answer_is_one_sentence(command: tuple[str, ...], tmp_path: Path) -> None:
+    with socket.socket() as listener:  # bound, and deaf
+        listener.bind(("127.0.0.1", 0))
+        where = {"HF_ENDPOINT": f"http://127.0.0.1:{listener.getsockname()[1]}", "HF_HUB_OFFLINE": "0", "HF_TOKEN": "x"}
+        found = subprocess.run(
+            [sys.executable, "-m", "refbench", *(part.format(tmp_path) for part in command)],
+            capture_output=True, text=True, env={**os.environ, **where, "HF_HOME": str(tmp_path)},
+        )  # fmt: skip
+    assert found.returncode == 2
+    assert "Expected to reach the hub" in found.stderr, found.stderr
+
+
+def test_a_suite_that_takes_its_samples_from_another_is_told() -> None:
+    with pytest.raises(RefbenchError, match="'mini' takes its samples from 'core'"):
+        pack(ROOT / "tasks" / "mini", repo="someone/mini")
 
 
 def test_part_of_a_suite_is_no_result_of_a_model(made: tuple[Path, Path], tmp_path: Path) -> None:
