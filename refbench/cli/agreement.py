@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refbench.cli import options as o
+from refbench.errors import RefbenchError
 
 if TYPE_CHECKING:
     from refbench.people.findings import Agreement
@@ -54,6 +55,10 @@ def agreement(
     from refbench.people.votes import read_votes
     from refbench.results.resultset import open_results
 
+    if len(runs) < 2:
+        raise RefbenchError(f"Expected two run folders or more, but {len(runs)} came; name another.")
+    if most < 0:
+        raise RefbenchError(f"Expected --most of 0 or more, but {most} came.")
     results = open_results(runs, suite=suite)
     found = hold(read_votes(votes), results, rater=rater, seed=seed, most=most)
     if page is not None:

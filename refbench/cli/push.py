@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from refbench.cli import options as o
+from refbench.errors import RefbenchError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -40,6 +41,8 @@ def push(
     from refbench.places import hub
 
     if write is not None:
+        if model is not None and benchmark is None:
+            raise RefbenchError("Expected --benchmark with --model; give both.")
         made = hub.write(what, repo, write, suite=suite, benchmark=benchmark)
         found = {"kind": made.kind, "repo": repo, "written": str(write), "files": len(made.files)}
         show.json_out(found) if as_json else show.line(write)

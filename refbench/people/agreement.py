@@ -62,8 +62,10 @@ def agreement(
         most: pairs listed in which score and votes differ.
 
     Raises:
-        RefbenchError: no such rater, or no vote about these runs.
+        RefbenchError: no such rater, no vote, or none about these runs.
     """
+    if not votes:
+        raise RefbenchError("Expected votes, but each was taken back; ask again with 'refbench arena'.")
     looks = [look for vote in votes if (look := _look(vote, results)) is not None]
     if not looks:
         raise RefbenchError(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refbench.cli.main import main
 from refbench.errors import RefbenchError
 from refbench.people.agreement import agreement, ratings
 from refbench.people.disagreements import write_page
@@ -163,3 +164,17 @@ def test_simulated_raters_are_recovered() -> None:
     # 95 % of 48 with a standard error of 3.5 points (models of one simulation are not independent)
     assert 0.83 <= inside.mean() <= 1.0
     assert np.abs([one.off for one in found]).mean() < 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["votes", "one"], "two run folders or more"), (["votes", "one", "two", "--most", "-1"], "--most of 0 or more")],
+)
+def test_a_wrong_argument_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    assert main(["agreement", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_votes_that_were_all_taken_back_are_none() -> None:
+    with pytest.raises(RefbenchError, match="each was taken back"):
+        agreement([], [])  # type: ignore[arg-type]
