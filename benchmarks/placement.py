@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, mask_box
-from refbench.omnirefiner.focus.crop import focus
+from refbench.registration.placement import place
 from refbench.schema import Box
 from refbench.tasks.composition import cloth_folds, print_grid
 from refbench.tasks.drawing import Pool, Recipe, draw_recipe, pool_of
@@ -179,9 +178,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {}
     for what, pair, can in asked(Sources(chosen.sources), chosen.count, chosen.seed):
         start = time.process_time()
-        found: Any = focus(
-            pair.draft, pair.reference, pair.mask, 96, reference_box=pair.box, prompt=pair.prompt
-        ).found  # fmt: skip
+        found = place(pair.draft, pair.reference, pair.mask, pair.box, pair.prompt, thorough=True)
         seconds.setdefault(what, []).append(time.process_time() - start)
         off = pair.error(found.matrix) if can else np.inf
         tally = counts.setdefault(what, Counter())

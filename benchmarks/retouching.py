@@ -67,7 +67,7 @@ def moved(picture: Image, target: Image, inside: Float) -> Float:
 
 def nearer(draft: Image, laid: Image, target: Image, network: Any) -> Float:
     """Weights (H, W, 1) of the draft: 1 where its features are nearer to the target's than the laid reference's."""
-    from refbench.omnirefiner.retouch.losses import features
+    from refbench.omnirefiner.retouch.losses import best_match, features
 
     apart = []
     with torch.no_grad():
@@ -75,12 +75,7 @@ def nearer(draft: Image, laid: Image, target: Image, network: Any) -> Float:
         for picture in (draft, laid):
             total = torch.zeros(1, 1, *target.shape[:2])
             for mine, right in zip(features(network, to_tensor(picture)[None])[:2], known, strict=True):
-                padded = torch.nn.functional.pad(right, (1, 1, 1, 1), mode="replicate")
-                shifts = [
-                    (mine * padded[..., i : i + mine.shape[-2], j : j + mine.shape[-1]]).sum(1, keepdim=True)
-                    for i in range(3) for j in range(3)
-                ]  # fmt: skip
-                distance = 1 - torch.stack(shifts).amax(0)
+                distance = 1 - best_match(mine, right)
                 total = total + torch.nn.functional.interpolate(distance, target.shape[:2], mode="bilinear")
             apart.append(cv2.GaussianBlur(total[0, 0].numpy(), (0, 0), 5.0))
     chosen = (apart[0] < apart[1]).astype(np.float32)

@@ -8,6 +8,7 @@ site's page starts are refused, and no page may load anything from elsewhere.
 from __future__ import annotations
 
 import ipaddress
+import json
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -157,6 +158,21 @@ async def body_of(request: Request, most: int) -> bytes:
             raise HTTPException(413, f"Expected at most {most} bytes, but more came.")
         parts.append(part)
     return b"".join(parts)
+
+
+async def object_of(request: Request, most: int) -> dict[str, Any]:
+    """The JSON object in the body of a request of at most `most` bytes.
+
+    Raises:
+        RefbenchError: the body is none.
+    """
+    try:
+        value = json.loads(await body_of(request, most))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise RefbenchError("Expected a JSON object, but another body came.")
+    return value
 
 
 class Checked:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -137,7 +136,7 @@ class App:
         return _json({"id": (await _apart(self.store.put_mask, data, draft, int(painted))).id})
 
     async def _add_job(self, request: Request) -> Response:
-        given = json_of(await serving.body_of(request, 100_000))
+        given = await serving.object_of(request, 100_000)
         uploads = [self.store.upload(str(given.get(kind))) for kind in ("draft", "reference", "mask")]
         entry = await _apart(self.jobs.add, *uploads, asked_of(given))
         return _json(self.jobs.told(entry))
@@ -190,21 +189,6 @@ def run(
             serving.serve(app.routes(), STATIC, host=host, port=port, announce=announce)
         finally:
             app.close()
-
-
-def json_of(data: bytes) -> dict[str, Any]:
-    """An object out of a request.
-
-    Raises:
-        RefbenchError: it is none.
-    """
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise RefbenchError("Expected a JSON object with draft, reference, mask and model, but something else came.")
-    return found
 
 
 def asked_of(given: Mapping[str, Any]) -> Asked:

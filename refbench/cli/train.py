@@ -111,7 +111,8 @@ def train(
     if stage is Stage.curves:
         from refbench.report.learning import draw_curves
 
-        made = draw_curves(out / of.value / "log.jsonl", out / f"{of.value}.png")
+        folder = network.value if of is Stage.stage1 else of.value
+        made = draw_curves(out / folder / "log.jsonl", out / f"{of.value}.png")
         return _told(stage, made, lines, as_json)
     device = o.device(device)
     if stage in RETOUCH:

@@ -16,15 +16,16 @@ from refbench.omnirefiner.retouch.refiner import Retoucher, load_retoucher
 from refbench.pictures import Marked, Picture, as_image, as_mask, where
 from refbench.schema import Box
 
-VARIANTS: dict[str, tuple[str, ...]] = {"omnirefiner": ("sft", "grpo"), "omnirefiner-sft": ("sft",)}
-"""Adapters of each variant of a diffusers checkpoint; of the retouching U-Net they are its last stage, and stage 1."""
+VARIANTS = ("omnirefiner", "omnirefiner-sft")
+"""The last stage that a checkpoint holds, and stage 1 alone."""
 
 
 def load_refiner(
     variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = AUTO
 ) -> Retoucher | Refiner:
     """A shipped variant, or one of another checkpoint: a folder of ``stage1.safetensors`` and, where there is one,
-    ``stage2.safetensors``, or a diffusers folder or hub id with adapters.
+    ``stage2.safetensors``, or of a diffusers pipeline with adapters `sft` and, where there is one, `grpo`; a folder or
+    a hub id.
 
     Raises:
         RefbenchError: an unknown variant, or a checkpoint without it.
@@ -32,12 +33,16 @@ def load_refiner(
     if variant not in VARIANTS:
         raise RefbenchError(f"Expected a variant {', '.join(VARIANTS)}, but got '{variant}'; choose one of these.")
     device = resolve(device)
-    if checkpoint is None or (Path(checkpoint) / "stage1.safetensors").is_file():
-        folder = None if checkpoint is None else Path(checkpoint)
-        return load_retoucher(None if variant == "omnirefiner" else "stage1", folder, device=device)
-    from refbench.omnirefiner.training.weights import load_pipeline
+    last = variant == "omnirefiner"
+    if checkpoint is None:
+        return load_retoucher(None if last else "stage1", device=device)
+    from refbench.omnirefiner.training.weights import load_pipeline, open_checkpoint
 
-    return load_pipeline(checkpoint, VARIANTS[variant], device=device)
+    folder = open_checkpoint(checkpoint)
+    if (folder / "stage1.safetensors").is_file():
+        return load_retoucher(None if last else "stage1", folder, device=device)
+    second = last and (folder / "adapters" / "grpo").is_dir()
+    return load_pipeline(folder, ["sft", "grpo"] if second else ["sft"], device=device)
 
 
 def refine(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from refbench.people.arena import Arena, Question
 from refbench.people.votes import check_rater
 from refbench.plaintext import harmless
 from refbench.report import viewer
-from refbench.serving import LOOPBACK, body_of, serve
+from refbench.serving import LOOPBACK, object_of, serve
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -85,7 +84,7 @@ def routes(arena: Arena, raters: Sequence[str]) -> list[Route]:
         return Response(arena.picture(token, which), media_type="image/png", headers=kept)
 
     async def answer(request: Request) -> Response:
-        said = _object(await body_of(request, MOST_BYTES))
+        said = await object_of(request, MOST_BYTES)
         token, verdict, seconds = said.get("question"), said.get("verdict"), said.get("seconds")
         if not (isinstance(token, str) and isinstance(verdict, str) and isinstance(seconds, int | float)):
             raise RefbenchError("Expected question, verdict and seconds of a verdict, but another form came.")
@@ -95,7 +94,7 @@ def routes(arena: Arena, raters: Sequence[str]) -> list[Route]:
         return JSONResponse(await run_in_threadpool(_asked, arena, rater))
 
     async def undo(request: Request) -> Response:
-        rater = checked(str(_object(await body_of(request, MOST_BYTES)).get("rater", "")))
+        rater = checked(str((await object_of(request, MOST_BYTES)).get("rater", "")))
         await run_in_threadpool(arena.undo, rater)
         return JSONResponse(await run_in_threadpool(_asked, arena, rater))
 
@@ -108,16 +107,6 @@ def routes(arena: Arena, raters: Sequence[str]) -> list[Route]:
         Route("/answer", answer, methods=["POST"]),
         Route("/undo", undo, methods=["POST"]),
     ]
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise RefbenchError("Expected a JSON object, but another body came.")
-    return value
 
 
 def _asked(arena: Arena, rater: str) -> dict[str, Any]:

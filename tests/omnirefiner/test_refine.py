@@ -18,7 +18,10 @@ from refbench.omnirefiner.refine import VARIANTS, load_refiner, refine
 from refbench.omnirefiner.retouch.data import SceneBatch
 from refbench.omnirefiner.retouch.refiner import Retoucher, checkpoints, window
 from refbench.omnirefiner.tiny.procedural import plate
+from refbench.omnirefiner.training.lora import add_lora, trainable
+from refbench.omnirefiner.training.weights import load_pipeline, save_adapter, save_base
 from refbench.tasks.degradations import blur
+from tests.omnirefiner.test_training import _fresh
 
 FACTS = {"stage", "data", "hardware", "seed", "command", "licence"}
 
@@ -83,6 +86,38 @@ def test_another_network_s_weights_are_refused(tmp_path: Path) -> None:
     after = load_refiner("omnirefiner", checkpoint=tmp_path)
     assert isinstance(after, Retoucher)
     assert {n for n, v in after.network.state_dict().items() if not torch.equal(v, before[n])} == {"head.bias"}
+
+
+def test_a_hub_id_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    with monkeypatch.context() as offline:
+        offline.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        offline.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        with pytest.raises(RefbenchError, match="hub repository 'someone/no-such-refiner'"):
+            load_refiner(checkpoint="someone/no-such-refiner")
+    shutil.copy(checkpoints() / "stage1.safetensors", tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name: str(tmp_path))
+    assert isinstance(load_refiner(checkpoint="someone/refiner"), Retoucher)
+
+
+def test_diffusers_adapters_are_those_that_are_there(tmp_path: Path) -> None:
+    pipeline = _fresh()
+    save_base(pipeline, tmp_path, {"stage": "base"})
+    with pytest.raises(RefbenchError, match="refbench train sft"):
+        load_refiner(checkpoint=tmp_path)
+    seen = []
+    for stage in ("sft", "grpo"):
+        adapted = load_pipeline(tmp_path, ["sft"] if stage == "grpo" else [])
+        add_lora(adapted.transformer, 2)
+        for p in trainable(adapted.transformer).values():
+            torch.nn.init.normal_(p, std=0.3)
+        state = {k: p.detach() for k, p in trainable(adapted.transformer).items()}
+        save_adapter(state, adapted.transformer, "default", tmp_path / "adapters" / stage, {"stage": stage})
+        seen.append([load_refiner(v, checkpoint=tmp_path).transformer.state_dict() for v in VARIANTS])  # type: ignore[union-attr]
+    (first, alone), (last, still) = seen
+    assert all(torch.equal(first[k], alone[k]) and torch.equal(alone[k], still[k]) for k in first)
+    assert not all(torch.equal(last[k], still[k]) for k in last)
 
 
 def test_a_large_picture_is_seen_smaller() -> None:

@@ -39,9 +39,9 @@ class Focus:
     box: Box
     """The crop (x, y, side, side) in the draft; it may reach over the frame, where the draft is mirrored."""
     match: str
-    """How the part of the reference was found: a pose's source, "box", "whole", or "none" without a reference."""
-    found: Placement | None = None
-    """How the reference lies; None without one."""
+    """How the part of the reference was found: a pose's source, "box" or "whole"."""
+    found: Placement
+    """How the reference lies."""
 
 
 def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None) -> Matrix:
@@ -63,20 +63,17 @@ def match_box(box: Box, mask: Mask, reference: Image, reference_box: Box | None)
 
 
 def show_reference(
-    draft: Image, reference: Image, mask: Mask, box: Box, *, reference_box: Box | None = None, prompt: str = "",
-    found: Placement | None = None,
-) -> tuple[Image, str]:  # fmt: skip
+    reference: Image, mask: Mask, box: Box, found: Placement, *, reference_box: Box | None = None
+) -> tuple[Image, str]:
     """The reference (side, side, 3) on the frame of a crop `box` of the draft, and how it was found.
 
     Args:
-        draft, reference: (H, W, 3) and (h, w, 3).
+        reference: (h, w, 3).
         mask: (H, W), not empty.
         box: the crop (x, y, side, side).
-        reference_box: (x, y, width, height) of the detail in the reference, where the user has drawn it.
-        prompt: words of exchange in it ("replace") say that the draft shows something else.
-        found: how the reference lies, where that is known already.
+        found: how the reference lies.
+        reference_box: as :func:`focus` takes it.
     """
-    found = found or place(draft, reference, mask, reference_box, prompt, thorough=True)
     matrix, match = found.matrix, found.pose.source
     if not found.confident:
         matrix, match = match_box(box, mask, reference, reference_box), "box" if reference_box else "whole"
@@ -84,27 +81,21 @@ def show_reference(
 
 
 def focus(
-    draft: Image, reference: Image | None, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = "",
-    found: Placement | None = None,
-) -> Focus:  # fmt: skip
+    draft: Image, reference: Image, mask: Mask, size: int, *, reference_box: Box | None = None, prompt: str = ""
+) -> Focus:
     """Cut the crop to refine out of draft and reference, at `size` px.
 
     Args:
         draft: (H, W, 3).
-        reference: (h, w, 3), any size; None (a single-image editor) shows the draft in its place.
+        reference: (h, w, 3), any size.
         mask: (H, W), not empty.
         size: the working size, a multiple of the model's token side.
-        reference_box, prompt, found: see :func:`show_reference`.
+        reference_box: (x, y, width, height) of the detail in the reference, where the user has drawn it.
+        prompt: words of exchange in it ("replace") say that the draft shows something else.
     """
     box = crop_box(mask)
-    shown, match = cut(draft, box), "none"
-    if reference is None:
-        found = None
-    else:
-        found = found or place(draft, reference, mask, reference_box, prompt, thorough=True)
-        shown, match = show_reference(
-            draft, reference, mask, box, reference_box=reference_box, prompt=prompt, found=found
-        )
+    found = place(draft, reference, mask, reference_box, prompt, thorough=True)
+    shown, match = show_reference(reference, mask, box, found, reference_box=reference_box)
     marked = torch.from_numpy(cut(mask.astype(np.uint8)[..., None], box)).permute(2, 0, 1).float()
     scaled = (
         torch.nn.functional.adaptive_max_pool2d(marked[None], (size, size))[0]

@@ -131,7 +131,7 @@ class Refiner:
         return drawn.to(conditions.draft.device, conditions.draft.dtype)
 
     def focus(
-        self, draft: Image, reference: Image | None, mask: Mask, *, reference_box: Box | None = None, prompt: str = ""
+        self, draft: Image, reference: Image, mask: Mask, *, reference_box: Box | None = None, prompt: str = ""
     ) -> Focus:
         """:func:`refbench.omnirefiner.focus.crop.focus` as this pipeline wants it."""
         size = int(self.config.working_size)
@@ -140,7 +140,6 @@ class Refiner:
     @torch.no_grad()
     def __call__(
         self, focuses: Sequence[Focus], prompts: Sequence[str], seeds: Sequence[int], *, steps: int | None = None,
-        use_reference: bool = True,
     ) -> RefinerOutput:  # fmt: skip
         """Refine focused crops (see :func:`refbench.omnirefiner.focus.crop.focus`) and put each back into its draft.
 
@@ -149,7 +148,6 @@ class Refiner:
             prompts: an instruction each.
             seeds: of the starting noise, each; results do not depend on what else is in the batch.
             steps: Euler steps, by default the pipeline's.
-            use_reference: False leaves the reference stream out (the base editor).
         """
         device = self.transformer.device
 
@@ -157,7 +155,7 @@ class Refiner:
             return torch.stack(values).to(device)
 
         draft = stack([f.draft for f in focuses])
-        reference = stack([f.reference for f in focuses]) if use_reference else None
+        reference = stack([f.reference for f in focuses])
         conditions = self.conditions(draft, reference, stack([f.mask for f in focuses]), list(prompts))
         noise = torch.cat(
             [

@@ -6,12 +6,13 @@ group, and the patch's numbers are moved by a - m. The policy is a Gaussian in t
 KL are those of :mod:`refbench.omnirefiner.method.policy`, per patch; and because the reward is patch-wise, each patch
 is credited with its own reward, compared with the same patch of the group's other pictures.
 
-The reward's features are EfficientNet-Lite0's, which no metric of the score uses; SqueezeNet and the score judge. There
-is no term against double exposures: where the reference is let in is no action, and retouching mixes no two pictures.
+The reward's features are EfficientNet-Lite0's, which no metric of the score uses; the score judges. There is no term
+against double exposures: where the reference is let in is no action, and retouching mixes no two pictures.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from refbench.omnirefiner.retouch.data import SceneBatch, SceneSampler, draw
 from refbench.omnirefiner.retouch.edit import CELL, NUMBERS, composite, from_numbers
 from refbench.omnirefiner.retouch.refiner import load_into
 from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, check_run, export, shown
+from refbench.omnirefiner.retouch.unet import RetouchUNet
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
 from refbench.omnirefiner.training.progress import Telling
 from refbench.trackers import Tracking, untracked
@@ -104,25 +106,13 @@ def reward_maps(picture: Tensor, scenes: SceneBatch, known: list[Tensor], seen: 
     with torch.autocast(out.device.type, torch.bfloat16):
         said = terms.features(network, out.contiguous(memory_format=torch.channels_last))
     side = mask.shape[-1] // PATCH
-    matched = sum(pooled(best_match(a, b), mask, side) for a, b in zip(said[:2], known[:2], strict=True)) / 2
+    fine = list(zip(said[:2], known[:2], strict=True))
+    matched = sum(pooled(terms.best_match(*pair), mask, side) for a, b in fine for pair in ((a, b), (b, a))) / 4
     like = sum(windowed(a, b, side) for a, b in zip(said[1:], seen[1:], strict=True)) / 2
     return {
         "matched": torch.as_tensor(matched), "reference": torch.as_tensor(like),
         "pixel": pixel_map((out + 1) / 2, (scenes.target + 1) / 2, mask, PATCH),
     }  # fmt: skip
-
-
-def best_match(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine (B, 1, h, w) of each place's best match within one cell in the other picture, mean of both ways."""
-    total = torch.zeros_like(a[:, :1])
-    for x, y in ((a, b), (b, a)):
-        padded = F.pad(y, (1, 1, 1, 1), mode="replicate")
-        shifts = [
-            (x * padded[..., i : i + a.shape[-2], j : j + a.shape[-1]]).sum(1, keepdim=True)
-            for i in range(3) for j in range(3)
-        ]  # fmt: skip
-        total = total + torch.stack(shifts).amax(0) / 2
-    return total
 
 
 def pooled(values: Tensor, mask: Tensor, side: int) -> Tensor:
@@ -157,9 +147,9 @@ class RetouchExplorer(Learner):
     ) -> None:
         self.network, self.device, self.seed, self.group = network, network.device, seed, group
         network.net.requires_grad_(False)
+        self.first = copy.deepcopy(network.net)
         self.shift = nn.Parameter(torch.zeros(1, NUMBERS, 1, 1, device=self.device))
         self.names = {"shift": self.shift} if constant else network.net.tail_weights()
-        self.held = {name: p.detach().clone() for name, p in self.names.items()}
         for p in self.names.values():
             p.requires_grad_(True)
         self.settings = Settings(
@@ -176,11 +166,10 @@ class RetouchExplorer(Learner):
         self.looked = time.monotonic()
         self.generator = torch.Generator().manual_seed(self.seed + 17 + step + 1_000_003 * accelerator.process_index)
 
-    def numbers(self, trunk: tuple[Tensor, Tensor]) -> Tensor:
-        """What the policy says (G, 8, h, w), unbounded."""
+    def numbers(self, net: RetouchUNet, trunk: tuple[Tensor, Tensor]) -> Tensor:
+        """What the last level of a network says (G, 8, h, w), unbounded."""
         with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
-            said: Tensor = self.network.net.tail(*trunk)
-        return said + self.shift
+            return net.tail(*trunk)
 
     def means(self, numbers: Tensor) -> Tensor:
         """Means (G, 8, rows, columns) over the patches."""
@@ -218,37 +207,19 @@ class RetouchExplorer(Learner):
         with torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16):
             trunk = self.network.net.trunk(s.draft, s.placed, s.warped, s.mask, s.weight, s.replaced)
         with torch.no_grad():
-            held = self.means(self.stage1(trunk))
+            held = self.means(self.numbers(self.first, trunk))
         old: Tensor | None = None
         actions = advantages = torch.zeros(())
         weights = patch_grid(s.mask, PATCH) * used_patches(s.mask, PATCH)
         weights = weights / weights.sum((1, 2), keepdim=True)
         for _ in range(2):
-            numbers = self.numbers(trunk)
+            numbers = self.numbers(self.network.net, trunk) + self.shift
             if old is None:
                 old = self.means(numbers).detach()
                 actions, advantages = self.explore(scenes, numbers.detach(), values)
             loss, logged = policy_loss(self.means(numbers), actions, old, held, advantages, weights)
             values |= {name: value.mean() for name, value in logged.items()}
             yield loss, True
-
-    def stage1(self, trunk: tuple[Tensor, Tensor]) -> Tensor:
-        """What stage 1 says."""
-        mine = {name: p.detach().clone() for name, p in self.names.items()}
-        for name, p in self.names.items():
-            p.data.copy_(self.held[name])
-        said = self.numbers(trunk)
-        for name, p in self.names.items():
-            p.data.copy_(mine[name])
-        return said
-
-    def state(self) -> dict[str, Any]:
-        """Stage 1's weights, which the KL holds to."""
-        return {"held": self.held}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take them up."""
-        self.held = {name: value.to(self.device) for name, value in state["held"].items()}
 
     @torch.no_grad()
     def pictures(self) -> dict[str, Image]:

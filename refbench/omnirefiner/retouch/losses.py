@@ -61,14 +61,18 @@ def nearest_features(out: list[Tensor], target: list[Tensor], mask: Tensor) -> T
     for a, b in zip(out, target, strict=True):
         m = F.adaptive_max_pool2d(mask, a.shape[-2:])
         for x, y in ((a, b), (b, a)):
-            best = torch.full_like(m, -1.0)
-            padded = F.pad(y, (1, 1, 1, 1), mode="replicate")
-            for i in range(3):
-                for j in range(3):
-                    seen = padded[..., i : i + a.shape[-2], j : j + a.shape[-1]]
-                    best = torch.maximum(best, (x * seen).sum(1, keepdim=True))
-            total = total + (1 - inside(best, m)) / (2 * len(out))
+            total = total + (1 - inside(best_match(x, y), m)) / (2 * len(out))
     return total
+
+
+def best_match(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine (B, 1, h, w) of each place of unit features `a` with its best match within one cell in `b`."""
+    best = torch.full_like(a[:, :1], -1.0)
+    padded = F.pad(b, (1, 1, 1, 1), mode="replicate")
+    for i in range(3):
+        for j in range(3):
+            best = torch.maximum(best, (a * padded[..., i : i + a.shape[-2], j : j + a.shape[-1]]).sum(1, keepdim=True))
+    return best
 
 
 def feature_distance(out: list[Tensor], target: list[Tensor], mask: Tensor) -> Tensor:

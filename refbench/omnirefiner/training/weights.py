@@ -104,20 +104,36 @@ def take_up_adapter(transformer: Any, folder: Path, rank: int, alpha: int | None
     set_peft_model_state_dict(transformer, state, adapter_name=ADAPTER)
 
 
-def check_checkpoint(folder: str | Path) -> Path:
-    """The path of a checkpoint; one that does not exist may be a hub id, two names with one slash.
+def open_checkpoint(folder: str | Path) -> Path:
+    """The folder of a checkpoint; one that does not exist may be a hub id, two names with one slash, and is fetched.
 
     Raises:
-        RefbenchError: a local folder that is not a checkpoint, or nothing there that can be a hub id.
+        RefbenchError: a local folder that is not a checkpoint, nothing there that can be a hub id, or a hub that cannot
+            give it.
     """
     path = Path(folder)
-    hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(folder))
-    if (path.exists() or not hub) and not (path / "model_index.json").is_file():
+    if not path.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(folder)):
+        path = _fetched(str(folder))
+    if not any((path / name).is_file() for name in ("model_index.json", "stage1.safetensors")):
         raise RefbenchError(
             f"Expected an OmniRefiner checkpoint (model_index.json or stage1.safetensors) at {path}, but there is "
             "none; train one with `refbench train`, or leave the option out to use the shipped one."
         )
     return path
+
+
+def _fetched(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RefbenchError(
+            f"Expected an OmniRefiner checkpoint in the folder or hub repository '{name}', but there is no such "
+            f"folder, and the hub cannot give it ({reason}); check the name and the network, or give a local folder."
+        ) from None
 
 
 def load_pipeline(
@@ -128,8 +144,8 @@ def load_pipeline(
     Raises:
         RefbenchError: a local folder that is not a checkpoint, or an adapter it does not hold.
     """
-    path = check_checkpoint(folder)
-    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(str(folder), dtype=dtype)
+    path = open_checkpoint(folder)
+    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(path, dtype=dtype)
     for name in adapters:
         where = path / "adapters" / name
         if not (where / LORA_FILE).is_file():
