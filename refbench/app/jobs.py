@@ -114,8 +114,7 @@ class Jobs:
             )
         if asked.reference_box is not None:
             check_box(asked.reference_box, reference.size, "the reference")
-        if mask.size != draft.size:
-            check_mask(load_mask(mask.path), draft.size, "the mask")
+        check_mask(load_mask(mask.path), draft.size, "the mask")
         with self._change:
             if len(self._waiting) >= MOST_WAITING:
                 raise RefbenchError(

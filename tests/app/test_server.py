@@ -173,6 +173,14 @@ def test_a_mask_that_does_not_fit_is_refused(user: User, mask: np.ndarray, paint
     assert os.sep not in answer.json()["error"]
 
 
+def test_a_picture_is_no_mask(user: User) -> None:
+    picture = user.send(encode_png(SAMPLE.draft))["id"]
+    asked = {"model": FAULTY, "draft": picture, "reference": picture, "mask": picture}
+    answer = user.client.post("/api/jobs", content=json.dumps(asked))
+    assert answer.status_code == 400
+    assert "black and white" in answer.text
+
+
 def test_a_mask_of_another_draft_is_refused(user: User) -> None:
     large = user.send(encode_png(np.tile(SAMPLE.draft, (2, 2, 1))))["id"]
     other = user.mask(large, np.tile(SAMPLE.mask, (2, 2))).json()["id"]
