@@ -19,7 +19,7 @@ from tiny import NOISE, adapter_file, write_tiny
 
 from refbench.errors import RefbenchError
 from refbench.runs.api import evaluate, generate_only
-from refbench.runs.executors import executor_of
+from refbench.runs.executors import executor_of, ray
 from refbench.runs.executors.contract import Hello, Job, Outcome, Placement, placed
 from refbench.runs.executors.local import LocalProcesses
 from refbench.runs.executors.slurm import DONE, ROWS, Shard, Slurm
@@ -196,6 +196,39 @@ def cluster(importable: None) -> Iterator[Any]:
     yield found
     ray.shutdown()
     found.shutdown()
+
+
+def test_a_job_beside_the_one_that_kills_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.ActorPool, "_start", lambda self: None)
+    pool = ray.ActorPool(Squares(True), (), Placement("ray", 1), 0.0, print)
+    quick, kills = jobs(5, 13)
+    gone: Any = "first"
+    pool._ready[gone] = [quick, kills]  # the answer of the first may be lost with the worker that the second kills
+    for job in (quick, kills):
+        assert pool._lost(gone, job, OSError()) is None
+    given: list[str] = []
+    pool._ready[Remote(given)] = []
+    pool._hand_out()
+    assert given == [kills.key]  # each has a worker to itself from then on
+    for tried in range(1, ray.TRIES + 1):
+        alone: Any = f"alone {tried}"
+        pool._ready[alone] = [kills]
+        outcome = pool._lost(alone, kills, OSError())
+        assert (outcome is None) == (tried < ray.TRIES)
+    assert outcome is not None
+    assert "workers died with this one" in str(outcome.error)
+    assert pool._tries[quick.key] == 0
+
+
+class Remote:
+    """Stands for an actor that keeps the keys of the jobs it is given."""
+
+    def __init__(self, given: list[str]) -> None:
+        self.do, self.given = self, given
+
+    def remote(self, job: Job) -> str:
+        self.given.append(job.key)
+        return job.key
 
 
 @pytest.mark.timeout(600)

@@ -165,9 +165,11 @@ class ActorPool:
         self._working: dict[Any, tuple[Any, Job]] = {}
         """Reference of an outcome -> actor and job."""
         self._ready: dict[Any, list[Job]] = {}
-        """Actor that is set up -> its jobs, the one it is at first."""
-        self._died_with: dict[Any, str] = {}
-        """Actor that is gone -> key of the job it was at."""
+        """Actor that is set up -> its jobs."""
+        self._suspects: set[str] = set()
+        """Keys of jobs whose actor is gone; each then has an actor to itself, so that it is known which kills."""
+        self._alone: dict[Any, bool] = {}
+        """Actor that is gone -> whether it had one job only."""
         self._hello: Hello | None = None
         self._told = False
         for _ in range(max(min(placement.workers, len(jobs)), 1)):
@@ -218,7 +220,9 @@ class ActorPool:
             found: Outcome = ray.get(reference)
         except lost as error:
             return self._lost(actor, job, error)
-        self._ready[actor].remove(job)
+        if actor in self._ready:  # else it is gone, and this job was done before
+            self._ready[actor].remove(job)
+        self._suspects.discard(job.key)
         return found
 
     def _same(self, hello: Hello) -> Hello:
@@ -243,9 +247,10 @@ class ActorPool:
     def _lost(self, actor: Any, job: Job, error: Exception) -> Outcome | None:
         """A job that was lost with its actor goes to another one, which is started in its place."""
         if actor in self._ready:
-            self._died_with[actor] = self._ready.pop(actor)[0].key
+            self._alone[actor] = len(self._ready.pop(actor)) == 1
             self._start()
-        self._tries[job.key] += self._died_with[actor] == job.key
+        self._suspects.add(job.key)
+        self._tries[job.key] += self._alone[actor]
         if self._tries[job.key] >= TRIES:
             why = f"Expected an answer, but {TRIES} workers died with this one ({type(error).__name__})."
             return Outcome(job, error=LostError(why))
@@ -263,7 +268,7 @@ class ActorPool:
         """Give each actor what it may have, one round after the other, so that the last jobs are spread."""
         for most in range(1, AT_ONCE + 1):
             for actor, mine in self._ready.items():
-                if len(mine) < most and self._todo:
+                if len(mine) < most and self._todo and not (mine and self._suspects & {mine[0].key, self._todo[0].key}):
                     mine.append(self._todo.popleft())
                     self._working[actor.do.remote(mine[-1])] = actor, mine[-1]
 
