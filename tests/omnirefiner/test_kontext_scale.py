@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxKontextPipeline
+from diffusers import FluxKontextPipeline, FluxTransformer2DModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import Config, ModelConfig, SupervisedConfig, load_config
-from refbench.omnirefiner.flux.kontext import estimate, load_kontext
+from refbench.omnirefiner.flux.kontext import ENCODERS, TRANSFORMER, estimate, load_kontext
 from refbench.omnirefiner.focus.crop import focus
 from refbench.omnirefiner.training.grpo import GRPOLearner
 from refbench.omnirefiner.training.loop import train
-from refbench.omnirefiner.training.lora import trainable
+from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.sft import SupervisedLearner
 from refbench.omnirefiner.training.stages import prompts_of
 from refbench.omnirefiner.training.weights import save_adapter
@@ -91,11 +92,34 @@ def test_a_missing_pipeline_is_one_sentence(tmp_path: Path) -> None:
         load_kontext(ModelConfig(pretrained=str(tmp_path / "none")))
 
 
-def test_the_estimate_agrees_with_the_published_counts() -> None:
-    found = estimate(size=512, rank=64)
-    assert found.tokens == 3 * 1024
-    assert found.weights_gb == pytest.approx(33.7, abs=0.1)
-    assert estimate(1024).tokens == 12288
+def test_the_estimate_agrees_with_torchs_counter() -> None:
+    # of the published width and nine of its blocks, on torch's meta device, which computes shapes alone
+    shapes = TRANSFORMER | {"num_layers": 3, "num_single_layers": 6}
+    found = estimate(512, 512, 64, transformer=shapes)
+    with torch.device("meta"):
+        model = FluxTransformer2DModel(**shapes)
+        weights = sum(p.numel() for p in model.parameters())
+        add_lora(model, 64)
+        model.enable_gradient_checkpointing()
+        noisy, text = torch.empty(1, found.tokens, 64), torch.empty(1, 512, 4096)
+        ids = torch.empty(found.tokens, 3), torch.empty(512, 3)
+        with FlopCounterMode(display=False) as counter:
+            said = model.train()(
+                noisy, text, torch.empty(1, 768), torch.empty(1), *ids, torch.empty(1), return_dict=False
+            )[0]
+            forward = counter.get_total_flops()
+            torch.autograd.backward(said.mean())
+    assert found.weights_gb == pytest.approx(2 * (weights / 1e9 + ENCODERS), rel=0.01)
+    assert found.lora_gb == pytest.approx(sum(p.numel() for p in trainable(model).values()) * 16 / 1e9, abs=0.05)
+    # left out: the adapter's part of one call, modulation, the layers at both ends, what the first block needs not
+    assert found.teraflop_forward == pytest.approx(forward / 1e12, rel=0.04)
+    assert found.teraflop_step == pytest.approx(counter.get_total_flops() / 1e12, rel=0.04)
+
+
+def test_the_estimate_has_the_published_sizes() -> None:
+    # 11.9 B, 4.76 B, 0.12 B and 0.08 B parameters of two bytes
+    assert estimate(512).weights_gb == pytest.approx(33.7, abs=0.1)
+    assert (estimate(512).tokens, estimate(1024).tokens) == (3072, 12288)
 
 
 def test_configs_share_one_schema() -> None:

@@ -42,44 +42,47 @@ def scheduler() -> FlowMatchEulerDiscreteScheduler:
     )  # fmt: skip
 
 
-def text_parts() -> tuple[Any, Any, Any, Any]:
-    """CLIP and T5 of the published classes with their tokenizers, random and tiny, made without network."""
+def tokenizers() -> tuple[Any, Any]:
+    """CLIP's and T5's of the published classes over single letters, made without network."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+    from transformers import CLIPTokenizer, T5TokenizerFast
 
     vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1}
     for letter in string.printable:
         vocabulary.setdefault(letter, len(vocabulary))
         vocabulary.setdefault(letter + "</w>", len(vocabulary))
-    clip_tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[])
-    clip_tokenizer.model_max_length = 77
-    torch.manual_seed(3)
-    clip = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(vocabulary), hidden_size=20, intermediate_size=32, num_hidden_layers=1,
-            num_attention_heads=2, max_position_embeddings=77, projection_dim=20, bos_token_id=0, eos_token_id=1,
-            pad_token_id=1,
-        )
-    )  # fmt: skip
+    clip = CLIPTokenizer(vocab=vocabulary, merges=[])
+    clip.model_max_length = 77
     pieces: list[tuple[str, float]] = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)]
     pieces += [(c, -2.0) for c in string.ascii_letters + string.digits]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    t5_tokenizer = T5TokenizerFast(
+    t5 = T5TokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", extra_ids=0
     )
-    t5_tokenizer.model_max_length = 512
+    t5.model_max_length = 512
+    return clip, t5
+
+
+def text_parts() -> tuple[Any, Any, Any, Any]:
+    """CLIP and T5 of the published classes with their tokenizers, random and tiny."""
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    clip_tokenizer, t5_tokenizer = tokenizers()
+    torch.manual_seed(3)
+    clip = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(clip_tokenizer), hidden_size=20, intermediate_size=32, num_hidden_layers=1,
+            num_attention_heads=2, max_position_embeddings=77, projection_dim=20, bos_token_id=0, eos_token_id=1,
+            pad_token_id=1,
+        )
+    )  # fmt: skip
     t5 = T5EncoderModel(
         T5Config(
-            vocab_size=len(pieces),
-            d_model=24,
-            d_kv=8,
-            d_ff=32,
-            num_layers=1,
-            num_heads=2,
+            vocab_size=len(t5_tokenizer), d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
             feed_forward_proj="gated-gelu",
         )
-    )
+    )  # fmt: skip
     return clip.eval(), clip_tokenizer, t5.eval(), t5_tokenizer
 
 

@@ -5,7 +5,7 @@ Nothing here differs from the tiny scale but the numbers: the same classes, toke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,14 @@ from refbench.errors import RefbenchError
 from refbench.omnirefiner.config import ModelConfig
 from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline, no_bar
 from refbench.omnirefiner.training.weights import merge_lora
+
+TRANSFORMER: dict[str, Any] = {
+    "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128, "num_attention_heads": 24,
+    "joint_attention_dim": 4096, "pooled_projection_dim": 768, "guidance_embeds": True, "axes_dims_rope": (16, 56, 56),
+}  # fmt: skip
+"""The published shapes: 11.9 B parameters."""
+ENCODERS = 4.76 + 0.12 + 0.08
+"""Billions of parameters of T5-XXL's encoder, CLIP-L and the autoencoder."""
 
 
 def load_kontext(
@@ -57,7 +65,7 @@ def load_kontext(
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Memory and time of the full scale, computed and not measured."""
+    """Memory and time of a full scale, computed from the shapes and not measured; see ``benchmarks/full_scale.py``."""
 
     tokens: int
     """Image tokens a sample: three streams."""
@@ -67,30 +75,43 @@ class Estimate:
     """Adapter in float32 with its gradients and AdamW's two moments."""
     activations_gb: float
     """Checkpointed block inputs of one sample and the live block, bfloat16."""
+    teraflop_forward: float
+    """One call of the transformer on one sample."""
     teraflop_step: float
-    """One training step of one sample with recomputation: 4 x the forward pass."""
+    """One training step of one sample: the call, its recomputation, and the gradient. The frozen weights have none."""
     seconds_step: float
     """At `tflops` sustained."""
 
 
-def estimate(size: int = 512, text_tokens: int = 512, rank: int = 64, tflops: float = 350.0) -> Estimate:
-    """What FLUX.1-Kontext-dev needs at a working size.
+def estimate(
+    size: int = 512, text_tokens: int = 512, rank: int = 64, tflops: float = 350.0,
+    transformer: Mapping[str, Any] = TRANSFORMER,
+) -> Estimate:  # fmt: skip
+    """What FLUX.1-Kontext-dev, or a model of the same class and other shapes, needs at a working size; not measured.
 
-    From its published shapes: width 3072, 19 double and 38 single blocks, 11.9 B parameters; T5-XXL encoder 4.76 B,
-    CLIP-L 0.12 B, autoencoder 0.08 B. Adapters sit on the Linears of :data:`refbench.omnirefiner.config.LORA_TARGETS`.
+    Adapters sit on the Linears of :data:`refbench.omnirefiner.config.LORA_TARGETS`. Operations are those of matrix
+    products and attention, a multiplication and an addition counted as two.
+
+    Args:
+        size: side of the crop in px.
+        text_tokens: of the prompt, padding with them.
+        rank: of the adapter.
+        tflops: sustained, in 10^12 operations a second.
+        transformer: arguments of ``FluxTransformer2DModel``.
     """
-    width, double, single = 3072, 19, 38
+    width = transformer["attention_head_dim"] * transformer["num_attention_heads"]
+    double, single = transformer["num_layers"], transformer["num_single_layers"]
     image = 3 * (size // 16) ** 2
     tokens = image + text_tokens
-    square = width * width
-    matrices = double * 12 * square + single * 12 * square
-    forward = 2 * tokens * matrices + 4 * tokens**2 * width * (double + single)
-    pairs = double * 2 * (4 * 2 + 2 * 5) + single * (3 * 2 + 5 + 6)
-    lora = rank * width * pairs
+    weights = width * (width * (36 * double + 15 * single + 5) + transformer["joint_attention_dim"])
+    lora = rank * width * (double * 2 * (4 * 2 + 2 * 5) + single * (3 * 2 + 5 + 6))
+    matrices = 2 * tokens * 12 * width**2 * (double + single)
+    attention = 4 * tokens**2 * width * (double + single)
+    step = 3 * matrices + 4 * attention + 4 * 2 * tokens * lora
     live = tokens * width * 2 * 30
     kept = tokens * width * 2 * (double + single)
     return Estimate(
-        tokens=image, weights_gb=round((11.9 + 4.76 + 0.12 + 0.08) * 2, 1), lora_gb=round(lora * 16 / 1e9, 1),
-        activations_gb=round((live + kept) / 1e9, 1), teraflop_step=round(4 * forward / 1e12, 1),
-        seconds_step=round(4 * forward / 1e12 / tflops, 2),
+        tokens=image, weights_gb=round((weights / 1e9 + ENCODERS) * 2, 1), lora_gb=round(lora * 16 / 1e9, 1),
+        activations_gb=round((live + kept) / 1e9, 1), teraflop_forward=round((matrices + attention) / 1e12, 4),
+        teraflop_step=round(step / 1e12, 4), seconds_step=round(step / 1e12 / tflops, 2),
     )  # fmt: skip

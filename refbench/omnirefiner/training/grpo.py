@@ -48,6 +48,8 @@ class GRPOLearner(Learner):
                 add_lora(pipeline.transformer, config.lora_rank)
         pipeline.to(device)
         pipeline.vae.eval().requires_grad_(False)
+        if sft.checkpointing:
+            pipeline.transformer.enable_gradient_checkpointing()
         pipeline.transformer.train()
         self.pipeline, self.config, self.sft, self.device, self.seed = pipeline, config, sft, device, seed
         self.sampler, self.prompts = sampler, prompts
