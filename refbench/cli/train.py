@@ -68,7 +68,7 @@ def train(
     ] = False,
     init: Annotated[
         Path | None,
-        typer.Option("--init", help="Checkpoint folder to start from; for stage1 --network streams its base editor."),
+        typer.Option("--init", help="Folder of weights to start from; for stage1 --network streams its base editor."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data.", callback=check_seed)] = 0,
     of: Annotated[Stage, typer.Option("--of", metavar="STAGE", help="For export and curves: the stage meant.")] = (
@@ -132,7 +132,7 @@ def train(
                 )
             else:
                 made = run_stage1(
-                    scenes, out, minutes, network=network.value, base=init, device=device, telling=lines, track=track,
+                    scenes, out, minutes, network=network.value, init=init, device=device, telling=lines, track=track,
                     without=tuple(filter(None, without.split(","))),
                 )  # fmt: skip
         return _told(stage, made, lines, as_json)

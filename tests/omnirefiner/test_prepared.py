@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.training import prepared as room
@@ -55,6 +56,22 @@ def test_a_preparation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
     assert hashes(whole.folder) == hashes(part.folder)
     monkeypatch.setattr(room, "in_processes", None)  # what is complete starts no process
     assert len(prepare(Counting(), tmp_path / "part", 3 * SHARD)) == 3 * SHARD
+
+
+def test_what_another_process_makes_is_awaited(tmp_path: Path) -> None:
+    made = prepare(Counting(), tmp_path, SHARD)
+    other = FileLock(made.folder / ".lock")  # as a process has it that is making more
+    other.acquire()
+    assert len(prepare(Counting(), tmp_path, SHARD)) == SHARD  # what is complete waits for nobody
+    told: list[str] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        told.append(what)
+        if "waiting" in what:
+            other.release()
+
+    assert len(prepare(Counting(), tmp_path, 2 * SHARD, progress=progress)) == 2 * SHARD
+    assert [("waiting" in what) for what in told] == [False, True, False]
 
 
 def test_another_recipe_is_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

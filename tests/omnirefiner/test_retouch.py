@@ -182,6 +182,20 @@ def test_a_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(weights) == set(UNet().names)
 
 
+def test_a_run_starts_from_given_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file, save_file
+
+    monkeypatch.setattr(UNet, "crop", 32)
+    monkeypatch.setattr(Scenes, "open", lambda self: folder_of(tmp_path / "scenes"))
+    torch.manual_seed(5)
+    given = {name: (0.01 * torch.randn_like(p)).half().contiguous() for name, p in UNet().names.items()}
+    save_file(given, tmp_path / "stage1.safetensors")
+    made = run_stage1(Scenes(), tmp_path / "run", 1e-4, init=tmp_path)
+    found = load_file(made / "stage1.safetensors")
+    # one step at a two-hundredth of the rate: AdamW moves no weight by more than 2e-6, half precision rounds at 2^-12
+    assert all(torch.allclose(found[name], value, rtol=1e-3, atol=1e-5) for name, value in given.items())
+
+
 def test_a_state_without_samples_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UNet, "crop", 32)
     folder, run = folder_of(tmp_path / "scenes"), tmp_path / "run"
@@ -230,6 +244,8 @@ def test_wrong_options_are_told_before_any_scene(tmp_path: Path) -> None:
         run_stage1(where, tmp_path / "run", 1, network="streams")
     with pytest.raises(RefbenchError, match="--minutes"):
         run_stage1(where, tmp_path / "run", None)
+    with pytest.raises(RefbenchError, match=r"stage1\.safetensors.*--init"):
+        run_stage1(where, tmp_path / "run", 1, init=tmp_path)
     with pytest.raises(RefbenchError, match=r"stage1\.safetensors.*--init"):
         run_stage2(where, tmp_path / "run", 1)
     assert not (tmp_path / "scenes").exists()

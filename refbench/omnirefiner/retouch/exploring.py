@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refbench.errors import RefbenchError
 from refbench.images import Image
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner.method.policy import clipped_objective
@@ -31,7 +30,7 @@ from refbench.omnirefiner.retouch import losses as terms
 from refbench.omnirefiner.retouch.data import SceneBatch, SceneSampler, draw
 from refbench.omnirefiner.retouch.edit import CELL, NUMBERS, composite, from_numbers
 from refbench.omnirefiner.retouch.refiner import load_into
-from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, check_run, export, shown
+from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, check_run, export, first_stage, shown
 from refbench.omnirefiner.retouch.unet import RetouchUNet
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
 from refbench.omnirefiner.training.progress import Telling
@@ -257,12 +256,7 @@ def run_stage2(
     """
     name = "constant" if constant else "stage2"
     check_run(out / name, minutes, device)
-    first = (stage1 or out / "model") / "stage1.safetensors"
-    if not first.is_file():
-        raise RefbenchError(
-            f"Expected the weights of stage 1 at {first}, but there are none; run `refbench train stage1` first, or "
-            "start from another folder with --init."
-        )
+    first = first_stage(stage1 or out / "model")
     folder = scenes.open()
     network = UNet(device=device)
     load_into(network.net, first)

@@ -29,6 +29,7 @@ from refbench.omnirefiner.retouch import losses as terms
 from refbench.omnirefiner.retouch.data import SceneBatch, SceneSampler, draw
 from refbench.omnirefiner.retouch.edit import Retouch, composite, from_numbers, upsample, warp
 from refbench.omnirefiner.retouch.head import RetouchHead, RetouchLayer
+from refbench.omnirefiner.retouch.refiner import load_into
 from refbench.omnirefiner.retouch.scenes import PlacedScenes
 from refbench.omnirefiner.retouch.unet import RetouchUNet
 from refbench.omnirefiner.training.checks import FRESH_MB, check_device
@@ -56,8 +57,8 @@ HINGE, ASTRAY = 0.02, 2.0
 """A loss of likeness, and a distance in px, that count as 1."""
 COUNT = 20_000
 """Scenes that are prepared when no other number is given."""
-CRITIC_FROM = 2000
-"""Steps before which no critic speaks."""
+CRITIC_FROM, CRITIC_ALONE = 2000, 300
+"""Steps before which no critic speaks to a network that starts untrained; steps that it learns before it speaks."""
 REFRESH = 120.0
 """Seconds after which shards that have been added are looked for."""
 
@@ -231,6 +232,7 @@ class RetouchLearner(Learner):
     Args:
         prepared: a folder of prepared scenes; shards that are added while training runs are taken up.
         off: names of losses that are left out, for ablations.
+        trained: the network has been trained before, so that the critic speaks as soon as it has learned.
 
     Raises:
         RefbenchError: there are no scenes, or a loss of another name.
@@ -239,8 +241,9 @@ class RetouchLearner(Learner):
     shown = ()
 
     def __init__(
-        self, network: Network, prepared: Path, *, batch: int = 8, seed: int = 0, off: tuple[str, ...] = ()
-    ) -> None:
+        self, network: Network, prepared: Path, *, batch: int = 8, seed: int = 0, off: tuple[str, ...] = (),
+        trained: bool = False,
+    ) -> None:  # fmt: skip
         check_losses(off)
         torch.manual_seed(seed)
         self.network, self.names, self.device, self.stage, self.seed = (
@@ -252,6 +255,7 @@ class RetouchLearner(Learner):
         )  # fmt: skip
         self.weights = {name: weight for name, weight in WEIGHTS.items() if name not in off}
         self.critic = terms.Critic().to(self.device)
+        self.speaks = CRITIC_ALONE if trained else CRITIC_FROM
         self.against = torch.optim.AdamW(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
         self.features = load_efficientnet(self.device)
         self.scenes = SceneSampler(prepared)
@@ -273,13 +277,13 @@ class RetouchLearner(Learner):
         found, own = self.network.answer(drawn, self.generator)
         means, said, known = losses(found, drawn, self.features)
         means |= own
-        if "critic" in weights and self.step >= CRITIC_FROM:
+        if "critic" in weights and self.step >= self.speaks:
             critic.requires_grad_(False)
             means["critic"] = terms.critic_loss(critic(said, drawn.mask), -1.0, None)
             critic.requires_grad_(True)
         loss = torch.stack([weights[name] * value for name, value in means.items() if name in weights]).sum()
         yield loss, True
-        if "critic" in weights and self.step >= CRITIC_FROM - 300:
+        if "critic" in weights and self.step >= self.speaks - CRITIC_ALONE:
             judged = [x.detach() for x in said]
             wrong = terms.critic_loss(critic(judged, drawn.mask), 1.0, 1.0)
             wrong = wrong + terms.critic_loss(critic(known, drawn.mask), -1.0, 1.0)
@@ -369,8 +373,23 @@ def export(average: Path, out: Path, stage: str) -> Path:
     return out / "model"
 
 
+def first_stage(folder: Path) -> Path:
+    """The weights of stage 1 in a folder.
+
+    Raises:
+        RefbenchError: there are none.
+    """
+    first = folder / "stage1.safetensors"
+    if not first.is_file():
+        raise RefbenchError(
+            f"Expected the weights of stage 1 at {first}, but there are none; run `refbench train stage1` first, or "
+            "start from another folder with --init."
+        )
+    return first
+
+
 def run_stage1(
-    scenes: Scenes, out: Path, minutes: float | None, *, network: str = "unet", base: Path | None = None,
+    scenes: Scenes, out: Path, minutes: float | None, *, network: str = "unet", init: Path | None = None,
     device: str = "cpu", without: tuple[str, ...] = (), telling: Telling | None = None, track: Tracking = untracked,
 ) -> Path:  # fmt: skip
     """Learn stage 1, going on from its state in `out`.
@@ -379,8 +398,9 @@ def run_stage1(
         scenes: to learn from.
         out: working folder.
         minutes: of training.
-        network: "unet", or "streams", which needs `base`.
-        base: checkpoint folder of a base editor for the streams (``refbench train base``).
+        network: "unet", or "streams".
+        init: what the first run starts from: for the U-Net a folder with ``stage1.safetensors``, nothing when None;
+            for the streams the checkpoint folder of their base editor (``refbench train base``).
         without: as `off` of :class:`RetouchLearner`.
         track: as :func:`refbench.omnirefiner.training.loop.train`.
 
@@ -388,23 +408,27 @@ def run_stage1(
         The folder of the exported model, or the streams' averaged weights.
 
     Raises:
-        RefbenchError: no minutes, no base editor for the streams, `out` cannot be written, or as
+        RefbenchError: no minutes, nothing at `init`, no base editor for the streams, `out` cannot be written, or as
             :class:`RetouchLearner`, the loop and :meth:`Scenes.open`.
     """
     check_losses(without)
     check_run(out / network, minutes, device)
-    if network == "streams" and base is None:
+    if network == "streams" and init is None:
         raise RefbenchError(
             "Expected a base editor for the streams, but --init is missing; train one with `refbench train base` and "
             "add --init runs/train/model."
         )
+    first = first_stage(init) if network == "unet" and init is not None else None
     folder, seed = scenes.open(), scenes.seed
-    if network == "unet":
-        found: Network = UNet(seed=seed, device=device)
+    found: Network
+    if network == "streams":
+        assert init is not None
+        found = Streams(init, seed=seed, device=device)
     else:
-        assert base is not None
-        found = Streams(base, seed=seed, device=device)
-    learner = RetouchLearner(found, folder, seed=seed, off=without)
+        found = UNet(seed=seed, device=device)
+        if first is not None:
+            load_into(found.net, first)
+    learner = RetouchLearner(found, folder, seed=seed, off=without, trained=first is not None)
     train(learner, out / network, minutes=minutes, resume=True, telling=telling, track=track)
     average = out / network / "average.safetensors"
     return export(average, out, "stage1") if network == "unet" else average

@@ -161,7 +161,7 @@ def prepare(
     Raises:
         RefbenchError: numbers out of range, or the folder cannot be written.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     check_workers(workers)
     if count < 1:
@@ -170,18 +170,33 @@ def prepare(
     name = recipe_hash(recipe)
     place = check_writable(Path(folder) / f"{recipe['kind']}-{name}")
     total = -(-count // SHARD)
-    with FileLock(place / ".lock"):  # of several processes that train together one prepares, and the others wait
-        write_atomic(place / "recipe.json", (json.dumps(recipe, indent=1, sort_keys=True) + "\n").encode())
-        missing = [number for number in range(total) if not _finished(_path(place, number), name)]
-        done = total - len(missing)
+
+    def left() -> list[int]:
+        return [number for number in range(total) if not _finished(_path(place, number), name)]
+
+    def tell(done: int, what: str = "") -> None:
         if progress:
-            progress(str(recipe["kind"]), done * SHARD, total * SHARD)
+            progress(f"{recipe['kind']}{what}", done * SHARD, total * SHARD)
+
+    missing = left()
+    tell(total - len(missing))
+    if not missing:  # another process may be making more
+        return Prepared(place, total, drawing.kinds)
+    lock = FileLock(place / ".lock")  # of several processes that train together one prepares, and the others wait
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        tell(total - len(missing), ", waiting for another process that makes them")
+        held = lock.acquire()
+    with held:
+        write_atomic(place / "recipe.json", (json.dumps(recipe, indent=1, sort_keys=True) + "\n").encode())
+        missing = left()
+        done = total - len(missing)
         if missing:
             arguments = (pickle.dumps(drawing), str(place), name, seed)
             for _ in in_processes(_shard, missing, min(workers, len(missing)), _start, arguments):
                 done += 1
-                if progress:
-                    progress(str(recipe["kind"]), done * SHARD, total * SHARD)
+                tell(done)
     return Prepared(place, total, drawing.kinds)
 
 
