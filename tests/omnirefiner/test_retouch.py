@@ -23,6 +23,7 @@ from refbench.omnirefiner.retouch.training import (
     UNet,
     known_motion,
     run_stage1,
+    searched_motion,
 )
 from refbench.omnirefiner.retouch.unet import RetouchUNet, correlation
 from refbench.omnirefiner.training import loop, prepared
@@ -122,7 +123,8 @@ def test_known_motion_is_the_shift() -> None:
     target = warp(placed, torch.tensor([3.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, 96, 96))
     mask = torch.zeros(1, 1, 96, 96)
     mask[..., 16:80, 16:80] = 1
-    motion, trust = known_motion(SceneBatch(placed, placed, placed, target, mask, mask, torch.zeros(1)))
+    batch = SceneBatch(placed, placed, placed, target, mask, mask, torch.zeros(1))
+    motion, trust = known_motion(batch, searched_motion(batch))
     assert float((trust * mask).sum() / mask.sum()) > 0.9
     found = (motion * trust).sum((2, 3)) / trust.sum((2, 3))
     assert found[0].tolist() == pytest.approx([3.0, -2.0], abs=0.2)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +18,11 @@ from refbench.omnirefiner.retouch.losses import rmse
 from refbench.omnirefiner.retouch.scenes import KINDS
 from refbench.omnirefiner.training.prepared import SHARD, Prepared
 from refbench.registration.selection import differing
+from refbench.tasks.working import cores
 
+Made = TypeVar("Made")
+THREADS = 6
+"""That draw for a GPU at most."""
 LEAST_WRONG, MOST_WORSE, CLIPS = 0.12, 1.35, 1.2
 """Least error of a draft, most of a placed reference in terms of it, and how much more often clips are drawn."""
 
@@ -128,3 +136,31 @@ def open_shards(folder: Path) -> Prepared:
     if not count:
         raise RefbenchError(f"Expected prepared scenes in {folder}, but there are none; run `refbench train prepare`.")
     return Prepared(folder, count, KINDS)
+
+
+class Ahead(Generic[Made]):
+    """What a GPU learns from, made by threads while it works; on a processor, made when it is asked for.
+
+    A batch of 8 takes 0.06 s of a core to draw and 0.02 s to search for its motion, as long as a GPU's step or longer.
+
+    Args:
+        make: one batch, of what a generator says.
+        generator: decides every batch; the number of threads decides none.
+        device: that learns.
+    """
+
+    def __init__(self, make: Callable[[torch.Generator], Made], generator: torch.Generator, device: str) -> None:
+        self.make, self.generator = make, generator
+        self.threads = 0 if device == "cpu" else max(1, min(THREADS, cores() - 1))
+        self.seeds = torch.Generator().manual_seed(generator.initial_seed())
+        self.pool = ThreadPoolExecutor(max(1, self.threads), thread_name_prefix="draw")
+        self.waiting: deque[Future[Made]] = deque()
+
+    def next(self) -> Made:
+        """The next batch."""
+        if not self.threads:
+            return self.make(self.generator)
+        while len(self.waiting) < 2 * self.threads:
+            seed = int(torch.randint(1 << 62, (), generator=self.seeds))
+            self.waiting.append(self.pool.submit(lambda s: self.make(torch.Generator().manual_seed(s)), seed))
+        return self.waiting.popleft().result()

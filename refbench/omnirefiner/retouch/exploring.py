@@ -27,7 +27,7 @@ from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner.method.policy import clipped_objective
 from refbench.omnirefiner.method.rewards import patch_grid, pixel_map, used_patches
 from refbench.omnirefiner.retouch import losses as terms
-from refbench.omnirefiner.retouch.data import SceneBatch, SceneSampler, draw
+from refbench.omnirefiner.retouch.data import Ahead, SceneBatch, SceneSampler, draw
 from refbench.omnirefiner.retouch.edit import CELL, NUMBERS, composite, from_numbers
 from refbench.omnirefiner.retouch.refiner import load_into
 from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, check_run, export, first_stage, shown
@@ -164,6 +164,10 @@ class RetouchExplorer(Learner):
         del telling
         self.looked = time.monotonic()
         self.generator = torch.Generator().manual_seed(self.seed + 17 + step + 1_000_003 * accelerator.process_index)
+        self.ahead = Ahead(
+            lambda generator: draw(self.scenes, self.settings.batch, generator, self.network.crop), self.generator,
+            self.device,
+        )  # fmt: skip
 
     def numbers(self, net: RetouchUNet, trunk: tuple[Tensor, Tensor]) -> Tensor:
         """What the last level of a network says (G, 8, h, w), unbounded."""
@@ -201,7 +205,7 @@ class RetouchExplorer(Learner):
         if time.monotonic() - self.looked > REFRESH:
             self.scenes.refresh()
             self.looked = time.monotonic()
-        scenes = draw(self.scenes, self.settings.batch, self.generator, self.network.crop).to(self.device)
+        scenes = self.ahead.next().to(self.device)
         s = scenes
         with torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16):
             trunk = self.network.net.trunk(s.draft, s.placed, s.warped, s.mask, s.weight, s.replaced)

@@ -26,7 +26,7 @@ from refbench.omnirefiner.method.losses import draw_sigma, flow_loss
 from refbench.omnirefiner.method.tokens import Conditions, pack
 from refbench.omnirefiner.method.velocity import add_noise, call, to_velocity
 from refbench.omnirefiner.retouch import losses as terms
-from refbench.omnirefiner.retouch.data import SceneBatch, SceneSampler, draw
+from refbench.omnirefiner.retouch.data import Ahead, SceneBatch, SceneSampler, draw
 from refbench.omnirefiner.retouch.edit import Retouch, composite, from_numbers, upsample, warp
 from refbench.omnirefiner.retouch.head import RetouchHead, RetouchLayer
 from refbench.omnirefiner.retouch.refiner import load_into
@@ -63,17 +63,22 @@ REFRESH = 120.0
 """Seconds after which shards that have been added are looked for."""
 
 
-def known_motion(scenes: SceneBatch) -> tuple[Tensor, Tensor]:
+def searched_motion(scenes: SceneBatch) -> Tensor:
     """From where in the placed reference the target's content comes, (B, 2, S, S) in px, by dense inverse search
-    (Kroeger et al. 2016), evened; and where that is believed, (B, 1, S, S): there the moved reference is like the
-    target, and no less than the unmoved one."""
+    (Kroeger et al. 2016); scenes are on the processor, which does it."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     levels = [
         ((luminance(p)[:, 0] + 1) * 127.5).clamp(0, 255).to(torch.uint8).numpy() for p in (scenes.target, scenes.placed)
     ]
     found = np.stack([search.calc(a, b, None) for a, b in zip(*levels, strict=True)])  # type: ignore[call-overload]
+    return torch.from_numpy(found).permute(0, 3, 1, 2)
+
+
+def known_motion(scenes: SceneBatch, searched: Tensor) -> tuple[Tensor, Tensor]:
+    """A :func:`searched_motion`, evened; and where it is believed, (B, 1, S, S): there the moved reference is like the
+    target, and no less than the unmoved one."""
     inside = scenes.mask * (scenes.weight > 0.5)
-    motion = blur(torch.from_numpy(found).permute(0, 3, 1, 2) * inside, 5.0) / blur(inside, 5.0).clamp(min=1e-3)
+    motion = blur(searched * inside, 5.0) / blur(inside, 5.0).clamp(min=1e-3)
     moved = local_similarity(warp(scenes.placed, motion), scenes.target)
     still = local_similarity(scenes.placed, scenes.target)
     small = motion.square().sum(1, keepdim=True) < 14.0**2
@@ -89,8 +94,16 @@ def local_similarity(a: Tensor, b: Tensor) -> Tensor:
     return found
 
 
-def losses(found: Retouch, scenes: SceneBatch, network: Any) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-    """All losses but the critic's, means over the batch; and the features of picture and target."""
+def losses(
+    found: Retouch, scenes: SceneBatch, searched: Tensor, network: Any
+) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+    """All losses but the critic's, means over the batch; and the features of picture and target.
+
+    Args:
+        found: how the network retouches the scenes.
+        searched: as :func:`searched_motion` gives it.
+        network: whose features are compared.
+    """
     mask, target = scenes.mask, scenes.target
     picture = composite(found, scenes)
     out = mask * picture + (1 - mask) * target
@@ -105,7 +118,7 @@ def losses(found: Retouch, scenes: SceneBatch, network: Any) -> tuple[dict[str, 
     }  # fmt: skip
     means = {name: value.mean() / DRAFT[name] for name, value in values.items()}
     means["hinge"] = terms.likeness_hinge(said, known, seen, mask).mean() / HINGE
-    motion, trust = known_motion(scenes)
+    motion, trust = known_motion(scenes, searched)
     means["motion"] = terms.motion_error(upsample(found.motion, mask.shape[-2:]), motion, trust).mean() / ASTRAY
     means["range"] = (picture - picture.clamp(-1, 1)).abs().mean()
     return means, said, known
@@ -265,6 +278,12 @@ class RetouchLearner(Learner):
         del telling
         self.step, self.looked = step, time.monotonic()
         self.generator = torch.Generator().manual_seed(self.seed + step + 1_000_003 * accelerator.process_index)
+        self.ahead = Ahead(self.drawn, self.generator, self.device)
+
+    def drawn(self, generator: torch.Generator) -> tuple[SceneBatch, Tensor]:
+        """A batch, and the motion that was searched for in it."""
+        scenes = draw(self.scenes, self.settings.batch, generator, self.network.crop)
+        return scenes, searched_motion(scenes)
 
     def losses(self, progress: float, values: Values) -> Iterator[tuple[Tensor, bool]]:
         """The weighted losses of one batch; the critic learns after the optimiser's step."""
@@ -273,9 +292,10 @@ class RetouchLearner(Learner):
             self.scenes.refresh()
             self.looked = time.monotonic()
         critic, weights = self.critic, self.weights
-        drawn = draw(self.scenes, self.settings.batch, self.generator, self.network.crop).to(self.device)
+        here, searched = self.ahead.next()
+        drawn = here.to(self.device)
         found, own = self.network.answer(drawn, self.generator)
-        means, said, known = losses(found, drawn, self.features)
+        means, said, known = losses(found, drawn, searched.to(self.device), self.features)
         means |= own
         if "critic" in weights and self.step >= self.speaks:
             critic.requires_grad_(False)
