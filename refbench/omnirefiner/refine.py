@@ -23,9 +23,11 @@ VARIANTS = ("omnirefiner", "omnirefiner-sft")
 def load_refiner(
     variant: str = "omnirefiner", *, checkpoint: str | Path | None = None, device: str = AUTO
 ) -> Retoucher | Refiner:
-    """A shipped variant, or one of another checkpoint: a folder of ``stage1.safetensors`` and, where there is one,
-    ``stage2.safetensors``, or of a diffusers pipeline with adapters `sft` and, where there is one, `grpo`; a folder or
-    a hub id.
+    """A shipped variant, or one of another checkpoint, which is a folder or a hub id.
+
+    A checkpoint holds ``stage1.safetensors`` and, where there is one, ``stage2.safetensors``; or a diffusers pipeline
+    with adapters `sft` and, where there is one, `grpo`; or LoRA adapters alone, whose base is the one they name, else
+    FLUX.1-Kontext-dev.
 
     Raises:
         RefbenchError: an unknown variant, or a checkpoint without it.
@@ -36,13 +38,31 @@ def load_refiner(
     last = variant == "omnirefiner"
     if checkpoint is None:
         return load_retoucher(None if last else "stage1", device=device)
-    from refbench.omnirefiner.training.weights import load_pipeline, open_checkpoint
+    from refbench.omnirefiner.training.weights import adapters_of, base_of, load_pipeline, open_checkpoint
 
     folder = open_checkpoint(checkpoint)
     if (folder / "stage1.safetensors").is_file():
         return load_retoucher(None if last else "stage1", folder, device=device)
+    if not (folder / "model_index.json").is_file():
+        adapters = adapters_of(folder)
+        return load_adapted(adapters if last else adapters[:1], base_of(adapters[0]), device=device)
     second = last and (folder / "adapters" / "grpo").is_dir()
     return load_pipeline(folder, ["sft", "grpo"] if second else ["sft"], device=device)
+
+
+def load_adapted(adapters: Sequence[Path], base: str | None, *, device: str) -> Refiner:
+    """LoRA adapters on a FLUX.1-Kontext pipeline, the published one when `base` is None.
+
+    Raises:
+        RefbenchError: the pipeline cannot be loaded, or an adapter is another network's.
+    """
+    from refbench.omnirefiner.config import load_config
+    from refbench.omnirefiner.flux.kontext import load_kontext
+
+    model = load_config("flux-kontext").model
+    pipeline = load_kontext(model.model_copy(update={"pretrained": base or model.pretrained}), adapters=adapters)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
 
 
 def refine(

@@ -53,7 +53,7 @@ def _card(job: Job, facts: dict[str, Any]) -> dict[str, Any]:
     note = job.assets / "README.md"
     return {
         "stage": job.stage, "paper": "arXiv 2511.19990", "licence": "Apache-2.0",
-        "hardware": hardware(job.device), "seed": job.seed,
+        "hardware": hardware(job.device), "seed": job.seed, "base": job.config.model.pretrained,
         "data": note.read_text().strip().splitlines()[-1] if note.is_file() else job.assets.name,
         "command": shlex.join(["refbench", *sys.argv[1:]]), "torch": torch.__version__, **facts,
     }  # fmt: skip

@@ -22,6 +22,8 @@ from refbench.omnirefiner.method.pipeline import OmniRefinerPipeline
 from refbench.omnirefiner.training.lora import ADAPTER, add_lora
 
 CARD = "card.json"
+PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+"""An adapter's files as peft names them."""
 
 
 def write_card(folder: Path, **facts: Any) -> None:
@@ -114,12 +116,44 @@ def open_checkpoint(folder: str | Path) -> Path:
     path = Path(folder)
     if not path.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(folder)):
         path = _fetched(str(folder))
-    if not any((path / name).is_file() for name in ("model_index.json", "stage1.safetensors")):
+    brings = any((path / name).is_file() for name in ("model_index.json", "stage1.safetensors"))
+    if not brings and not adapters_of(path):
         raise RefbenchError(
-            f"Expected an OmniRefiner checkpoint (model_index.json or stage1.safetensors) at {path}, but there is "
-            "none; train one with `refbench train`, or leave the option out to use the shipped one."
+            "Expected an OmniRefiner checkpoint (model_index.json, stage1.safetensors, or a LoRA adapter in "
+            f"{LORA_FILE} or {PEFT_FILE}) at {path}, but there is none; train one with `refbench train`, or leave the "
+            "option out to use the shipped one."
         )
     return path
+
+
+def adapters_of(folder: Path) -> list[Path]:
+    """Folders of the LoRA adapters of a checkpoint that brings no base: stages 1 and 2 as training exports them, or
+    the folder itself."""
+    stages = [folder / "adapters" / stage for stage in ("sft", "grpo")]
+    return [place for place in (stages if stages[0].is_dir() else [folder]) if lora_file(place)]
+
+
+def lora_file(folder: Path) -> Path | None:
+    """The file of a LoRA adapter: diffusers' or peft's name, or the only safetensors of the folder."""
+    named = [folder / name for name in (LORA_FILE, PEFT_FILE) if (folder / name).is_file()]
+    others = sorted(folder.glob("*.safetensors"))
+    return named[0] if named else others[0] if len(others) == 1 else None
+
+
+def base_of(folder: Path) -> str | None:
+    """Folder or hub id of the model that a LoRA adapter was trained on: by its own card, by peft's configuration, or
+    by the front matter of a README."""
+    own = read_card(folder).get("base")
+    if own:
+        return str(own)
+    config, readme = folder / PEFT_CONFIG, folder / "README.md"
+    named = json.loads(config.read_text()).get("base_model_name_or_path") if config.is_file() else None
+    if not named and readme.is_file():
+        from huggingface_hub import ModelCard
+
+        found = ModelCard(readme.read_text("utf-8")).data.to_dict().get("base_model")
+        named = found[0] if isinstance(found, list) and found else found
+    return str(named) if named else None
 
 
 def _fetched(name: str) -> Path:
@@ -160,8 +194,57 @@ def load_pipeline(
 
 
 def merge_lora(pipeline: OmniRefinerPipeline, folder: Path) -> None:
-    """Add an adapter to the transformer's weights; one at a time, because peft warns of a second one beside a first."""
-    # not the pipeline's load_lora_weights, which looks for a text encoder's part too and warns that there is none
-    pipeline.transformer.load_lora_adapter(folder, weight_name=LORA_FILE, adapter_name=ADAPTER)
+    """Add an adapter to the transformer's weights; one at a time, because peft warns of a second one beside a first.
+
+    Read are what diffusers and peft save, and what diffusers converts (kohya's and other names of the layers).
+
+    Raises:
+        RefbenchError: there is no adapter, or it is another network's.
+    """
+    path = lora_file(folder)
+    if path is None:
+        raise RefbenchError(
+            f"Expected a LoRA adapter ({LORA_FILE}) in {folder}, but there is none; correct the folder."
+        )
+    try:
+        state, alphas, settings = _lora_state(pipeline, path)
+        held = dict(pipeline.transformer.named_modules())
+        layers = {key.removeprefix("transformer.").rsplit(".lora_", 1)[0] for key in state if "transformer" in key}
+        unknown = sorted(name for name in layers if name not in held) if layers else ["no layer at all"]
+        if unknown:
+            raise ValueError(f"it has {unknown[0]}")
+        # not the pipeline's load_lora_weights, which looks for a text encoder's part too and warns that there is none
+        pipeline.transformer.load_lora_adapter(
+            state, adapter_name=ADAPTER, network_alphas=alphas or None, metadata=settings or None
+        )
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise RefbenchError(
+            f"Expected a LoRA adapter of this base model's transformer in {path}, but it is another network's or "
+            f"damaged ({reason}); choose another checkpoint, or the base that it was trained on."
+        ) from None
     pipeline.fuse_lora(components=["transformer"], adapter_names=[ADAPTER])
     pipeline.unload_lora_weights()  # type: ignore[no-untyped-call]
+
+
+def _lora_state(pipeline: OmniRefinerPipeline, path: Path) -> tuple[dict[str, Tensor], Any, Any]:
+    """Weights by the pipeline's names (``transformer.``...), alphas of the layers, and peft's settings."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(path, "pt") as file:
+        keys = list(file.keys())
+    if any(key.startswith("base_model.model.") and "transformer_blocks." in key for key in keys):
+        state = {key.replace("base_model.model.", "transformer.", 1): v for key, v in load_file(path).items()}
+        config = path.with_name(PEFT_CONFIG)
+        settings = json.loads(config.read_text()) if config.is_file() else {}
+        return state, None, {f"transformer.{name}": value for name, value in settings.items()}
+    if any(key.startswith(("transformer_blocks.", "single_transformer_blocks.")) for key in keys):
+        with safe_open(path, "pt") as file:
+            written = (file.metadata() or {}).get("lora_adapter_metadata")
+        settings = {f"transformer.{name}": value for name, value in json.loads(written or "{}").items()}
+        return {f"transformer.{key}": value for key, value in load_file(path).items()}, None, settings
+    found: tuple[dict[str, Tensor], Any, Any] = pipeline.lora_state_dict(
+        path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True
+    )
+    return found
