@@ -175,11 +175,13 @@ def made_in(seconds: float, sources: Path, folder: Path, workers: int, seed: int
     return place
 
 
-def run(folder: Path, out: Path, minutes: float, device: str, init: Path | None, workers: int, seed: int) -> None:
+def run(
+    folder: Path, out: Path, minutes: float, device: str, init: Path | None, work: Path, workers: int, seed: int
+) -> None:  # fmt: skip
     """Scenes, stage 1, stage 2; each stage's results are written as soon as it ends."""
     begun, device, lines = time.monotonic(), resolve(device), Lines()
     out.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp())
+    work.mkdir(parents=True, exist_ok=True)
     with tarfile.open(folder / "sources.tar.xz") as archive:
         archive.extractall(work / "sources", filter="data")
     (work / "sources" / "comfyui").mkdir(exist_ok=True)  # a pack may hold none of its clips
@@ -201,9 +203,11 @@ def run(folder: Path, out: Path, minutes: float, device: str, init: Path | None,
 
     def finish(stage: str, name: str) -> None:
         shutil.copy(work / "model" / f"{stage}.safetensors", out)
-        shutil.copy(work / name / "log.jsonl", out / f"{stage}.jsonl")
-        last = json.loads((out / f"{stage}.jsonl").read_text().splitlines()[-1])
-        told(**{stage: last, f"minutes_to_{stage}": round(spent(), 2)})
+        log = work / name / "log.jsonl"  # a run of few steps has none
+        if log.is_file():
+            shutil.copy(log, out / f"{stage}.jsonl")
+            told(**{stage: json.loads(log.read_text().splitlines()[-1])})
+        told(**{f"minutes_to_{stage}": round(spent(), 2)})
 
     left = minutes - spent()
     run_stage1(scenes, work, max(STAGE1 * left, 0.05), init=init, device=device, telling=lines)
@@ -215,7 +219,6 @@ def run(folder: Path, out: Path, minutes: float, device: str, init: Path | None,
         load_into(network.net, out / f"{stage}.safetensors")
     save_png(out / "scenes.png", shown(network, SceneSampler(place)))
     told(minutes_in_all=round(spent(), 2))
-    shutil.rmtree(work)
 
 
 def main() -> None:
@@ -230,6 +233,10 @@ def main() -> None:
     running.add_argument("out", type=Path)
     running.add_argument("--minutes", type=float, default=8.0)
     running.add_argument("--device", default=AUTO)
+    running.add_argument(
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "refbench-training",
+        help="folder of scenes and state, from which another run goes on",
+    )  # fmt: skip
     running.add_argument("--init", type=Path, help="folder with a stage1.safetensors to start from")
     making.add_argument("sources", type=Path)
     making.add_argument("folder", type=Path)

@@ -62,7 +62,8 @@ def load_adapted(adapters: Sequence[Path], base: str | None, *, device: str) -> 
     model = load_config("flux-kontext").model
     pipeline = load_kontext(model.model_copy(update={"pretrained": base or model.pretrained}), adapters=adapters)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    pipeline.to(device)
+    return pipeline
 
 
 def refine(

@@ -151,7 +151,7 @@ def base_of(folder: Path) -> str | None:
     if not named and readme.is_file():
         from huggingface_hub import ModelCard
 
-        found = ModelCard(readme.read_text("utf-8")).data.to_dict().get("base_model")
+        found = getattr(ModelCard(readme.read_text("utf-8")).data, "base_model", None)
         named = found[0] if isinstance(found, list) and found else found
     return str(named) if named else None
 
@@ -245,6 +245,6 @@ def _lora_state(pipeline: OmniRefinerPipeline, path: Path) -> tuple[dict[str, Te
         settings = {f"transformer.{name}": value for name, value in json.loads(written or "{}").items()}
         return {f"transformer.{key}": value for key, value in load_file(path).items()}, None, settings
     found: tuple[dict[str, Tensor], Any, Any] = pipeline.lora_state_dict(
-        path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True
+        str(path.parent), weight_name=path.name, return_alphas=True, return_lora_metadata=True
     )
     return found
