@@ -77,7 +77,7 @@ def verify(
             it runs without network and cannot see the suite, but run it only if you would run it anyway.
         metrics: the metrics an entry must have; None means all that make the score.
         device: where learned metrics run.
-        workers: processes that measure; needs a suite given by name or folder.
+        workers: processes that measure.
         timeout_s: longest time for one regenerated sample.
         on_board: allow the board's own verdict.json beside the entry.
 

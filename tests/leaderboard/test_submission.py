@@ -38,7 +38,7 @@ def test_entry_holds_claims_and_hashes(world: World) -> None:
 
 
 def test_outputs_are_the_runs_pixels(world: World) -> None:
-    run = RunFolder.open(world.run)
+    run, _ = RunFolder.open(world.run)
     for path in (world.entry / "outputs").rglob("*.png"):
         assert np.array_equal(load_image(path), load_image(run.output(path.parent.name, path.stem)))
 
