@@ -128,7 +128,7 @@ def test_small_steps_are_steps_of_their_failures() -> None:
         assert f"{FAILURES[failure][1][step - 1]:g} " in words
 
 
-def test_a_small_shift_or_scale_is_cheap() -> None:
+def test_small_shift_or_scale_is_cheap() -> None:
     """Of the networks' features; a metric of single pixels pays most of its gap."""
     names = ["squeeze_pooled", "squeeze_match", "contextual", "ssim"]
     table = judge(*measure_failures(picture_truths(), names=names, failures=list(SMALL)))

@@ -29,14 +29,14 @@ def test_every_metric_passes_its_checks(name: str) -> None:
     assert ("perfect" in kinds, "symmetric" in kinds) == (metric.perfect is not None, metric.symmetric)
 
 
-def test_a_metric_that_moved_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metric_that_moved_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssim, "C1", 0.02**2)
     failed = [check for check in run_doctor(["ssim"]) if check.passed is False]
     assert [check.kind for check in failed] == ["closed form", "second library"]
     assert all(check.difference > check.tolerance for check in failed)
 
 
-def test_a_broken_library_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_library_is_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> float:
         raise RuntimeError("operator torchvision::nms does not exist")
 
