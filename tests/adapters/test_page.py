@@ -24,7 +24,7 @@ def test_the_committed_page_is_not_stale() -> None:
     assert PAGE.read_text(encoding="utf-8") == models_page(), f"write it anew: {COMMAND}"
 
 
-def test_every_model_says_what_seen_of_it() -> None:
+def test_every_model_says_what_was_seen() -> None:
     assert set(TRIED) == set(MODELS)
     for name, seen in TRIED.items():
         assert bool(seen.here) != bool(seen.stand_in), name

@@ -38,7 +38,7 @@ def test_skeleton_works_as_it_is_written(kind: Literal["class", "script"], tmp_p
 
 
 @pytest.mark.parametrize("name", ["My Refiner", "", "a--b", "../evil", "1st", "x" * 80])
-def test_names_that_will_not_do_refused(name: str, tmp_path: Path) -> None:
+def test_impossible_names_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="lower-case letters"):
         new_adapter(name, out=tmp_path)
     assert list(tmp_path.iterdir()) == []

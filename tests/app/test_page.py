@@ -259,7 +259,7 @@ def test_sent_mask_is_the_seen_one(page: Page) -> None:
     page.clean()
 
 
-def test_mask_file_opened_and_must_fit(page: Page, tmp_path: Path) -> None:
+def test_opened_mask_file_must_fit(page: Page, tmp_path: Path) -> None:
     page.both()
     for name, mask in (("small.png", SAMPLE.mask[:-1]), ("fits.png", SAMPLE.mask)):
         (tmp_path / name).write_bytes(encode_png(mask))

@@ -165,7 +165,7 @@ def test_files_of_one_name_do_not_meet(user: User) -> None:
         (SAMPLE.mask, int("9" * 4000), "painted pixels"),
     ],
 )
-def test_mask_that_does_not_fit_refused(user: User, mask: np.ndarray, painted: int | None, words: str) -> None:
+def test_misfit_mask_is_refused(user: User, mask: np.ndarray, painted: int | None, words: str) -> None:
     draft = user.send(encode_png(SAMPLE.draft))["id"]
     answer = user.mask(draft, mask, painted)
     assert answer.status_code == 400
@@ -258,14 +258,14 @@ def test_picture_shown_as_server_sees_it(user: User) -> None:
         ({"prompt": "a \ud800"}, "UTF-8"),
     ],
 )
-def test_job_that_cannot_be_done_refused(user: User, asked: dict[str, Any], words: str) -> None:
+def test_impossible_job_is_refused(user: User, asked: dict[str, Any], words: str) -> None:
     answer = user.ask(**asked)
     assert answer.status_code == 400
     assert words in answer.json()["error"]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"draft": ', b"[" * 50000])
-def test_request_that_is_no_object_refused(user: User, body: bytes) -> None:
+def test_request_must_be_an_object(user: User, body: bytes) -> None:
     answer = user.client.post("/api/jobs", content=body)
     assert answer.status_code == 400
     assert "JSON object" in answer.json()["error"]
@@ -394,7 +394,7 @@ def test_line_has_end_and_closing_ends_all(tmp_path: Path) -> None:
     assert not jobs._thread.is_alive()
 
 
-def test_what_used_longest_ago_makes_room(tmp_path: Path) -> None:
+def test_least_recently_used_makes_room(tmp_path: Path) -> None:
     data = encode_png(SAMPLE.draft)
     store = Store(tmp_path, kept_bytes=3 * len(data))
     sent = [store.put(data, f"{n}.png") for n in range(3)]

@@ -174,7 +174,7 @@ class TestAdapterFaults:
         assert FAULTS[body] in record["error"]
 
     @pytest.mark.parametrize("body", ["os._exit(3)", "return inputs.draft[1:]"])
-    def test_one_that_fails_sometimes_scored_and_1(self, cli: Cli, suite: Path, here: Path, body: str) -> None:
+    def test_sometimes_failing_one_exits_with_1(self, cli: Cli, suite: Path, here: Path, body: str) -> None:
         model = adapter_file(here, f"if inputs.id == {ids(suite)[0]!r}:\n    {body}\n{NOISE}")
         done = cli("eval", "-m", model, "-s", suite, "--limit", 2, "--out", "run", "--json")
         assert done.code == 1, done.err

@@ -107,7 +107,7 @@ class TestJson:
                                       ["eval", "--model", "identity"], ["compare", "a", "b"], ["train", "sft"],
                                       ["tasks", "generate", "--n", "1", "--out", "o"]])  # fmt: skip
     @pytest.mark.parametrize("seed", [-1, 2**63])
-    def test_seed_that_no_generator_takes_refused(self, cli: Cli, verb: list[str], seed: int) -> None:
+    def test_impossible_seed_is_refused(self, cli: Cli, verb: list[str], seed: int) -> None:
         done = cli(*verb, "--seed", seed)
         assert (done.code, done.sentence) == (2, f"Expected a seed of 0 or more, and below 2^63, but {seed} came.")
 

@@ -79,7 +79,7 @@ def test_votes_survive_kill_and_mean_something(cli: Cli, runs: list[str], here: 
     assert set(told["measures"][0]["tasks"]) == {"logo-refine", "pattern-replace"}
 
 
-def test_elsewhere_than_loopback_token_asked_for(runs: list[str]) -> None:
+def test_beyond_loopback_needs_a_token(runs: list[str]) -> None:
     page = Page(*runs, "--host", "0.0.0.0")
     try:
         base, _, token = page.address.partition("?token=")

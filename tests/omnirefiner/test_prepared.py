@@ -31,7 +31,7 @@ def test_workers_do_not_change_the_bytes(tmp_path: Path) -> None:
     assert other.folder != one.folder
 
 
-def test_values_come_back_as_they_kept(tmp_path: Path) -> None:
+def test_values_come_back_as_kept(tmp_path: Path) -> None:
     made = prepare(Counting(), tmp_path, SHARD)
     picture, mask, share = made.rows(torch.arange(SHARD))
     assert picture.shape == (SHARD, 3, 4, 4)

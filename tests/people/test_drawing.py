@@ -74,7 +74,7 @@ def test_raters_share_some_pairs() -> None:
     assert len(pairs[0] & pairs[1]) >= 4
 
 
-def test_it_ends_when_every_pair_judged() -> None:
+def test_it_ends_with_every_pair_judged() -> None:
     few = drawer(3, samples=["a", "b"])
     assert few.size == 6
     votes = sat(few, 100)

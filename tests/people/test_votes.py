@@ -95,7 +95,7 @@ def test_line_that_is_no_vote_told(path: Path, line: str, message: str) -> None:
         read_votes(path)
 
 
-def test_where_no_vote_is_that_told(tmp_path: Path) -> None:
+def test_missing_votes_are_told(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="No such file"):
         read_votes(tmp_path / "none.jsonl")
     with pytest.raises(RefbenchError, match="folder with"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from refbench.cache import cache_folder
 from refbench.runs import environment
-from refbench.runs.jsontext import as_json, digest_of, finite, read_json
+from refbench.runs.jsontext import as_json, finite, read_json
 from refbench.runs.progress import Bar, Silent, steps
 
 
@@ -77,7 +77,7 @@ def test_infinite_is_null() -> None:
 
 
 def test_broken_remakeable_files_are_none(tmp_path: Path) -> None:
-    assert digest_of(tmp_path / "none") is None
+    assert read_json(tmp_path / "none") is None
     for name, content in {"empty": "", "list": "[]", "half": "{"}.items():
         (tmp_path / name).write_text(content)
         assert read_json(tmp_path / name) is None
