@@ -78,7 +78,8 @@ def verify(
         metrics: the metrics an entry must have; None means all that make the score.
         device: where learned metrics run.
         workers: processes that measure.
-        timeout_s: longest time for one regenerated sample.
+        timeout_s: longest time for one regenerated sample, in seconds.
+        progress: told of each sample that is measured.
         on_board: allow the board's own verdict.json beside the entry.
 
     Returns:
