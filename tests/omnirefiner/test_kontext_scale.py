@@ -91,7 +91,7 @@ def test_a_missing_pipeline_is_one_sentence(tmp_path: Path) -> None:
         load_kontext(ModelConfig(pretrained=str(tmp_path / "none")))
 
 
-def test_estimate_agrees_with_published_counts() -> None:
+def test_the_estimate_agrees_with_the_published_counts() -> None:
     found = estimate(size=512, rank=64)
     assert found.tokens == 3 * 1024
     assert found.weights_gb == pytest.approx(33.7, abs=0.1)
