@@ -18,8 +18,8 @@ outline, both results and target in one picture, sides at random, before any sco
 - `saw.md`: what was seen in the pictures, the end of the page;
 - `score1.csv`: texture, alignment, consistency and mean of the same pictures by score 1.
 
-These were judged before there was `refbench arena`, over pictures that no run holds any more, so that `refbench
-agreement` cannot read them; shares and intervals are its own (:mod:`refbench.stats.agreement`).
+These are no votes of `refbench arena`: no run holds their pictures, so that `refbench agreement` cannot read them;
+shares and intervals are its own (:mod:`refbench.stats.agreement`).
 
 A file of pairs has the columns sample, A, B, verdict (A, B or tie) and confidence (1 to 3). Pictures are windows
 `<sample>.<model>.<x>.<y>.webp` of a result, whose rest is the draft; `identity` is the draft itself. The sheet takes

@@ -89,12 +89,12 @@ def _mirror(index: NDArray[np.int_], size: int) -> NDArray[np.int_]:
     return np.where(folded >= size, period - folded, folded)
 
 
-def soft_mask(mask: Mask, feather: float = FEATHER) -> NDArray[np.float32]:
-    """Blending weights (H, W) in [0, 1]: 0 outside the mask, rising to 1 within about two `feather` px inside it."""
+def soft_mask(mask: Mask) -> NDArray[np.float32]:
+    """Blending weights (H, W) in [0, 1]: 0 outside the mask, rising to 1 within two :data:`FEATHER` px inside it."""
     import cv2
 
     padded = np.pad(mask.astype(np.float32), 16, mode="edge")
-    blurred = cv2.GaussianBlur(padded, (0, 0), feather)[16:-16, 16:-16]
+    blurred = cv2.GaussianBlur(padded, (0, 0), FEATHER)[16:-16, 16:-16]
     weights: NDArray[np.float32] = np.clip(2 * blurred - 1, 0, 1).astype(np.float32) * mask
     return weights
 

@@ -88,7 +88,7 @@ def rooms_of(names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_nothing_to_the_left_imports_from_the_right(path: Path) -> None:
+def test_nothing_to_left_imports_from_right(path: Path) -> None:
     here = room(path)
     if here in ("cli", "__init__", "__main__"):
         return
@@ -96,7 +96,7 @@ def test_nothing_to_the_left_imports_from_the_right(path: Path) -> None:
     assert rooms_of(imported(path)) - {here} <= ALLOWED[here]
 
 
-def test_the_import_scan_sees_every_form_of_import(tmp_path: Path) -> None:
+def test_import_scan_sees_every_form_of_import(tmp_path: Path) -> None:
     source = (
         "import refbench.cli.main\nfrom refbench import runs\ndef f():\n    from refbench.report.html import page\n"
     )
@@ -151,7 +151,7 @@ def test_no_modules_import_each_other() -> None:
     assert circles(imports) == []
 
 
-def test_the_search_for_circles_sees_functions_and_no_types() -> None:
+def test_circle_search_sees_no_types() -> None:
     known = {"refbench.a", "refbench.b", "refbench.c"}
     imports = {
         "refbench.a": needed("from refbench import b", known),
@@ -180,16 +180,16 @@ def loaded_by(statement: str) -> set[str]:
         "import refbench.weights, refbench.weights.listing",
     ],
 )
-def test_heavy_libraries_are_imported_where_they_are_used(statement: str) -> None:
+def test_heavy_libraries_are_imported_late(statement: str) -> None:
     assert loaded_by(statement) & HEAVY == set()
 
 
-def test_the_help_page_imports_neither_torch_nor_numpy() -> None:
+def test_help_page_imports_neither_torch_nor_numpy() -> None:
     code = "import refbench.cli.main as m\nassert m.main(['--help']) == 0"
     assert loaded_by(code) & (HEAVY | {"numpy", "pydantic"}) == set()
 
 
-def test_no_verb_of_the_command_line_is_loaded_before_it_is_called() -> None:
+def test_verbs_are_loaded_when_called() -> None:
     code = "import refbench.cli.main as m, sys\nm.main(['--help'])\n"
     code += "print([v for v, (n, _) in m.VERBS.items() if f'refbench.cli.{n}' in sys.modules])"
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -197,14 +197,14 @@ def test_no_verb_of_the_command_line_is_loaded_before_it_is_called() -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_say_what_they_are_and_stay_readable(path: Path) -> None:
+def test_modules_explain_themselves_and_stay_readable(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)) or not text.strip(), "the first line says what the module does"
     assert text.count("\n") <= 500
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_all_that_is_printed_is_made_harmless(path: Path) -> None:
+def test_all_that_is_printed_made_harmless(path: Path) -> None:
     if path.relative_to(PACKAGE).as_posix() in ("cli/show.py", "cli/main.py"):  # the two that print
         return
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]

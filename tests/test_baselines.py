@@ -31,7 +31,7 @@ def test_baselines_match_models_and_construction() -> None:
         np.testing.assert_array_equal(answers["paste"], np.where(sample.mask[..., None], layer, sample.draft))
 
 
-def test_an_answer_whose_input_is_missing_is_left_out() -> None:
+def test_answer_whose_input_is_missing_left_out() -> None:
     suite = load_suite("mini")
     truth = suite.truth(suite.ids[0])
     assert list(baseline_images(replace(truth, reference=None))) == ["draft", "target"]
@@ -43,7 +43,7 @@ def test_an_answer_whose_input_is_missing_is_left_out() -> None:
     np.testing.assert_array_equal(pasted[~alone.mask], truth.target[~alone.mask])
 
 
-def test_paste_puts_the_reference_s_box_into_the_mask_s_box() -> None:
+def test_paste_fits_box_into_masks_box() -> None:
     draft = np.zeros((40, 60, 3), np.uint8)
     reference = np.zeros((50, 50, 3), np.uint8)
     reference[10:30, 5:25] = (255, 0, 0)
@@ -59,7 +59,7 @@ def test_paste_puts_the_reference_s_box_into_the_mask_s_box() -> None:
     np.testing.assert_array_equal(stretch_reference(draft, reference), resize(reference, (40, 60)))
 
 
-def test_paste_takes_the_part_of_a_box_that_is_in_the_frame() -> None:
+def test_paste_takes_visible_part_of_box() -> None:
     reference = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     draft, mask = np.zeros((30, 30, 3), np.uint8), np.zeros((30, 30), bool)
     mask[5:15, 5:15] = True

@@ -107,7 +107,7 @@ class TestSixteenBits:
             data = tiff(65535 - DEEP[..., 0], photometric="miniswhite", byteorder=order)
             assert np.array_equal(images.decode_image(data)[..., 1], rounded(DEEP[..., 0]))
 
-    def test_the_white_of_12_bits_is_4095(self) -> None:
+    def test_white_of_12_bits_is_4095(self) -> None:
         row = np.array([0, 1000, 3000, 4095])
         packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in row.reshape(-1, 2).tolist())
         fields = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 122), (277, 1), (278, 1), (279, 6)]
@@ -116,7 +116,7 @@ class TestSixteenBits:
         assert images.decode_image(data)[0, :, 0].tolist() == np.rint(row * 255 / 4095).tolist()
 
     @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-    def test_floating_colour_in_0_to_1_is_scaled(self, kind: Any) -> None:
+    def test_floating_colour_in_0_to_1_scaled(self, kind: Any) -> None:
         values = RNG.random((8, 9, 3)).astype(kind)
         values[0, 0] = 1
         assert np.abs(images.decode_image(tiff(values, photometric="rgb")) - 255 * values).max() <= 0.51
@@ -140,7 +140,7 @@ class TestSixteenBits:
 
 class TestKeys:
     @pytest.mark.parametrize(("depth", "colour"), [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2)])
-    def test_a_key_is_transparent_at_every_depth(self, fuzz: ModuleType, depth: int, colour: int) -> None:
+    def test_key_is_transparent_at_every_depth(self, fuzz: ModuleType, depth: int, colour: int) -> None:
         values = np.zeros((2, 2, 3 if colour else 1), np.uint16)
         values[0] = 1
         key = fuzz.chunk(b"tRNS", values[1, 0].astype(">u2").tobytes())
@@ -148,7 +148,7 @@ class TestKeys:
         assert (found[1] == 255).all()
         assert (found[0] == np.rint(255 / (2**depth - 1))).all()
 
-    def test_a_key_is_compared_in_all_16_bits(self, fuzz: ModuleType) -> None:
+    def test_key_compared_in_all_16_bits(self, fuzz: ModuleType) -> None:
         values = np.array([[[5, 6, 7], [5, 6, 8]]], np.uint16)
         key = fuzz.chunk(b"tRNS", values[0, 0].astype(">u2").tobytes())
         assert images.decode_image(fuzz.png(values, 16, 2, False, key))[0, :, 0].tolist() == [255, 0]
@@ -176,7 +176,7 @@ class TestProfiles:
         assert np.array_equal(images.decode_image(self.png(fuzz, GREY * 257, 16, 0, profile)), plain)
 
     @pytest.mark.parametrize("profile", ["p3", "linear", "swapped"])
-    def test_16_bits_are_not_cut_before_a_profile(self, fuzz: ModuleType, profile: str) -> None:
+    def test_16_bits_are_not_cut_before_profile(self, fuzz: ModuleType, profile: str) -> None:
         values = RNG.integers(0, 65536, (40, 40, 3)).astype(np.uint16)
         values[:20] //= 32  # under 8 of 256 levels
         found = images.decode_image(self.png(fuzz, values, 16, 2, profile))
@@ -208,12 +208,12 @@ class TestProfiles:
         wanted = np.where(x < 0.5, x * 2 * 16384 / 65535, 16384 / 65535 + (2 * x - 1) * (1 - 16384 / 65535))
         assert np.allclose(shaper.curves(profile + curve)[1], wanted, atol=1e-9)
 
-    def test_a_profile_of_a_megabyte_is_used(self, fuzz: ModuleType) -> None:
+    def test_profile_of_megabyte_is_used(self, fuzz: ModuleType) -> None:
         large, small = (images.decode_image(self.png(fuzz, GREY, 8, 0, f"swapped{end}")) for end in ("+", ""))
         assert np.array_equal(large, small)
         assert not np.array_equal(small[..., 0], GREY[..., 0])
 
-    def test_a_profile_over_64_mb_is_named(self, fuzz: ModuleType) -> None:
+    def test_profile_over_64_mb_is_named(self, fuzz: ModuleType) -> None:
         bomb = fuzz.chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(metadata.MAX_PROFILE + 9)))
         with pytest.raises(RefbenchError, match="colour profile of at most 64 MB"):
             images.decode_image(fuzz.png(GREY, 8, 0, False, bomb))
@@ -245,13 +245,13 @@ class TestDamagedMetadata:
 
     @pytest.mark.parametrize("name", [b"tEXt", b"zTXt", b"iTXt", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"tIME"])
     @pytest.mark.parametrize("content", [b"", b"a", b"a\0\x09bc", b"a\0\0" + zlib.compress(bytes(3_000_000))])
-    def test_comments_and_the_like_are_left_out(self, fuzz: ModuleType, name: bytes, content: bytes) -> None:
+    def test_comments_and_like_are_left_out(self, fuzz: ModuleType, name: bytes, content: bytes) -> None:
         for extra in (fuzz.chunk(name, content), fuzz.chunk(name, content)[:-4] + b"\0\0\0\0"):
             data = fuzz.png(self.PICTURE.astype(np.uint16), 8, 2, False, extra)
             assert np.array_equal(images.decode_image(data), self.PICTURE)
 
     @pytest.mark.parametrize("name", [b"IHDR", b"iCCP", b"PLTE", b"tRNS", b"IDAT"])
-    def test_a_wrong_check_sum_of_pixels_is_told(self, fuzz: ModuleType, name: bytes) -> None:
+    def test_wrong_check_sum_of_pixels_told(self, fuzz: ModuleType, name: bytes) -> None:
         before = fuzz.chunk(b"iCCP", b"a\0\0") + fuzz.chunk(b"PLTE", bytes(6)) + fuzz.chunk(b"tRNS", b"\1")
         data = bytearray(fuzz.png(np.zeros((4, 4, 1), np.uint16), 1, 3, False, before))
         at = data.index(name)
@@ -268,12 +268,12 @@ class TestMasks:
         return encoded(Image.fromarray(np.dstack([np.full((8, 8, 3), colour, np.uint8), alpha])))
 
     @pytest.mark.parametrize("colour", [0, 255])
-    def test_strokes_on_a_transparent_layer_are_refused(self, colour: int) -> None:
+    def test_strokes_on_transparent_layer_are_refused(self, colour: int) -> None:
         with pytest.raises(RefbenchError, match=r"without transparency .* 81.2% .* flattened") as caught:
             images.decode_mask(self.rgba(colour, self.MARKED), "m.png")
         assert "m.png" in str(caught.value)
 
-    def test_a_hardly_transparent_pixel_is_refused_too(self) -> None:
+    def test_hardly_transparent_pixel_is_refused_too(self) -> None:
         alpha = np.full((8, 8), 255, np.uint8)
         alpha[0, 0] = 254
         with pytest.raises(RefbenchError, match="without transparency"):
@@ -283,7 +283,7 @@ class TestMasks:
         stored = np.dstack([self.MARKED] * 3 + [np.full((8, 8), 255, np.uint8)])
         assert np.array_equal(images.decode_mask(encoded(Image.fromarray(stored))), self.MARKED == 255)
 
-    def test_a_transparent_key_or_palette_is_refused(self) -> None:
+    def test_transparent_key_or_palette_is_refused(self) -> None:
         with pytest.raises(RefbenchError, match="without transparency"):
             images.decode_mask(encoded(Image.fromarray(self.MARKED), transparency=0))
         with pytest.raises(RefbenchError, match="without transparency"):
@@ -294,7 +294,7 @@ class TestMasks:
 @pytest.mark.parametrize(
     "mode", ["1", "L", "LA", "La", "P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"]
 )
-def test_a_picture_in_memory_of_any_mode(mode: str) -> None:
+def test_picture_in_memory_of_any_mode(mode: str) -> None:
     white = Image.new("L", (4, 3), 255)
     if mode == "I":
         white = Image.fromarray(np.full((3, 4), 65535, np.int32))
@@ -310,7 +310,7 @@ def test_a_picture_in_memory_of_any_mode(mode: str) -> None:
 
 
 class TestOutputs:
-    def test_alpha_is_kept_and_what_did_not_change(self) -> None:
+    def test_alpha_kept_and_what_did_not_change(self) -> None:
         original = RNG.integers(0, 256, (20, 20, 4)).astype(np.uint8)
         refined = images.over_white(original)
         assert np.array_equal(images.with_alpha_of(original, refined), original)

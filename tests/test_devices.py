@@ -54,7 +54,7 @@ def none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "metal", lambda: False)
 
 
-def test_auto_is_a_gpu_where_there_is_one(two: None) -> None:
+def test_auto_is_gpu_where_there_is_one(two: None) -> None:
     assert [devices.resolve(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
 
 
@@ -62,14 +62,14 @@ def test_auto_is_the_processor_elsewhere(none: None) -> None:
     assert devices.resolve("auto") == "cpu"
 
 
-def test_cuda_without_a_driver_is_a_sentence(none: None) -> None:
+def test_cuda_without_driver_is_sentence(none: None) -> None:
     with pytest.raises(RefbenchError, match=r"driver for --device cuda, but there is none here; use --device cpu"):
         devices.resolve("cuda")
     with pytest.raises(RefbenchError, match="--device mps"):
         devices.resolve("mps")
 
 
-def test_a_torch_without_cuda_is_a_sentence(none: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_without_cuda_is_sentence(none: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "driver", lambda: True)
     with pytest.raises(RefbenchError, match="a torch that can use the GPU"):
         devices.resolve("cuda:0")
@@ -88,7 +88,7 @@ def test_workers_take_the_gpus_in_turn(two: None) -> None:
     assert devices.spread("cpu", 2) == ["cpu"] * 2
 
 
-def test_a_run_on_cuda_spreads_its_workers(two: None, tmp_path: Path) -> None:
+def test_run_on_cuda_spreads_its_workers(two: None, tmp_path: Path) -> None:
     suite = write_tiny(tmp_path / "suite")
     model = tmp_path / "tells.py"
     model.write_text(TELLS)
@@ -101,14 +101,14 @@ def test_a_run_on_cuda_spreads_its_workers(two: None, tmp_path: Path) -> None:
     assert used == {"cuda:0", "cuda:1"}
 
 
-def test_auto_and_cpu_are_one_run_without_a_gpu(none: None, tmp_path: Path) -> None:
+def test_auto_and_cpu_are_one_run_without_gpu(none: None, tmp_path: Path) -> None:
     suite = write_tiny(tmp_path / "suite")
     first = evaluate("identity", suite, device="auto", out=tmp_path / "run")
     assert json.loads((first.folder / "manifest.json").read_text())["device"] == "cpu"
     assert not evaluate("identity", suite, device="cpu", out=tmp_path / "run").fresh
 
 
-def test_cuda_is_refused_before_anything_is_made(none: None, tmp_path: Path) -> None:
+def test_cuda_is_refused_before_anything_made(none: None, tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="--device cuda"):
         generate_only("identity", write_tiny(tmp_path / "suite"), device="cuda", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

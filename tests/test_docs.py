@@ -79,7 +79,7 @@ def test_links_inside_the_repository_hold(path: Path) -> None:
     assert broken == []
 
 
-def test_the_front_page_leads_to_every_page() -> None:
+def test_front_page_leads_to_every_page() -> None:
     front = (ROOT / "docs" / "index.md").read_text("utf-8")
     hubs = front + (ROOT / "docs" / "contributing.md").read_text("utf-8")
     pages = [str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")]
@@ -109,7 +109,7 @@ def known_commands() -> dict[str, set[str]]:
     return found
 
 
-def test_commands_and_options_in_the_pages_exist() -> None:
+def test_commands_and_options_in_pages_exist() -> None:
     known = known_commands()
     wrong, seen = [], 0
     for path in PAGES:
@@ -154,7 +154,7 @@ def test_the_example_of_a_metric_measures() -> None:
     assert not metric.card().scored
 
 
-def test_the_example_of_a_column_is_one() -> None:
+def test_example_of_column_is_one() -> None:
     from refbench.leaderboard import columns
 
     (text,) = blocks(ROOT / "docs" / "contributing-column.md", "python")
@@ -167,7 +167,7 @@ def test_the_example_of_a_column_is_one() -> None:
         columns.COLUMNS[:] = before
 
 
-def test_the_citation_says_what_the_package_says() -> None:
+def test_citation_says_what_package_says() -> None:
     import yaml
 
     from refbench import __version__
@@ -179,6 +179,6 @@ def test_the_citation_says_what_the_package_says() -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if "reports" not in p.parts], ids=lambda path: path.name)
-def test_pages_tell_what_is_so_not_what_was(path: Path) -> None:
+def test_pages_tell_no_history(path: Path) -> None:
     history = r"(?i)\b(until now|as of now|is now|are now|no longer|formerly|previously|session|version before)\b"
     assert re.findall(history, prose(path)) == []

@@ -47,11 +47,11 @@ def test_near_models(typed: str, near: list[str]) -> None:
 
 
 @pytest.mark.parametrize("word", ["house", "keyboard", "guitar", "garden", "tiny", "run", "accuracy", "bleu"])
-def test_a_word_of_another_kind_is_near_nothing(word: str) -> None:
+def test_word_of_another_kind_is_near_nothing(word: str) -> None:
     assert near_names(word, [*MODELS, *METRICS, *TASKS]) == []
 
 
-def test_a_long_list_of_names_is_not_spelt_out() -> None:
+def test_long_list_of_names_is_not_spelt_out() -> None:
     said = str(unknown_name("sample", "q", [f"{a}{b}" * 3 for a in string.ascii_lowercase for b in "12"]))
     assert said.endswith(" and 40 more.")
     assert str(unknown_name("model", "q", MODELS)).endswith(f"'refbench list models' shows all {len(MODELS)}.")

@@ -25,13 +25,13 @@ def names(requirements: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_the_table_is_what_the_extras_hold(extra: str) -> None:
+def test_table_is_what_extras_hold(extra: str) -> None:
     held, base = names(PROJECT["optional-dependencies"][extra]), names(PROJECT["dependencies"])
     for module in EXTRAS[extra]:
         assert DISTRIBUTIONS.get(module, module) in held - base
 
 
-def test_a_submodule_counts_and_other_errors_do_not() -> None:
+def test_submodule_counts_and_other_errors_do_not() -> None:
     error = missing_package(ModuleNotFoundError("No module", name="diffusers.models"), "for this")
     assert str(error) == (
         "Expected the package diffusers for this, but it is not installed; install the extra 'models': "

@@ -91,11 +91,11 @@ def p3_to_srgb(values: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 class TestSixKindsThatMustWork:
-    def test_16_bit_colour_is_scaled_to_8_bits(self) -> None:
+    def test_16_bit_colour_scaled_to_8_bits(self) -> None:
         deep = PATCHES.astype(np.uint16) * 257
         assert np.array_equal(images.decode_image(rgb16_png(deep)), PATCHES)
 
-    def test_16_bit_grey_is_scaled_and_rounded_not_clipped(self) -> None:
+    def test_16_bit_grey_scaled_and_rounded_not_clipped(self) -> None:
         ramp = np.linspace(0, 65535, 256 * 4).astype(np.uint16).reshape(4, 256)
         found = images.decode_image(encoded(Image.fromarray(ramp)))
         assert np.array_equal(found[..., 0], np.rint(ramp / 257.0).astype(np.uint8))
@@ -158,7 +158,7 @@ class TestSixKindsThatMustWork:
         stored = Image.fromarray(np.ascontiguousarray(turn(upright)))
         assert np.array_equal(images.decode_image(encoded(stored, "PNG", exif=exif.tobytes())), upright)
 
-    def test_an_icc_profile_is_converted_to_srgb(self) -> None:
+    def test_icc_profile_is_converted_to_srgb(self) -> None:
         # Colours inside both gamuts, where conversion is the closed form; 2 levels cover 8-bit rounding and CMM tables.
         rng = np.random.default_rng(3)
         values = rng.integers(60, 200, (16, 16, 3)).astype(np.uint8)
@@ -168,7 +168,7 @@ class TestSixKindsThatMustWork:
         assert inside.mean() > 0.5
         assert np.abs(found[inside] - wanted[inside]).max() <= 2
 
-    def test_a_profile_with_swapped_primaries_swaps_the_channels(self) -> None:
+    def test_profile_with_swapped_primaries_swaps_channels(self) -> None:
         profile = icc_profile(SRGB[:, [1, 0, 2]], 2.2)
         found = images.decode_image(encoded(Image.fromarray(PATCHES), "JPEG", quality=100, icc_profile=profile))
         assert found[4, 4, 1] > 240
@@ -182,7 +182,7 @@ class TestSixKindsThatMustWork:
             assert found[4, 4, 1] > 240
             assert found[4, 4, 0] < 30
 
-    def test_a_broken_profile_is_taken_as_srgb(self) -> None:
+    def test_broken_profile_is_taken_as_srgb(self) -> None:
         data = encoded(Image.fromarray(PATCHES), "PNG", icc_profile=b"no profile")
         assert np.array_equal(images.decode_image(data), PATCHES)
 
@@ -236,14 +236,12 @@ class TestOneSentenceForTheRest:
         (tmp_path / "a.png").write_bytes(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
         self.check(tmp_path / "a.png", "3 frames")
 
-    def test_30000_by_30000_px_are_refused_before_decoding(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_30000_by_30000_px_refused_before_decoding(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("the picture was decoded"))
         (tmp_path / "a.png").write_bytes(png(30_000, 30_000, 8, 2, b""))
         self.check(tmp_path / "a.png", "30000 x 30000", "100 megapixels")
 
-    def test_the_limit_is_refbenchs_own_also_where_pillow_only_warns(self, tmp_path: Path) -> None:
+    def test_limit_holds_where_pillow_warns(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(png(11_000, 10_000, 8, 2, b""))
         self.check(tmp_path / "a.png", "11000 x 10000")
 
@@ -286,7 +284,7 @@ class TestMasks:
         values[8:24, 8:16] = 255
         assert np.array_equal(images.load_mask(self.mask(tmp_path, values)), values == 255)
 
-    def test_a_mask_saved_as_jpeg_on_a_block_boundary_works(self, tmp_path: Path) -> None:
+    def test_jpeg_mask_on_block_boundary_works(self, tmp_path: Path) -> None:
         values = np.zeros((32, 32), np.uint8)
         values[8:24, 8:16] = 255
         assert np.array_equal(images.load_mask(self.mask(tmp_path, values, "JPEG")), values == 255)
@@ -305,7 +303,7 @@ class TestMasks:
             (np.ones((5, 6), bool), "6 x 5 px"),
         ],
     )
-    def test_empty_full_and_wrong_size_are_refused(self, mask: NDArray[np.bool_], words: str) -> None:
+    def test_empty_full_and_wrong_size_refused(self, mask: NDArray[np.bool_], words: str) -> None:
         with pytest.raises(RefbenchError, match=words):
             images.check_mask(mask, (4, 6), "m.png")
 
@@ -341,7 +339,7 @@ def test_resize_is_pillows_antialiased_bicubic() -> None:
 
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(lambda m: m.any()), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
-def test_the_box_of_a_mask_holds_it_and_stays_in_the_frame(mask: NDArray[np.bool_], margin: int) -> None:
+def test_box_of_mask_stays_in_frame(mask: NDArray[np.bool_], margin: int) -> None:
     x, y, width, height = images.mask_box(mask, margin)
     assert mask[y : y + height, x : x + width].sum() == mask.sum()
     assert x >= 0
@@ -351,7 +349,7 @@ def test_the_box_of_a_mask_holds_it_and_stays_in_the_frame(mask: NDArray[np.bool
 
 
 class TestWriting:
-    def test_a_file_in_place_of_a_folder_is_one_sentence(self, tmp_path: Path) -> None:
+    def test_file_in_place_of_folder_is_one_sentence(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(RefbenchError, match=r"Expected to write .*another folder"):
             images.write_atomic(tmp_path / "file" / "a.png", b"x")

@@ -39,7 +39,7 @@ def test_there_are_two_notebooks() -> None:
     assert [path.stem for path in NOTEBOOKS] == ["evaluate-your-model", "figures-for-your-paper"]
 
 
-def test_the_model_of_the_notebook_is_evaluated(tmp_path: Path) -> None:
+def test_model_of_notebook_is_evaluated(tmp_path: Path) -> None:
     found = shown(run(NOTEBOOKS[0], tmp_path))
     told = "\n".join(str(data) for cell in found for data in cell.values())
     assert sum("image/png" in cell for cell in found) == 2
@@ -50,7 +50,7 @@ def test_the_model_of_the_notebook_is_evaluated(tmp_path: Path) -> None:
     assert "sharpen" in found[-2]["text/plain"]
 
 
-def test_the_figures_of_the_notebook_are_drawn(tmp_path: Path) -> None:
+def test_figures_of_notebook_are_drawn(tmp_path: Path) -> None:
     found = shown(run(NOTEBOOKS[1], tmp_path))
     assert sum("image/png" in cell for cell in found) == 2
     told = "\n".join(str(data) for cell in found for data in cell.values())

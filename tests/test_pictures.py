@@ -39,7 +39,7 @@ def test_paths_pil_images_and_arrays_measure_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16", "LA"])
-def test_a_pil_image_is_what_its_file_is(mode: str, tmp_path: Path) -> None:
+def test_pil_image_is_what_its_file_is(mode: str, tmp_path: Path) -> None:
     grey = Image.fromarray(TARGET).convert("L")
     made = (
         Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
@@ -53,7 +53,7 @@ def test_a_pil_image_is_what_its_file_is(mode: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif"])
-def test_an_opened_picture_is_turned_as_its_file_is(kind: str, orientation: int, tmp_path: Path) -> None:
+def test_opened_picture_turned_as_its_file_is(kind: str, orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     for name, array in (("t", TARGET), ("m", MASK.astype(np.uint8) * 255)):
@@ -76,12 +76,12 @@ def test_an_opened_picture_is_turned_as_its_file_is(kind: str, orientation: int,
         ((TARGET, {}), "give the image alone"),
     ],
 )
-def test_other_things_are_refused_in_a_sentence(given: object, words: str) -> None:
+def test_other_things_are_refused_in_sentence(given: object, words: str) -> None:
     with pytest.raises(RefbenchError, match=words):
         as_image(given, "draft")  # type: ignore[arg-type]
 
 
-def test_a_mask_of_numbers_or_grey_is_refused() -> None:
+def test_mask_of_numbers_or_grey_refused() -> None:
     with pytest.raises(RefbenchError, match="bool array as mask, but got uint8"):
         as_mask(MASK.astype(np.uint8) * 255)
     with pytest.raises(RefbenchError, match="binary mask"):

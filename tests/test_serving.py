@@ -78,7 +78,7 @@ def test_requests_of_other_sites_are_refused(tmp_path: Path) -> None:
     assert page.post("/", headers={"origin": "http://localhost"}).status_code == 200
 
 
-def test_a_token_opens_the_page_once_and_stays_as_cookie(tmp_path: Path) -> None:
+def test_token_stays_as_cookie(tmp_path: Path) -> None:
     door = serving.Door("0.0.0.0", 8000, TOKEN)
     page = client(door, tmp_path, "http://machine:8000", follow_redirects=False)
     assert page.get("/").status_code == 403
@@ -115,7 +115,7 @@ def test_only_loopback_needs_no_token() -> None:
 
 
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("203.0.113.7", 0)])
-def test_a_place_that_cannot_be_bound_is_told(host: str, port: int) -> None:
+def test_place_that_cannot_be_bound_told(host: str, port: int) -> None:
     with pytest.raises(RefbenchError, match="Expected"):
         serving.opened(host, port)
 

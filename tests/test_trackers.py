@@ -46,7 +46,7 @@ def events(folder: Path) -> EventAccumulator:
     return found.Reload()
 
 
-def test_tensorboard_holds_the_log_of_a_training(tmp_path: Path) -> None:
+def test_tensorboard_holds_log_of_training(tmp_path: Path) -> None:
     log = train(tmp_path / "sft", tracking("tensorboard"))
     found = events(tmp_path / "sft")
     for name, times in (("loss", 4), ("near/right", 3)):
@@ -63,7 +63,7 @@ def test_tensorboard_holds_the_log_of_a_training(tmp_path: Path) -> None:
     assert np.abs(sheet[:32, 96:].astype(float) - target).max() <= 1
 
 
-def test_tensorboard_holds_scores_and_progress_of_a_run(tmp_path: Path) -> None:
+def test_tensorboard_holds_a_runs_scores(tmp_path: Path) -> None:
     suite = write_tiny(tmp_path / "tiny", 4)
     found = refbench.evaluate("sharpen", str(suite), out=tmp_path / "run", log="tensorboard")
     told = events(tmp_path / "run")
@@ -76,7 +76,7 @@ def test_tensorboard_holds_scores_and_progress_of_a_run(tmp_path: Path) -> None:
     assert refbench.load_run(tmp_path / "run", suite=suite).numbers.mean.value == numbers["mean"]["value"]
 
 
-def test_wandb_holds_the_log_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_holds_log_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     log = train(tmp_path / "sft", tracking("wandb"))
@@ -139,7 +139,7 @@ class StandIn(ModuleType):
         self.told.append(("finish",))
 
 
-def test_trackio_is_told_each_line_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackio_told_each_line_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = StandIn()
     monkeypatch.setitem(sys.modules, "trackio", library)
     log = train(tmp_path / "sft", TRACKERS["trackio"])
@@ -154,7 +154,7 @@ def test_trackio_is_told_each_line_and_picture(tmp_path: Path, monkeypatch: pyte
     assert [values["sft/near"].value.shape for _, values in rows if "sft/near" in values] == [(64, 128, 3)] * 3
 
 
-def test_a_tracker_is_closed_when_training_breaks(tmp_path: Path) -> None:
+def test_tracker_is_closed_when_training_breaks(tmp_path: Path) -> None:
     closed = []
 
     class Broken(Untracked):

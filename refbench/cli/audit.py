@@ -20,7 +20,10 @@ def audit(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for audit.md and audit.csv.")] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Damage the targets of a suite in rising strengths and show which metric sees it, and which is blind or wrong."""
+    """Damage the targets of a suite in rising strengths and show which metric sees it, and which is blind or wrong.
+
+    Beside it: the checks that each metric names itself, run here as refbench doctor runs them.
+    """
     from refbench.cli import show
     from refbench.metrics.audit import audit_markdown, run_audit, write_audit
     from refbench.tasks.suite import load_suite

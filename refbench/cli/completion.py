@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -49,46 +50,15 @@ def _each(names: Names) -> Callable[[str], list[str]]:
     return complete
 
 
-def _models() -> Iterable[str]:
-    from refbench.adapters.registry import MODELS
+def _listed(where: str, *groups: str) -> Callable[[str], list[str]]:
+    """A completer of the groups and of what "module:attribute" holds or gives, imported when it is asked for."""
 
-    return MODELS
+    def names() -> list[str]:
+        module, _, attribute = where.partition(":")
+        found: Any = getattr(importlib.import_module(f"refbench.{module}"), attribute)
+        return [*groups, *(found() if callable(found) else found)]
 
-
-def _metrics() -> Iterable[str]:
-    from refbench.metrics.registry import METRICS
-
-    return ["default", "learned", "all", *METRICS]
-
-
-def _weights() -> Iterable[str]:
-    from refbench.weights.catalogue import CATALOGUE
-
-    return CATALOGUE
-
-
-def _suites() -> Iterable[str]:
-    from refbench.tasks.suite import embedded_suites
-
-    return embedded_suites()
-
-
-def _protocols() -> Iterable[str]:
-    from refbench.runs.protocols import PROTOCOLS
-
-    return PROTOCOLS
-
-
-def _figures() -> Iterable[str]:
-    from refbench.report.figures import KINDS
-
-    return KINDS
-
-
-def _styles() -> Iterable[str]:
-    from refbench.report.style import STYLES
-
-    return STYLES
+    return _each(names)
 
 
 def tasks(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -110,5 +80,10 @@ def listed(ctx: typer.Context, incomplete: str) -> list[str]:
     return {"model": models, "metric": metrics}[what](incomplete) if what in ("model", "metric") else []
 
 
-models, metrics, weights, suites = _each(_models), _each(_metrics), _each(_weights), _each(_suites)
-protocols, figures, styles = _each(_protocols), _each(_figures), _each(_styles)
+models = _listed("adapters.registry:MODELS")
+metrics = _listed("metrics.registry:METRICS", "default", "learned", "all")
+weights = _listed("weights.catalogue:CATALOGUE")
+suites = _listed("tasks.suite:embedded_suites")
+protocols = _listed("runs.protocols:PROTOCOLS")
+figures = _listed("report.figures:KINDS")
+styles = _listed("report.style:STYLES")

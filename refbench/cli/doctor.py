@@ -23,7 +23,10 @@ def doctor(
     device: o.Device = "cpu",
     as_json: o.Json = False,
 ) -> None:
-    """Check every metric against closed forms and against a second library; exit code 1 where one differs."""
+    """Check every metric against closed forms and a second library, and what it says is perfect or symmetric.
+
+    Exit code 1 where one differs.
+    """
     from refbench.cli import show
     from refbench.metrics.doctor import run_doctor
     from refbench.runs.health import check_row, summary_of

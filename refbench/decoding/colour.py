@@ -42,9 +42,9 @@ class Samples(NamedTuple):
     """The embedded ICC profile."""
 
 
-def bands(shape: tuple[int, ...], pixels: int = 1 << 20) -> Iterator[slice]:
+def bands(shape: tuple[int, ...]) -> Iterator[slice]:
     """Slices of rows of about a megapixel, so that work in wide numbers needs little memory."""
-    step = max(1, pixels // max(shape[1], 1))
+    step = max(1, (1 << 20) // max(shape[1], 1))
     for top in range(0, shape[0], step):
         yield slice(top, top + step)
 

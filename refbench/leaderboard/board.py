@@ -83,8 +83,8 @@ def add(
     root, path = Path(board), Path(what)
     is_run = (path / MANIFEST).is_file() and (path / RECORDS).is_file() and not (path / e.ENTRY).is_file()
     with tempfile.TemporaryDirectory(prefix="refbench-add-") as place:
-        if is_run and suite is None:
-            suite = str(suite_of(RunFolder.open(path).read_manifest(), path).folder)
+        if is_run:
+            suite = suite_of(RunFolder.open(path)[1], path, suite)
         packed = submit(path, place, submitter=submitter, name=name, notes=notes, suite=suite) if is_run else path
         # An entry that was merged lies on the board already: it stays where it is and gets its verdict.
         in_place = path.is_dir() and path.resolve().parent == (root / e.ENTRIES).resolve()
@@ -119,7 +119,7 @@ def _start(root: Path, run: Path, is_run: bool, suite: str | Suite | None) -> No
         raise RefbenchError(
             f"Expected the first of a board to be a run folder, but {run} is an entry; add a run first."
         )
-    manifest = RunFolder.open(run).read_manifest()
+    _, manifest = RunFolder.open(run)
     whole = suite_of(manifest, run, suite)
     cards, _ = metric_state(list(manifest.metric_cards))
     write_sheet(root, run, whole, cards)

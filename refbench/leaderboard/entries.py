@@ -28,16 +28,13 @@ class BoardEntry:
     verdict: Verdict | None
     scores: pd.DataFrame
     folder: Path
+    facts: Facts
+    """What decides with which results it may be compared; no samples where its manifest cannot be read."""
 
     @property
     def name(self) -> str:
         """Of the entry."""
         return self.entry.name
-
-    @property
-    def facts(self) -> Facts:
-        """What decides with which results it may be compared; no samples where its manifest cannot be read."""
-        return Facts(self.entry.suite_hash, _samples(self.folder), self.entry.metric_cards)
 
 
 def read_entry(folder: Path, samples: int) -> BoardEntry:
@@ -65,7 +62,8 @@ def read_entry(folder: Path, samples: int) -> BoardEntry:
         raise RefbenchError(f"The entry at {folder} is broken ({error.name}): {error}") from None
     rows = [(sample, metric, value, entry.metric_cards[metric]) for (sample, metric), value in values.items()]
     scores = pd.DataFrame(rows, columns=["sample", "metric", "value", "card"])
-    return BoardEntry(entry, _verdict(folder / e.VERDICT, entry), scores, folder)
+    facts = Facts(entry.suite_hash, _samples(folder), entry.metric_cards)
+    return BoardEntry(entry, _verdict(folder / e.VERDICT, entry), scores, folder, facts)
 
 
 def _verdict(path: Path, entry: e.Entry) -> Verdict | None:

@@ -65,8 +65,7 @@ def submit(
         RefbenchError: the run is not finished or not of a whole suite, an image was changed, the text cannot stand
             on a board, or the folder exists and is not empty.
     """
-    folder = RunFolder.open(run)
-    manifest = folder.read_manifest()
+    folder, manifest = RunFolder.open(run)
     whole = suite_of(manifest, run, suite)
     if set(manifest.samples) != set(whole.ids):
         raise RefbenchError(

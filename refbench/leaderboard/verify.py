@@ -77,8 +77,9 @@ def verify(
             it runs without network and cannot see the suite, but run it only if you would run it anyway.
         metrics: the metrics an entry must have; None means all that make the score.
         device: where learned metrics run.
-        workers: processes that measure; needs a suite given by name or folder.
-        timeout_s: longest time for one regenerated sample.
+        workers: processes that measure.
+        timeout_s: longest time for one regenerated sample, in seconds.
+        progress: told of each sample that is measured.
         on_board: allow the board's own verdict.json beside the entry.
 
     Returns:

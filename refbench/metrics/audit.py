@@ -3,10 +3,13 @@
 Every failure is done to the targets of real samples in four strengths. A metric should get worse, and worse with
 every step, for the failures that its axis is about, and may be blind to others: the table says which is which.
 Recovery weighs metrics alike, so a metric that answers wrongly does harm: its card says ``scored=False`` and why.
+
+Beside it stands what the metric says of itself and the doctor holds it to (:mod:`refbench.metrics.doctor`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +20,7 @@ from refbench.baselines import baseline_images
 from refbench.csvtext import csv_bytes
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, resize, write_atomic
+from refbench.metrics.doctor import Check, run_doctor
 from refbench.metrics.failures import FAILURES, SMALL
 from refbench.metrics.filters import Floats
 from refbench.metrics.measurer import Measurer
@@ -202,7 +206,7 @@ def run_audit(suite: HasTruths | None = None, limit: int | None = None, device: 
         device: where networks run.
 
     Returns:
-        Rows of :func:`judge`.
+        Rows of :func:`judge`, with the metric's own checks in words (:func:`checks_in_words`) in a column `checks`.
 
     Raises:
         RefbenchError: a limit below 1.
@@ -216,9 +220,28 @@ def run_audit(suite: HasTruths | None = None, limit: int | None = None, device: 
         count = len(ids) if limit is None else min(limit, len(ids))
         truths = [suite.truth(ids[at]) for at in np.linspace(0, len(ids) - 1, count).astype(int)]
     frame, cards = measure_failures(truths, device)
-    return judge(frame, cards)
+    told = checks_in_words(run_doctor(list(cards), device))
+    return judge(frame, cards).assign(checks=lambda table: table["metric"].map(told))
 
 
+def checks_in_words(checks: Sequence[Check]) -> dict[str, str]:
+    """Metric -> its checks by kind: "6 closed form, second library, perfect", or "none" where it names none.
+
+    Behind a check that failed, or could not be made here, stands why.
+    """
+    found: dict[str, Counter[str]] = {check.metric: Counter() for check in checks}
+    for check in checks:
+        note = check.note or f"expected {check.expected:g}, found {check.found:g}"
+        why = {True: "", False: f" FAILED ({note})", None: f" ({note})"}[check.passed]
+        if check.kind != "none":
+            found[check.metric][f"{check.kind}{why}"] += 1
+    return {
+        metric: ", ".join(f"{count} {what}" if count > 1 else what for what, count in kinds.items()) or "none"
+        for metric, kinds in found.items()
+    }
+
+
+MISSING = "**none**: only this audit holds it to anything"
 MARK = {"right": "●", "weak": "◐", "blind": "○", "wrong": "✗"}
 
 
@@ -262,7 +285,22 @@ def audit_markdown(table: pd.DataFrame, source: str) -> str:
     units = "; ".join(
         f"{name} {'/'.join(f'{s:g}' for s in steps)} {unit}" for name, (_, steps, unit) in FAILURES.items()
     )
-    lines += ["", f"Strengths: {units}.", ""]
+    held = table.groupby("metric", sort=False)["checks"].first().replace("none", MISSING)
+    lines += [
+        "",
+        f"Strengths: {units}.",
+        "",
+        "## What each metric is held to",
+        "",
+        "Its own checks, run by `refbench doctor`: values worked out on paper or published (closed form), the same "
+        "number by a second library, what the target itself scores (perfect), and that output and target can change "
+        "places (symmetric).",
+        "",
+        "| metric | checks |",
+        "|---|---|",
+        *(f"| {metric} | {MISSING if told == 'none' else told} |" for metric, told in held.items()),
+        "",
+    ]
     return "\n".join(lines)
 
 

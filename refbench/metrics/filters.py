@@ -82,40 +82,19 @@ def blur(image: NDArray[Real], size: int, sigma: float) -> NDArray[Real]:
     return np.asarray(out, dtype=image.dtype).reshape(image.shape)
 
 
-LONGEST = 1024
-"""Matrices of longer sides are made at each use: 8 MB of each that is kept are enough."""
-
-
-def _toeplitz(length: int, size: int, sigma: float) -> Floats:
-    """The matrix (length, length) of a Gaussian of `size` taps with zeros beyond the border."""
-    return _new_toeplitz(length, size, sigma) if length > LONGEST else _kept_toeplitz(length, size, sigma)
-
-
 @lru_cache(maxsize=64)
-def _kept_toeplitz(length: int, size: int, sigma: float) -> Floats:
-    return _new_toeplitz(length, size, sigma)
-
-
-def _new_toeplitz(length: int, size: int, sigma: float) -> Floats:
+def _shares(length: int, size: int, sigma: float) -> Floats:
+    """(length,) share of a Gaussian of `size` taps around each pixel of a row that lies in the row."""
     taps = gaussian(size, sigma)[:, 0]
     away = np.abs(np.arange(length)[:, None] - np.arange(length)[None])
     reach = size // 2
-    return np.where(away <= reach, taps[np.minimum(reach + away, size - 1)], 0.0)
-
-
-def wide_blur(image: NDArray[Real], size: int, sigma: float) -> NDArray[Real]:
-    """A Gaussian over (h, w, c) with zeros beyond the border, as two matrix products: quick for wide kernels."""
-    height, width, channels = image.shape
-    down = _toeplitz(height, size, sigma).astype(image.dtype) @ image.reshape(height, width * channels)
-    turned = down.reshape(height, width, channels).swapaxes(0, 1).reshape(width, height * channels)
-    across = _toeplitz(width, size, sigma).astype(image.dtype) @ turned
-    out: NDArray[Real] = across.reshape(width, height, channels).swapaxes(0, 1)
-    return out
+    shares: Floats = np.where(away <= reach, taps[np.minimum(reach + away, size - 1)], 0.0).sum(axis=1)
+    return shares
 
 
 def covered(height: int, width: int, size: int, sigma: float) -> Floats:
-    """What :func:`wide_blur` makes of an image of ones, (h, w): the share of the kernel that lies in the image."""
-    return np.outer(_toeplitz(height, size, sigma).sum(axis=1), _toeplitz(width, size, sigma).sum(axis=1))
+    """What a Gaussian with zeros beyond the border makes of ones, (h, w): the share of the kernel in the image."""
+    return np.outer(_shares(height, size, sigma), _shares(width, size, sigma))
 
 
 def valid(image: NDArray[Real], size: int, sigma: float) -> NDArray[Real]:

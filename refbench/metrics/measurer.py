@@ -240,6 +240,7 @@ def measure_one(
         draft: size of the target; the keypoint gain needs it.
         names: metrics to measure. None measures all that are defined for these inputs and run here, without those of a
             single category (text, face), which are measured when named.
+        device: where the networks run.
 
     Raises:
         RefbenchError: wrong sizes, an unknown name, or a named metric that lacks an input (the sentence says which).

@@ -66,8 +66,7 @@ def open_contest(runs: Sequence[str | os.PathLike[str]], suite: str | Suite | No
     """
     if len(runs) < 2:
         raise RefbenchError(f"Expected two run folders or more, but {len(runs)} came; name another.")
-    folders = tuple(RunFolder.open(run) for run in runs)
-    manifests = [folder.read_manifest() for folder in folders]
+    folders, manifests = zip(*(RunFolder.open(run) for run in runs), strict=True)
     names = distinct_names([m.card.name for m in manifests], [folder.path for folder in folders])
     for name, manifest in zip(names, manifests, strict=True):
         if manifest.suite_hash != manifests[0].suite_hash:

@@ -143,8 +143,8 @@ def _checked_kind(folder: Path, repo: str) -> Kind:
         return "suite"
     if not (folder / MANIFEST).is_file():
         raise RefbenchError(f"Expected a run, an entry or a suite in the dataset {repo}, but there is none in it.")
-    run = RunFolder.open(folder)
-    for record in run.read_records(run.read_manifest().samples).values():
+    run, manifest = RunFolder.open(folder)
+    for record in run.read_records(manifest.samples).values():
         if record.status == "ok" and pixels_sha256(run.read_output(record)) != record.sha256:
             raise RefbenchError(
                 f"Expected outputs that the records name in {repo}, but that of {record.id} differs; pull another "

@@ -278,7 +278,7 @@ def lay(
     if exchanged is not None:
         under, over = light.to_lab(exchanged.base), light.to_lab(exchanged.content)
         result = light.to_rgb(under + exchanged.weight[..., None] * (over - under))
-        kept = differing(before, result, inside, side) if selected else None
+        kept = differing(before, result, inside, side, other=True) if selected else None
         return Laid(_put(draft, result, inside, (x, y, w, h), kept), spanned if exchanged.cut else None)
     content = light.to_lab(shown)
     if other:
@@ -299,7 +299,9 @@ def lay(
     edge = cv2.GaussianBlur(np.pad(inside, 1).astype(np.float32), (0, 0), 0.8)[1:-1, 1:-1]
     weight = (matte * (1.0 if other else np.clip(2 * edge - 0.6, 0, 1)))[..., None]
     result = light.to_rgb(base + weight * (content - base))
-    chosen = differing(before, result, inside, side) if outlines and selected and not same_scene else None
+    chosen = None
+    if outlines and selected and not same_scene:
+        chosen = differing(before, result, inside, side, other=other)
     return Laid(_put(draft, result, inside, (x, y, w, h), chosen), spanned)
 
 

@@ -18,11 +18,12 @@ Float = NDArray[np.float32]
 
 CONTRAST = 95.0
 """Percentile of the differences inside the mask that stands for the contrast between draft and reference."""
-UNLIKE = 0.35
-"""Share of the contrast from which the reference is let in."""
+UNLIKE, UNLIKE_OTHER = 0.35, 0.2
+"""Share of the contrast from which the reference is let in; the second where the draft shows another thing, of which
+nothing may shine through. Chosen on the validation suite (reports/placement.md)."""
 
 
-def differing(draft: NDArray[np.uint8], laid: NDArray[np.uint8], inside: Mask, side: int) -> Float:
+def differing(draft: NDArray[np.uint8], laid: NDArray[np.uint8], inside: Mask, side: int, *, other: bool) -> Float:
     """Weights (H, W) of a laid reference over the draft it was laid into: 1 where they show other things, 0 where they
     show the same, with an edge of about a pixel between.
 
@@ -31,6 +32,7 @@ def differing(draft: NDArray[np.uint8], laid: NDArray[np.uint8], inside: Mask, s
         inside: (H, W), what is refined.
         side: the mask's longer side in px; differences are taken over about an eightieth of it, and the reference is
             let in a fortieth around them.
+        other: the draft shows another thing than the reference.
     """
     apart = np.abs(laid.astype(np.float32) - draft).max(-1) * inside
     contrast = float(np.percentile(apart[inside], CONTRAST)) if inside.any() else 0.0
@@ -40,5 +42,5 @@ def differing(draft: NDArray[np.uint8], laid: NDArray[np.uint8], inside: Mask, s
     reach = 2 * round(side / 40) + 1
     near = np.asarray(cv2.dilate(near, np.ones((reach, reach), np.uint8)), np.float32)
     near = cv2.GaussianBlur(near, (0, 0), max(0.8, side / 120))
-    chosen = (near > UNLIKE * contrast).astype(np.float32)
+    chosen = (near > (UNLIKE_OTHER if other else UNLIKE) * contrast).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(chosen, (0, 0), 0.8), np.float32)

@@ -66,13 +66,13 @@ def read_log(path: Path) -> pd.DataFrame:
     return pd.DataFrame([rows[step] for step in sorted(rows)])
 
 
-def curve_names(log: pd.DataFrame, most: int = 2) -> list[str]:
-    """The quantities of a log that tell most: rewards of GRPO, else loss and validation PSNR; at most `most`."""
+def curve_names(log: pd.DataFrame) -> list[str]:
+    """The quantities of a log that tell most: rewards of GRPO, else loss and validation PSNR; at most two."""
     numeric = [c for c in log.columns if log[c].map(lambda v: isinstance(v, int | float)).any()]
     wanted = [c for c in numeric if c.startswith("reward")]
     wanted += [c for c in numeric if c in ("loss", "val_loss")]
     wanted += [c for c in numeric if c.endswith(("/right", "/psnr"))]
-    return wanted[:most]
+    return wanted[:2]
 
 
 def curve_title(name: str) -> str:

@@ -63,8 +63,8 @@ class Layout:
         return self.head + row * (self.room + self.score + self.row)
 
 
-def wrap(name: str, room: float, size: float, style: Style, *, most: int = 3) -> tuple[str, ...] | None:
-    """Break a name behind hyphens, underscores, dots and spaces into lines of at most `room` inches, or None."""
+def wrap(name: str, room: float, size: float, style: Style) -> tuple[str, ...] | None:
+    """Break a name behind hyphens, underscores, dots and spaces into at most three lines of `room` inches, or None."""
     if text_width(name, size, style) <= room:
         return (name,)
     lines: list[str] = []
@@ -74,7 +74,7 @@ def wrap(name: str, room: float, size: float, style: Style, *, most: int = 3) ->
         else:
             lines.append(part)
     lines = [line.rstrip() for line in lines]
-    fits = len(lines) <= most and all(text_width(line, size, style) <= room for line in lines)
+    fits = len(lines) <= 3 and all(text_width(line, size, style) <= room for line in lines)
     return tuple(lines) if fits else None
 
 

@@ -198,8 +198,8 @@ def colours(models: Iterable[str]) -> dict[str, str]:
     return {name: PALETTE[place % len(PALETTE)] for name, place in _places(models).items()}
 
 
-def readable(colour: str, contrast: float = 4.5) -> str:
-    """A colour ("#rrggbb") darkened until text in it has this contrast (WCAG 2) against white."""
+def readable(colour: str) -> str:
+    """A colour ("#rrggbb") darkened until text in it has a contrast of 4.5 (WCAG 2) against white."""
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
     def luminance(share: float) -> float:
@@ -207,7 +207,7 @@ def readable(colour: str, contrast: float = 4.5) -> str:
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     share = 1.0
-    while share > 0 and 1.05 / (luminance(share) + 0.05) < contrast:
+    while share > 0 and 1.05 / (luminance(share) + 0.05) < 4.5:
         share -= 0.02
     return "#" + "".join(f"{round(255 * share * p):02x}" for p in parts)
 

@@ -188,8 +188,7 @@ def measured(run: str | os.PathLike[str]) -> tuple[RunFolder, RunManifest]:
     Raises:
         RefbenchError: no run there, not measured, or measured for another version of the score.
     """
-    folder = RunFolder.open(run)
-    manifest = folder.read_manifest()
+    folder, manifest = RunFolder.open(run)
     refuse_other_score(folder, manifest)
     there = folder.storage.names()
     for name in (SCORES, ANSWERS):

@@ -114,14 +114,13 @@ def refuse_other_score(folder: RunFolder, manifest: RunManifest) -> None:
         )
 
 
-def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resamples: int = 2000) -> RunSummary:
+def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest) -> RunSummary:
     """Compute and write the summary of a measured run; one that is up to date is returned as it is.
 
     Args:
         folder: with ``scores.parquet`` and ``answers.parquet``.
         suite: for the metadata of the samples; no pixel is decoded.
         manifest: names the metrics that were measured, and those that could not be.
-        resamples: of the bootstrap, whose seed is 0 for every run.
 
     Raises:
         RefbenchError: the run is not measured, or the folder cannot be written.
@@ -136,7 +135,7 @@ def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resampl
     scores, answers = frame_of(folder, SCORES), frame_of(folder, ANSWERS)
     metas = _metas(suite, manifest)
     cards, lacking = scoring(manifest)
-    numbers: Summary = summarise(scores, answers, metas, cards, seed=0, resamples=resamples, unavailable=lacking)
+    numbers: Summary = summarise(scores, answers, metas, cards, unavailable=lacking)
     summary = RunSummary(
         suite=manifest.suite,
         suite_version=manifest.suite_version,
@@ -154,7 +153,7 @@ def aggregate(folder: RunFolder, suite: Suite, manifest: RunManifest, *, resampl
     return summary
 
 
-def aggregate_seeds(runs: Sequence[RunFolder], suite: Suite, *, resamples: int = 2000) -> RunSummary:
+def aggregate_seeds(runs: Sequence[RunFolder], suite: Suite) -> RunSummary:
     """The summary of a run and its repetitions with other seeds, written as ``seeds.json`` of the first.
 
     Intervals hold the spread between samples and between seeds (:mod:`refbench.stats.bootstrap`); `failed`, `refused`
@@ -163,7 +162,6 @@ def aggregate_seeds(runs: Sequence[RunFolder], suite: Suite, *, resamples: int =
     Args:
         runs: each measured, by the same metrics.
         suite: for the metadata of the samples.
-        resamples: of the bootstrap.
 
     Raises:
         RefbenchError: they were measured by different metrics.
@@ -179,10 +177,7 @@ def aggregate_seeds(runs: Sequence[RunFolder], suite: Suite, *, resamples: int =
         )
     cards, lacking = scoring(manifest)
     frames = [frame_of(run, SCORES) for run in runs]
-    numbers = summarise(
-        frames, frame_of(runs[0], ANSWERS), _metas(suite, manifest), cards, seed=0, resamples=resamples,
-        unavailable=lacking,
-    )  # fmt: skip
+    numbers = summarise(frames, frame_of(runs[0], ANSWERS), _metas(suite, manifest), cards, unavailable=lacking)
     of_each = [_of_records(run, one) for run, one in zip(runs, manifests, strict=True)]
     prices = [price for _, price in of_each if price is not None]
     diagnostics = {

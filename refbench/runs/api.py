@@ -132,8 +132,7 @@ def score(
     Raises:
         RefbenchError: no run there, not generated to the end, or the suite has another hash.
     """
-    folder = RunFolder.open(run)
-    manifest = folder.read_manifest()
+    folder, manifest = RunFolder.open(run)
     whole = suite_of(manifest, run, None if suite is None else os.fspath(suite))
     spread = placement or Placement()
     where = placed(device or manifest.device, spread)

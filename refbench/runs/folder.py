@@ -246,19 +246,14 @@ class RunFolder:
         return False
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """A run that must be there.
+    def open(cls, path: str | os.PathLike[str]) -> tuple[RunFolder, RunManifest]:
+        """A run that must be there, and its manifest.
 
         Raises:
-            RefbenchError: no such folder, or no manifest in it.
+            RefbenchError: as :meth:`read_manifest`.
         """
         folder = cls(path)
-        if folder.storage.read(MANIFEST) is None:
-            raise RefbenchError(
-                f"Expected a run folder (with {MANIFEST}) at {path}, but there is none; "
-                "make one with 'refbench eval' or check the path."
-            )
-        return folder
+        return folder, folder.read_manifest()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -332,15 +327,18 @@ class RunFolder:
         """The manifest.
 
         Raises:
-            RefbenchError: it cannot be read, is no JSON, or lacks or has unknown fields.
+            RefbenchError: no such folder, no manifest in it, or it is no JSON, or lacks or has unknown fields.
         """
-        where = joined(self.place, MANIFEST)
         data = self.storage.read(MANIFEST)
         if data is None:
-            raise RefbenchError(f"Expected a readable manifest at {where}, but there is none.")
+            raise RefbenchError(
+                f"Expected a run folder (with {MANIFEST}) at {self.place}, but there is none; "
+                "make one with 'refbench eval' or check the path."
+            )
         try:
             return RunManifest.model_validate_json(data)
         except ValidationError as error:
+            where = joined(self.place, MANIFEST)
             raise RefbenchError(
                 f"Expected a run manifest at {where}, but it is broken ({first_fault(error)}); restore the file, or "
                 "start the run in another folder with --out."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -24,14 +23,6 @@ def finite(value: Any) -> Any:
 def as_json(value: Any, *, ascii_only: bool = False) -> str:
     """JSON text, indented by two, of plain values; `ascii_only` writes all other characters as escapes."""
     return json.dumps(finite(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
-
-
-def digest_of(path: Path) -> str | None:
-    """SHA-256 of a file's content; None where it is missing."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -272,8 +272,7 @@ def judge_run(
     Raises:
         RefbenchError: no run there, another suite, or an endpoint that cannot be used.
     """
-    folder = RunFolder.open(run)
-    manifest = folder.read_manifest()
+    folder, manifest = RunFolder.open(run)
     whole = suite_of(manifest, run, suite)
     bench = Bench(judge, cache, client)
     try:

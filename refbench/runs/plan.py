@@ -219,7 +219,7 @@ def model_slug(spec: Spec) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "model"
 
 
-def default_folder(options: RunOptions, suite: Suite, root: str | Path = "runs") -> Path:
+def default_folder(options: RunOptions, suite: Suite) -> Path:
     """``runs/<suite>/<model>`` for the whole suite with seed 0; what differs from that is added to the name.
 
     The place depends on nothing but the options, so that the same command finds its run again.
@@ -238,7 +238,7 @@ def default_folder(options: RunOptions, suite: Suite, root: str | Path = "runs")
         name += "+" + re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:40]
     if options.passes > 1:
         name += f"+pass-{options.passes}"
-    return Path(root) / suite.name / name
+    return Path("runs") / suite.name / name
 
 
 def pending(

@@ -170,8 +170,7 @@ def apply_protocol(
     from refbench.runs.api import metric_state
 
     protocol = protocol_named(name)
-    folder = RunFolder.open(run)
-    manifest = folder.read_manifest()
+    folder, manifest = RunFolder.open(run)
     whole = suite_of(manifest, run, suite)
     metrics = make_metrics([column.metric for column in protocol.columns], resolve(device or manifest.device))
     _, unavailable = metric_state(list(metrics), whole.targets)

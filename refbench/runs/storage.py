@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from refbench.errors import RefbenchError, missing_package
 from refbench.images import write_atomic
@@ -34,42 +34,14 @@ def joined(place: str | os.PathLike[str], name: str) -> str:
     return f"{text.rstrip('/')}/{name}" if is_address(text) else str(Path(text) / name)
 
 
-class Storage(Protocol):
-    """Files by name ("outputs/text-refine/a.png") below one place; errors are :class:`RefbenchError`."""
-
-    where: str
-    """The place, for messages."""
-
-    def read(self, name: str) -> bytes | None:
-        """The content, or None where there is no such file."""
-
-    def opened(self, name: str) -> BinaryIO | None:
-        """The file for reading at any place in it, or None."""
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write or replace a file, whole or not at all."""
-
-    def once(self, name: str, data: bytes) -> None:
-        """Write a file that counts only when something written later says so (an output and its record)."""
-
-    def filled(self, name: str, write: Callable[[BinaryIO], None]) -> None:
-        """As `write`, from a function that writes into an open file."""
-
-    def names(self, below: str = "") -> set[str]:
-        """Names of all files below a folder, without those whose own name begins with a dot."""
-
-    def remove(self, name: str) -> None:
-        """Remove a file; one that is not there is no error."""
-
-
 class Local:
-    """A folder of this machine: files are renamed into their places."""
+    """Files by name ("outputs/text-refine/a.png") in a folder of this machine; they are renamed into their places."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.where = root, str(root)
 
     def read(self, name: str) -> bytes | None:
-        """As :class:`Storage`."""
+        """The content, or None where there is no such file."""
         try:
             return (self.root / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -78,18 +50,18 @@ class Local:
             raise RefbenchError(f"Expected a readable file at {self.root / name}, but {error.strerror}.") from None
 
     def opened(self, name: str) -> BinaryIO | None:
-        """As :class:`Storage`."""
+        """The file for reading at any place in it, or None."""
         path = self.root / name
         return path.open("rb") if path.exists() else None
 
     def write(self, name: str, data: bytes) -> None:
-        """As :class:`Storage`."""
+        """Write or replace a file, whole or not at all."""
         write_atomic(self.root / name, data)
 
     once = write
 
     def filled(self, name: str, write: Callable[[BinaryIO], None]) -> None:
-        """As :class:`Storage`."""
+        """As `write`, from a function that writes into an open file."""
         path = self.root / name
         beside = path.with_name(f".{path.name}.tmp")
         try:
@@ -107,7 +79,7 @@ class Local:
             ) from None
 
     def names(self, below: str = "") -> set[str]:
-        """As :class:`Storage`."""
+        """Names of all files below a folder, without those whose own name begins with a dot."""
         found = set()
         for folder, _, files in os.walk(self.root / below):
             inner = os.path.relpath(folder, self.root)
@@ -115,7 +87,7 @@ class Local:
         return {name.replace(os.sep, "/") for name in found}
 
     def remove(self, name: str) -> None:
-        """As :class:`Storage`."""
+        """Remove a file; one that is not there is no error."""
         (self.root / name).unlink(missing_ok=True)
 
 
@@ -149,7 +121,7 @@ class Remote:
         return f"{self.root}/{name}" if name else self.root
 
     def read(self, name: str) -> bytes | None:
-        """As :class:`Storage`."""
+        """As :class:`Local`."""
         with self._told("read", name):
             try:
                 return cast(bytes, self.fs.cat_file(self._at(name)))
@@ -157,19 +129,19 @@ class Remote:
                 return None
 
     def opened(self, name: str) -> BinaryIO | None:
-        """As :class:`Storage`."""
+        """As :class:`Local`."""
         data = self.read(name)
         return None if data is None else io.BytesIO(data)
 
     def once(self, name: str, data: bytes) -> None:
-        """As :class:`Storage`."""
+        """Write a file that counts only when something written later says so (an output and its record)."""
         with self._told("write", name):
             path = self._at(name)
             self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             self.fs.pipe_file(path, data)
 
     def write(self, name: str, data: bytes) -> None:
-        """As :class:`Storage`."""
+        """As :class:`Local`."""
         folder, _, own = name.rpartition("/")
         beside = f"{folder}/" * bool(folder) + f".{own}.{hashlib.sha256(data).hexdigest()[:16]}"
         self.once(beside, data)
@@ -188,7 +160,7 @@ class Remote:
                 self.remove(name)
 
     def filled(self, name: str, write: Callable[[BinaryIO], None]) -> None:
-        """As :class:`Storage`."""
+        """As :class:`Local`."""
         with tempfile.SpooledTemporaryFile(max_size=2**24) as handle:
             write(cast(BinaryIO, handle))
             handle.seek(0)
@@ -206,11 +178,11 @@ class Remote:
         return {name for name in names if name and (hidden or not name.rpartition("/")[2].startswith("."))}
 
     def names(self, below: str = "") -> set[str]:
-        """As :class:`Storage`."""
+        """As :class:`Local`."""
         return self._found(below)
 
     def remove(self, name: str) -> None:
-        """As :class:`Storage`."""
+        """As :class:`Local`."""
         with self._told("remove", name), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self._at(name))
 

@@ -70,7 +70,7 @@ def case(name: str = "astronaut", sigma: float = 4.0, side: int = 240) -> tuple[
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_outside_the_mask_the_draft_stays_and_the_answer_repeats(name: str) -> None:
+def test_outside_mask_draft_stays_and_answer_repeats(name: str) -> None:
     inputs, _ = case("coffee")
     out = run(name, inputs)
     assert out.dtype == np.uint8
@@ -110,27 +110,27 @@ def test_identity_returns_the_draft() -> None:
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
 @pytest.mark.parametrize("sigma", [1.0, 1.5])
-def test_sharpen_brings_a_blurred_draft_nearer_to_the_target(name: str, sigma: float) -> None:
+def test_sharpen_brings_blurred_draft_nearer_to_target(name: str, sigma: float) -> None:
     inputs, target = case(name, sigma)
     gain = psnr(run("sharpen", inputs), target, inputs.mask) - psnr(inputs.draft, target, inputs.mask)
     assert gain > 0.3  # dB; Richardson-Lucy undoes part of a Gaussian without noise
 
 
-def test_sharpen_does_not_look_at_the_reference() -> None:
+def test_sharpen_does_not_look_at_reference() -> None:
     inputs, _ = case()
     other = Inputs("s", inputs.draft, inputs.reference[::-1].copy(), inputs.mask, inputs.prompt)
     np.testing.assert_array_equal(run("sharpen", inputs), run("sharpen", other))
 
 
 @pytest.mark.parametrize(("name", "margin"), [("astronaut", 4.0), ("coffee", 4.0), ("chelsea", 1.5)])
-def test_warp_blend_restores_a_known_view_far_above_the_draft(name: str, margin: float) -> None:
+def test_warp_blend_restores_known_view(name: str, margin: float) -> None:
     """A homography and another light are within its model: what limits it is interpolation, twice."""
     inputs, target = case(name)
     gain = psnr(run("warp-blend", inputs), target, inputs.mask) - psnr(inputs.draft, target, inputs.mask)
     assert gain > margin  # dB
 
 
-def test_warp_blend_restores_a_true_stereo_pair() -> None:
+def test_warp_blend_restores_true_stereo_pair() -> None:
     """Middlebury's motorcycle: real parallax, which no single homography explains."""
     import skimage.data
 
@@ -143,7 +143,7 @@ def test_warp_blend_restores_a_true_stereo_pair() -> None:
     assert gain > 2.0  # dB
 
 
-def test_warp_blend_uses_the_reference_s_box_to_replace_a_print() -> None:
+def test_warp_blend_replaces_by_references_box() -> None:
     scene, other = photo("coffee"), photo("chelsea")
 
     def sign(background: Image, colour: tuple[int, int, int], text: str, x: int, y: int) -> Image:
@@ -173,7 +173,7 @@ def test_warp_blend_keeps_draft_without_match() -> None:
     assert psnr(answer.image, inputs.draft, inputs.mask) > 28
 
 
-def test_warp_blend_works_the_same_at_four_times_the_size() -> None:
+def test_warp_blend_works_same_at_four_times_size() -> None:
     target, mask = photo("astronaut", 512), ellipse(512, 0.2)
     target, mask = resize(target, (1024, 1024)), np.kron(mask, np.ones((2, 2), bool))
     inputs = Inputs("s", blurred(target, mask, 10), view_of(target, lens(1024)), mask, "Restore it.")
@@ -182,7 +182,7 @@ def test_warp_blend_works_the_same_at_four_times_the_size() -> None:
 
 
 @pytest.mark.parametrize("name", ["brick", "grass", "gravel"])
-def test_texture_transfer_gives_back_the_contrast_of_a_texture(name: str) -> None:
+def test_texture_transfer_gives_back_contrast_of_texture(name: str) -> None:
     """Two distinct parts of one photographed texture: no pixel corresponds, the statistics do."""
     texture = photo(name, 512)
     target, reference = np.ascontiguousarray(texture[:240, :240]), np.ascontiguousarray(texture[260:500, 260:500])
@@ -199,7 +199,7 @@ def test_texture_transfer_gives_back_the_contrast_of_a_texture(name: str) -> Non
     assert 0.45 * contrast(target) < contrast(out) < 1.2 * contrast(target)
 
 
-def test_texture_transfer_takes_its_detail_from_the_reference_s_box() -> None:
+def test_texture_transfer_reads_the_references_box() -> None:
     inputs, _ = case("grass")
     reference = np.hstack([photo("brick"), photo("gravel")])
     left = run("texture-transfer", Inputs("s", inputs.draft, reference, inputs.mask, "", (0, 0, 240, 240)))

@@ -64,7 +64,7 @@ def _check(done: list[Refinement], names: list[str], faults: dict[str, tuple[str
             np.testing.assert_array_equal(refinement.image, good)
 
 
-def test_each_fault_of_a_class_costs_only_its_sample(faulty: Path, sample: Maker) -> None:
+def test_each_fault_of_class_costs_only_its_sample(faulty: Path, sample: Maker) -> None:
     names = [*WORKER_FAULTS, "noisy"]
     names = [x for n in names for x in (n, f"ok-after-{n}")]
     with open_contained(faulty, timeout_s=1) as contained:
@@ -73,7 +73,7 @@ def test_each_fault_of_a_class_costs_only_its_sample(faulty: Path, sample: Maker
     _check(done, names, WORKER_FAULTS, 255 - sample("x").draft)
 
 
-def test_each_fault_of_a_script_costs_only_its_sample(faulty_script: Path, sample: Maker) -> None:
+def test_each_fault_of_script_costs_only_its_sample(faulty_script: Path, sample: Maker) -> None:
     names = [x for n in [*SCRIPT_FAULTS, "noisy"] for x in (n, f"ok-after-{n}")]
     with open_contained(faulty_script, timeout_s=3) as contained:
         assert contained.isolation == "process"
@@ -83,14 +83,14 @@ def test_each_fault_of_a_script_costs_only_its_sample(faulty_script: Path, sampl
 
 
 @pytest.mark.parametrize("fault", ["raises", "dies", "late", "few", "nan"])
-def test_in_a_batch_the_other_samples_are_refined_one_by_one(faulty: Path, sample: Maker, fault: str) -> None:
+def test_others_of_batch_go_one_by_one(faulty: Path, sample: Maker, fault: str) -> None:
     names = ["ok-1", fault, "ok-2"]
     with open_contained(faulty, timeout_s=1, batch_size=3, options={"together": True}) as contained:
         done = contained.refine_batch([sample(n) for n in names])
     _check(done, names, WORKER_FAULTS, 255 - sample("x").draft)
 
 
-def test_facts_are_kept_where_they_are_plain(faulty: Path, sample: Maker) -> None:
+def test_facts_kept_where_they_are_plain(faulty: Path, sample: Maker) -> None:
     with open_contained(faulty) as contained:
         first, second = contained.refine_batch([sample("counts-1"), sample("counts-2")])
     assert (first.facts, first.price_usd, first.seed) == ({"calls": 1}, 0.5, 3)
@@ -98,7 +98,7 @@ def test_facts_are_kept_where_they_are_plain(faulty: Path, sample: Maker) -> Non
 
 
 @pytest.mark.parametrize("kind", ["faulty", "faulty_script"])
-def test_the_child_knows_neither_the_cache_nor_the_caller_s_folder(
+def test_child_knows_no_cache_no_folder(
     kind: str, sample: Maker, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REFBENCH_CACHE", "/somewhere")
@@ -110,7 +110,7 @@ def test_the_child_knows_neither_the_cache_nor_the_caller_s_folder(
     assert not folder.exists()  # private, and removed at the end
 
 
-def test_an_adapter_that_looks_for_the_answers_is_caught(faulty: Path, sample: Maker, tmp_path: Path) -> None:
+def test_adapter_that_looks_for_answers_caught(faulty: Path, sample: Maker, tmp_path: Path) -> None:
     (tmp_path / "targets").mkdir()
     secret = tmp_path / "targets" / "secret.png"
     secret.write_bytes(b"x")
@@ -147,7 +147,7 @@ for line in sys.stdin:
 
 
 @pytest.mark.skipif(not can_confine(), reason="this system has no user namespaces")
-def test_a_script_finds_hidden_folders_empty_and_the_network_closed(tmp_path: Path, sample: Maker) -> None:
+def test_script_finds_folders_and_network_closed(tmp_path: Path, sample: Maker) -> None:
     script = tmp_path / "spy.py"
     script.write_text(SPYING_SCRIPT)
     (tmp_path / "targets").mkdir()
@@ -236,7 +236,7 @@ def test_no_child_outlives_its_parent(faulty: Path, number: signal.Signals) -> N
         assert output.strip() == "interrupted"
 
 
-def test_a_script_with_dependencies_is_run_by_uv(
+def test_script_with_dependencies_run_by_uv(
     tmp_path: Path, faulty_script: Path, sample: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uv = tmp_path / "bin" / "uv"
@@ -251,7 +251,7 @@ def test_a_script_with_dependencies_is_run_by_uv(
     assert (tmp_path / "called").read_text().split() == ["run", "--quiet", "--no-project", "--script", str(script)]
 
 
-def test_a_script_with_dependencies_and_no_uv_says_what_to_do(
+def test_script_without_uv_says_what_helps(
     tmp_path: Path, faulty_script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("refbench.adapters.process.find_uv", lambda: None)

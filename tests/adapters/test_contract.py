@@ -34,7 +34,7 @@ def _inputs(image: np.ndarray[Any, Any]) -> Inputs:
 
 @settings(deadline=None)  # the first example imports torch
 @given(images)
-def test_every_accepted_form_of_an_image_gives_the_same_pixels(image: np.ndarray[Any, Any]) -> None:
+def test_every_form_of_image_is_accepted(image: np.ndarray[Any, Any]) -> None:
     import torch
     from PIL import Image
 
@@ -82,7 +82,7 @@ def test_half_precision_is_within_its_rounding() -> None:
         (lambda d: np.full(d.shape, "a"), "dtype is <U1"),
     ],
 )
-def test_a_wrong_answer_is_told_in_one_sentence(answer: Callable[[Any], Any], words: str) -> None:
+def test_wrong_answer_told_in_one_sentence(answer: Callable[[Any], Any], words: str) -> None:
     image = np.full((6, 6, 3), 200, np.uint8)
     with pytest.raises(RefbenchError) as error:
         normalise_output(answer(image), _inputs(image))
@@ -91,7 +91,7 @@ def test_a_wrong_answer_is_told_in_one_sentence(answer: Callable[[Any], Any], wo
     assert str(error.value).endswith(".")
 
 
-def test_price_and_failure_go_into_the_record_and_come_out_typed() -> None:
+def test_price_and_failure_stay_typed() -> None:
     price, facts = told({"price_usd": np.float32(0.25), "pose": "boxes", "nested": {}, "calls": np.int64(3)})
     assert (price, facts) == (0.25, {"pose": "boxes", "calls": 3})
     assert told({"price_usd": "much"}) == (None, {})

@@ -41,9 +41,7 @@ def test_working_sizes_keep_area_and_shape(h: int, w: int, multiple: int, size: 
 
 @settings(max_examples=40, deadline=None)
 @given(SIDES, SIDES, st.booleans(), st.booleans(), st.integers(0, 2**31))
-def test_the_answer_lands_in_the_drafts_frame_and_the_rest_stays(
-    h: int, w: int, focus: bool, paste_back: bool, seed: int
-) -> None:
+def test_answer_lands_in_the_drafts_frame(h: int, w: int, focus: bool, paste_back: bool, seed: int) -> None:
     options = Options(focus=focus, paste_back=paste_back, size=64)
     sample = inputs(max(h, 40), max(w, 40))
     work = prepare(sample, options)
@@ -61,7 +59,7 @@ def test_the_answer_lands_in_the_drafts_frame_and_the_rest_stays(
     assert (out != sample.draft).any()
 
 
-def test_an_unchanged_answer_at_the_drafts_own_size_gives_the_draft() -> None:
+def test_unchanged_answer_gives_the_draft() -> None:
     sample = inputs(64, 64)
     for focus in (False, True):
         options = Options(focus=focus, size=64)
@@ -90,14 +88,14 @@ def test_focus_crops_mask_and_box() -> None:
     assert whole.reference.shape == (48, 96, 3)  # 2 : 1 kept, in multiples of 16
 
 
-def test_focus_without_a_box_shows_the_whole_reference() -> None:
+def test_focus_without_box_shows_whole_reference() -> None:
     sample = inputs(reference_box=None)
     work = prepare(sample, Options(focus=True, size=64))
     assert work.reference.shape == (48, 96, 3)
     assert work.reference.mean() == pytest.approx(sample.reference.mean(), abs=2)
 
 
-def test_no_pixel_of_a_mask_is_lost_when_it_shrinks() -> None:
+def test_shrunk_mask_loses_no_pixel() -> None:
     mask = np.zeros((100, 100), bool)
     mask[50, 50] = True
     assert resize_mask(mask, (16, 16)).sum() >= 1

@@ -97,7 +97,7 @@ def flat(colour: tuple[int, int, int], size: tuple[int, int] = (75, 121)) -> np.
     return np.full((*size, 3), colour, np.uint8)
 
 
-def test_the_documented_editor_of_ones_own_runs(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_documented_editor_of_ones_own_runs(folders: dict[str, Path], tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
     (block,) = (part for part in re.findall(r"```python\n(.*?)```", page, re.S) if "class MyEditor" in part)
     path = tmp_path / "my_editor.py"
@@ -114,7 +114,7 @@ def test_the_documented_editor_of_ones_own_runs(folders: dict[str, Path], tmp_pa
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_refines_an_odd_size_and_repeats_itself_by_the_seed(name: str, editors: dict[str, Any]) -> None:
+def test_odd_size_is_refined_and_repeats(name: str, editors: dict[str, Any]) -> None:
     editor, inputs = editors[name], sample()
     first = editor.refine(inputs)
     assert first.shape == inputs.draft.shape
@@ -178,7 +178,7 @@ def test_every_picture_is_in_its_slot(name: str, editors: dict[str, Any], spy: C
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_equals_one_at_a_time(name: str, editors: dict[str, Any], spy: Callable[..., Spy]) -> None:
+def test_batch_equals_one_at_time(name: str, editors: dict[str, Any], spy: Callable[..., Spy]) -> None:
     batch = [sample("a"), sample("bb", seed=9), sample("ccc", (64, 64))]
     if name not in BATCHING:
         batch = batch[::2]
@@ -254,18 +254,14 @@ def test_out_of_memory_while_loading_says_what_helps(folders: dict[str, Path], m
         load_adapter("sd-inpaint", model=str(folders["sd-inpaint"]))
 
 
-def test_another_error_of_the_pipeline_is_not_taken_for_memory(
-    editors: dict[str, Any], spy: Callable[..., Spy]
-) -> None:
+def test_other_error_is_no_lack_of_memory(editors: dict[str, Any], spy: Callable[..., Spy]) -> None:
     spy("sd-inpaint", ValueError("something else"))
     with pytest.raises(ValueError, match="something else"):
         editors["sd-inpaint"].refine(sample())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_missing_weights_name_the_hub_id_and_the_command(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_weights_name_hub_id_and_command(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     kind: type[DiffusersEditor] = MODELS.load(name)
     with pytest.raises(UnavailableError, match=f"`hf download {kind.repository}`"):
@@ -276,13 +272,13 @@ def test_missing_weights_name_the_hub_id_and_the_command(
     assert f"hf download {kind.repository}" in str(kind.ready())
 
 
-def test_a_missing_ip_adapter_names_its_own_files(folders: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
+def test_missing_ip_adapter_names_its_own_files(folders: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UnavailableError, match=r"`hf download h94/IP-Adapter sdxl_models/\S+ models/image_encoder/\*`"):
         load_adapter("sdxl-ip-adapter", model=str(folders["sdxl-ip-adapter"]))
 
 
-def test_damaged_weights_are_told_in_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_damaged_weights_told_in_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(folders["sd-inpaint"], broken)
     (broken / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
@@ -290,7 +286,7 @@ def test_damaged_weights_are_told_in_one_sentence(folders: dict[str, Path], tmp_
         load_adapter("sd-inpaint", model=str(broken))
 
 
-def test_the_hubs_cache_is_used_without_the_network(
+def test_hubs_cache_is_used_without_network(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind: type[DiffusersEditor] = MODELS.load("flux-kontext")
@@ -310,9 +306,7 @@ def test_the_hubs_cache_is_used_without_the_network(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_focus_and_paste_back_are_in_the_name_and_hold(
-    name: str, folders: dict[str, Path], editors: dict[str, Any]
-) -> None:
+def test_focus_and_paste_back_hold(name: str, folders: dict[str, Path], editors: dict[str, Any]) -> None:
     changed = {"focus": True, "paste_back": True}
     editor = MODELS.load(name)(**options(name, folders[name]), **changed)
     editor.pipeline = Spy(editors[name].pipeline)
@@ -328,7 +322,7 @@ def test_focus_and_paste_back_are_in_the_name_and_hold(
     assert call["height"] == call["width"] == editor.options.size
 
 
-def test_other_weights_are_said_on_the_card(folders: dict[str, Path]) -> None:
+def test_other_weights_are_said_on_card(folders: dict[str, Path]) -> None:
     card = MODELS.load("qwen-image-edit")(model="Qwen/Qwen-Image-Edit-2509").card
     assert card.weights == "Qwen/Qwen-Image-Edit-2509"
     assert card.vram_gb is None
@@ -342,7 +336,7 @@ def test_a_flagged_picture_is_a_refusal(editors: dict[str, Any], spy: Callable[.
         editors["sd-inpaint"].refine(sample())
 
 
-def test_nan_is_an_error_that_names_the_dtype(editors: dict[str, Any], spy: Callable[..., Spy]) -> None:
+def test_nan_is_error_that_names_dtype(editors: dict[str, Any], spy: Callable[..., Spy]) -> None:
     spy("flux2-klein", SimpleNamespace(images=np.full((1, 64, 64, 3), np.nan)))
     with pytest.raises(RefbenchError, match="NaN in float32; use -o dtype=float32"):
         editors["flux2-klein"].refine(sample())
@@ -360,7 +354,7 @@ def test_nan_is_an_error_that_names_the_dtype(editors: dict[str, Any], spy: Call
         ({"guidence": 3}, "did you mean guidance"),
     ],
 )
-def test_wrong_options_are_refused_before_anything_is_loaded(wrong: dict[str, Any], words: str) -> None:
+def test_wrong_options_are_refused_before_loading(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(RefbenchError, match=words):
         load_adapter("flux-kontext-inpaint", **wrong)
 

@@ -21,7 +21,7 @@ from refbench.schema import Inputs
 Maker = Callable[..., Inputs]
 
 
-def test_no_picture_at_all_is_refused_by_ending(tmp_path: Path) -> None:
+def test_no_picture_at_all_refused_by_ending(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="there are none"):
         load_adapter(tmp_path)
     (tmp_path / "x.HEIC").write_bytes(b"x")
@@ -54,7 +54,7 @@ def test_a_png_goes_before_another_format(tmp_path: Path, sample: Maker) -> None
 
 
 @pytest.mark.parametrize("name", ["a.PNG", "a.Png", "task/a.PNG"])
-def test_the_case_of_the_ending_is_nothing(tmp_path: Path, sample: Maker, name: str) -> None:
+def test_case_of_ending_is_nothing(tmp_path: Path, sample: Maker, name: str) -> None:
     image = 255 - sample("a").draft
     save_png(tmp_path / "b.png", image)
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -136,7 +136,7 @@ def test_what_is_wrong_costs_only_its_sample(
     assert time.monotonic() - start < 5
 
 
-def test_a_place_that_does_not_answer_times_out(tmp_path: Path, sample: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_place_that_does_not_answer_times_out(tmp_path: Path, sample: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     save_png(tmp_path / "a.png", sample("a").draft)
     contained = FolderAdapter(tmp_path, timeout_s=0.05)
     monkeypatch.setattr(FolderAdapter, "picture", lambda *_: time.sleep(1))

@@ -22,7 +22,7 @@ class Mine:
 """
 
 
-def test_a_name_a_file_and_a_class_in_a_file_all_load(tmp_path: Path, sample: Callable[..., Inputs]) -> None:
+def test_name_file_and_class_load(tmp_path: Path, sample: Callable[..., Inputs]) -> None:
     path = tmp_path / "mine.py"
     path.write_text(ONE + ONE.replace("Mine", "Other").replace('"mine"', '"other"'))
     assert load_adapter("identity").card.name == "identity"
@@ -55,7 +55,7 @@ def test_a_name_a_file_and_a_class_in_a_file_all_load(tmp_path: Path, sample: Ca
         ("FILE", "# /// script\n# dependencies = [\n# ///\n", "valid script header"),
     ],
 )
-def test_what_cannot_be_loaded_is_told_in_one_sentence(tmp_path: Path, spec: str, text: str | None, words: str) -> None:
+def test_unloadable_one_is_told(tmp_path: Path, spec: str, text: str | None, words: str) -> None:
     path = tmp_path / "mine.py"
     if text is not None:
         path.write_text(text)
@@ -86,7 +86,7 @@ def test_every_kind_of_model_answers_alike(
         adapter.close()
 
 
-def test_what_a_model_refuses_is_raised_by_every_kind(
+def test_every_kind_raises_what_it_refuses(
     tmp_path: Path, faulty: Path, faulty_script: Path, sample: Callable[..., Inputs]
 ) -> None:
     for spec in (faulty, faulty_script):
@@ -101,14 +101,14 @@ def test_what_a_model_refuses_is_raised_by_every_kind(
         load_adapter(tmp_path, steps=3)
 
 
-def test_an_unknown_option_names_the_near_one(tmp_path: Path) -> None:
+def test_unknown_option_names_near_one(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(ONE)
     with pytest.raises(RefbenchError, match="has no 'amonut'; did you mean amount"):
         load_adapter(path, amonut=3)
 
 
-def test_a_card_may_be_a_dictionary_and_a_wrong_field_is_named(tmp_path: Path) -> None:
+def test_card_as_dictionary_names_wrong_field(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(ONE.replace("AdapterCard(", "dict("))
     with open_contained(path) as contained:
@@ -118,11 +118,11 @@ def test_a_card_may_be_a_dictionary_and_a_wrong_field_is_named(tmp_path: Path) -
         load_adapter(path)
 
 
-def test_a_card_is_read_without_starting_the_model() -> None:
+def test_card_is_read_without_starting_model() -> None:
     assert isinstance(load_card("warp-blend"), AdapterCard)
 
 
-def test_script_headers_are_told_from_other_files(faulty: Path, faulty_script: Path, tmp_path: Path) -> None:
+def test_script_headers_told_from_other_files(faulty: Path, faulty_script: Path, tmp_path: Path) -> None:
     assert script_dependencies(faulty) is None
     assert script_dependencies(faulty_script) == []
     path = tmp_path / "s.py"
@@ -132,16 +132,14 @@ def test_script_headers_are_told_from_other_files(faulty: Path, faulty_script: P
     assert resolve(f"{faulty_script}:X").kind == "class"
 
 
-def test_only_existing_paths_with_a_separator_are_made_absolute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_existing_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").write_text("")
     given = {"a": "./weights", "b": "weights", "c": "org/model", "d": 3, "e": Path("weights")}
     assert absolute_options(given) == {**given, "a": str(tmp_path / "weights"), "e": "weights"}
 
 
-def test_a_folder_answers_by_sample_id_flat_or_by_task(tmp_path: Path, sample: Callable[..., Inputs]) -> None:
+def test_folder_answers_flat_or_by_task(tmp_path: Path, sample: Callable[..., Inputs]) -> None:
     image = 255 - sample("x").draft
     save_png(tmp_path / "text-refine" / "text-refine-001.png", image)
     save_png(tmp_path / "loose-001.png", image)

@@ -66,7 +66,7 @@ def mask_sent(server: Server) -> Array:
 
 
 @pytest.mark.parametrize("dialect", list(DIALECTS))
-def test_pictures_and_mask_arrive_as_the_dialect_has_them(dialect: str, inputs: Inputs) -> None:
+def test_pictures_arrive_in_each_dialect(dialect: str, inputs: Inputs) -> None:
     with serving(dialect, DIALECTS[dialect].mask) as server:
         image, facts = made(server).refine(inputs)
     (seen,) = server.seen
@@ -89,7 +89,7 @@ def test_pictures_and_mask_arrive_as_the_dialect_has_them(dialect: str, inputs: 
 
 @pytest.mark.parametrize("form", ["alpha", "white", "black"])
 @pytest.mark.parametrize("dialect", ["openai", "litellm", "vllm-omni"])
-def test_the_polarity_of_the_mask_is_the_option(dialect: str, form: str, inputs: Inputs) -> None:
+def test_polarity_of_mask_is_option(dialect: str, form: str, inputs: Inputs) -> None:
     with serving(dialect, form) as server:
         image, _ = made(server, mask=form).refine(inputs)
     assert put_right(image, inputs)
@@ -104,7 +104,7 @@ def test_the_polarity_of_the_mask_is_the_option(dialect: str, form: str, inputs:
 
 
 @pytest.mark.parametrize("dialect", list(DIALECTS))
-def test_a_mask_may_be_a_picture_or_stay_away(dialect: str, inputs: Inputs) -> None:
+def test_mask_may_be_picture_or_stay_away(dialect: str, inputs: Inputs) -> None:
     with serving(dialect, "picture") as server:
         image, _ = made(server, mask="picture", pictures="several").refine(inputs)
         assert put_right(image, inputs)
@@ -118,7 +118,7 @@ def test_a_mask_may_be_a_picture_or_stay_away(dialect: str, inputs: Inputs) -> N
 
 
 @pytest.mark.parametrize("dialect", list(DIALECTS))
-def test_one_picture_is_a_canvas_whose_left_part_comes_back(dialect: str, inputs: Inputs) -> None:
+def test_one_picture_is_a_canvas(dialect: str, inputs: Inputs) -> None:
     form = DIALECTS[dialect].mask
     with serving(dialect, form) as server:
         image, facts = made(server, pictures="one").refine(inputs)
@@ -133,7 +133,7 @@ def test_one_picture_is_a_canvas_whose_left_part_comes_back(dialect: str, inputs
 
 @pytest.mark.parametrize("link", ["relative", "absolute", "data"])
 @pytest.mark.parametrize("dialect", ["openai", "litellm", "sglang"])
-def test_an_answer_by_url_is_fetched_and_kept(
+def test_answer_by_url_fetched_and_kept(
     dialect: str, link: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
@@ -152,7 +152,7 @@ def test_an_answer_by_url_is_fetched_and_kept(
 @pytest.mark.parametrize(
     ("link", "words"), [("gone", "came with HTTP 404, 2 times"), ("elsewhere", "an address that is not https")]
 )
-def test_a_picture_that_cannot_be_fetched_fails_its_sample(
+def test_picture_that_cannot_be_fetched_fails_its_sample(
     link: str, words: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
@@ -163,7 +163,7 @@ def test_a_picture_that_cannot_be_fetched_fails_its_sample(
         assert (len(server.seen), len(server.fetched)) == (2, 2 if link == "gone" else 0)
 
 
-def test_faults_are_told_in_the_servers_words(inputs: Inputs) -> None:
+def test_faults_are_told_in_servers_words(inputs: Inputs) -> None:
     with serving("vllm-omni", "white") as server:
         with pytest.raises(FailedError, match=r"HTTP 400: Model mismatch: request specifies 'other'"):
             OpenAIImages(base_url=server.url, model="other", dialect="vllm-omni", size=112).refine(inputs)
@@ -189,7 +189,7 @@ def test_further_fields_and_instruction_are_sent(inputs: Inputs) -> None:
     assert sent["prompt"] == "Do it: Restore the label!"
 
 
-def test_it_sends_what_the_official_client_sends(inputs: Inputs) -> None:
+def test_it_sends_what_official_client_sends(inputs: Inputs) -> None:
     openai = pytest.importorskip("openai")
     with serving("openai", "alpha") as server:
         made(server, instruction="{prompt}").refine(inputs)
@@ -205,9 +205,7 @@ def test_it_sends_what_the_official_client_sends(inputs: Inputs) -> None:
     assert opened(base64.b64decode(answer.data[0].b64_json)).shape == ours.files[0][1].shape
 
 
-def test_it_runs_behind_the_wall_within_its_budget(
-    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_runs_behind_wall_within_its_budget(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
     with serving("vllm-omni", "white", key=KEY) as server:
         options = {"base_url": server.url, "model": "served", "dialect": "vllm-omni", "size": 112, "price_usd": 0.02}
@@ -226,7 +224,7 @@ def _moved(inputs: Inputs) -> tuple[Array, Array, Array]:
     return inputs.draft[::-1].copy(), inputs.reference, inputs.mask[::-1].copy()
 
 
-def test_plain_http_is_for_this_machine_or_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_never_carries_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     served = OpenAIImages(base_url="http://node7:8000/v1", model="Qwen/Qwen-Image-Edit-2511", paste_back=True).card
     assert served.name == "openai-images+Qwen-Image-Edit-2511+paste-back"
     assert served.summary.endswith("; outside the mask the draft.")

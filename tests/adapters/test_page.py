@@ -24,7 +24,7 @@ def test_the_committed_page_is_not_stale() -> None:
     assert PAGE.read_text(encoding="utf-8") == models_page(), f"write it anew: {COMMAND}"
 
 
-def test_every_model_says_what_was_seen_of_it() -> None:
+def test_every_model_says_what_was_seen() -> None:
     assert set(TRIED) == set(MODELS)
     for name, seen in TRIED.items():
         assert bool(seen.here) != bool(seen.stand_in), name
@@ -42,7 +42,7 @@ def test_every_model_says_what_was_seen_of_it() -> None:
         ("omnigen2", "uv; checkout VectorSpaceLab/OmniGen2; OmniGen2/OmniGen2; GPU of 17 GB", "its own"),
     ],
 )
-def test_a_row_says_what_a_model_needs(name: str, needs: str, outside: str) -> None:
+def test_row_says_what_model_needs(name: str, needs: str, outside: str) -> None:
     cells = row(name)
     card = load_card(name)
     assert len(cells) == 8

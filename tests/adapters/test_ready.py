@@ -31,7 +31,7 @@ def _needy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_needy")
-def test_a_class_says_what_it_lacks_after_its_missing_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ready.readiness("needy") == "install no_such_module_here; no moon, wait for one"
     monkeypatch.setattr(Needy, "lacks", None)
     assert ready.readiness("needy") == "install no_such_module_here"
@@ -78,7 +78,7 @@ def test_a_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ready.no_key("FIRST_KEY", "SECOND_KEY") is None
 
 
-def test_a_hub_download_is_found_by_its_file_and_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_download_is_found_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert ready.hub_folder("a/b", "unet/x.bin") is None
     assert ready.no_weights("a/b", "unet/x.bin") == "no weights, `hf download a/b`"

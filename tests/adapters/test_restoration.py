@@ -46,7 +46,7 @@ SMALL = (RRDBNet(blocks=1, features=6, growth=3), UpConv7())
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("network", SMALL, ids=lambda n: type(n).__name__)
-def test_an_ncnn_file_gives_every_weight_back(network: nn.Module, half: bool) -> None:
+def test_ncnn_file_gives_every_weight_back(network: nn.Module, half: bool) -> None:
     random_network(network)
     state = read_weights(network, ncnn_file(network, half=half))
     assert set(state) == set(network.state_dict())
@@ -56,7 +56,7 @@ def test_an_ncnn_file_gives_every_weight_back(network: nn.Module, half: bool) ->
         assert np.abs(state[name] - value.numpy()).max() <= tolerance
 
 
-def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
+def test_file_of_another_network_is_refused(tmp_path: Path) -> None:
     data = ncnn_file(random_network(UpConv7()))
     for broken, match in (
         (data[:-4], "truncated"),
@@ -118,7 +118,7 @@ def test_waifu2x_in_tiles_is_waifu2x_in_one_pass() -> None:
     assert np.abs(whole.astype(int) - tiled).max() <= 1  # sums in another order, rounded
 
 
-def test_a_tile_sees_as_much_of_its_neighbours_as_said() -> None:
+def test_tile_sees_enough_of_its_neighbours() -> None:
     """With a receptive field inside the overlap, tiles change nothing; a dot far away then changes nothing either."""
     network = random_network(RRDBNet(blocks=1, features=6, growth=3), gain=0.7)
     image = np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8)
@@ -151,7 +151,7 @@ def test_only_the_masked_draft_counts(inputs: Inputs, tmp_path: Path) -> None:
     assert np.array_equal(adapter.refine(blind).image, out)
 
 
-def test_missing_and_wrong_weights_are_told_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_wrong_weights_told_with_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFBENCH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("REFBENCH_CACHE", str(tmp_path / "cache"))
     assert "refbench weights fetch waifu2x" in (Waifu2x.ready() or "")

@@ -24,7 +24,7 @@ class Mine:
 
 
 @pytest.mark.parametrize("kind", ["class", "script"])
-def test_a_skeleton_works_as_it_is_written(kind: Literal["class", "script"], tmp_path: Path) -> None:
+def test_skeleton_works_as_it_is_written(kind: Literal["class", "script"], tmp_path: Path) -> None:
     path = new_adapter("my-refiner", kind=kind, out=tmp_path)
     assert path == tmp_path / "my_refiner.py"
     rows = check_adapter(path, runner="python")  # tests have no network to install the script's pins
@@ -38,7 +38,7 @@ def test_a_skeleton_works_as_it_is_written(kind: Literal["class", "script"], tmp
 
 
 @pytest.mark.parametrize("name", ["My Refiner", "", "a--b", "../evil", "1st", "x" * 80])
-def test_names_that_will_not_do_are_refused(name: str, tmp_path: Path) -> None:
+def test_impossible_names_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="lower-case letters"):
         new_adapter(name, out=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -50,7 +50,7 @@ def test_a_skeleton_never_overwrites(tmp_path: Path) -> None:
         new_adapter("mine", kind="script", out=tmp_path)
 
 
-def test_the_samples_are_sound_and_the_same_every_time() -> None:
+def test_samples_are_sound_and_same_every_time() -> None:
     first, second = made_up_samples(), made_up_samples()
     assert len({s.draft.shape for s in first}) >= 6
     for a, b in zip(first, second, strict=True):
@@ -96,7 +96,7 @@ def test_a_quick_self_test_finds_faults(tmp_path: Path) -> None:
         ("out = out if inputs.prompt else None", "answers empty-prompt", "fail", "returned nothing"),
     ],
 )
-def test_each_habit_of_an_adapter_is_seen(tmp_path: Path, body: str, row: str, status: str, words: str) -> None:
+def test_each_habit_of_adapter_is_seen(tmp_path: Path, body: str, row: str, status: str, words: str) -> None:
     path = tmp_path / "mine.py"
     path.write_text(HEAD.format(body=body))
     rows = {r.name: r for r in check_adapter(path)}
@@ -104,7 +104,7 @@ def test_each_habit_of_an_adapter_is_seen(tmp_path: Path, body: str, row: str, s
     assert words in rows[row].detail
 
 
-def test_a_card_without_licence_and_a_file_that_does_not_load_fail(tmp_path: Path) -> None:
+def test_missing_licence_and_broken_file_fail(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
         HEAD.format(body="pass").replace(', licence="MIT"', "").replace("Does one thing wrong on purpose.", "X")
@@ -115,7 +115,7 @@ def test_a_card_without_licence_and_a_file_that_does_not_load_fail(tmp_path: Pat
     assert [(r.name, r.status) for r in check_adapter(tmp_path / "nowhere.py")] == [("loads", "fail")]
 
 
-def test_a_folder_is_checked_image_by_image(tmp_path: Path) -> None:
+def test_folder_is_checked_image_by_image(tmp_path: Path) -> None:
     save_png(tmp_path / "a-1.png", made_up_samples()[0].draft)
     assert [r.status for r in check_adapter(tmp_path) if r.name == "images decode"] == ["pass"]
     (tmp_path / "b-1.png").write_text("no image")

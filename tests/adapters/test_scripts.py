@@ -107,7 +107,7 @@ def weights_of(name: str, root: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["omnigen2", "bagel", "dreamo", "imagecritic"])
-def test_every_picture_reaches_its_slot_in_the_authors_code(name: str, tmp_path: Path) -> None:
+def test_every_picture_reaches_its_slot(name: str, tmp_path: Path) -> None:
     checkout = standins.write_checkout(tmp_path / "checkout", name)
     out = run(name, tmp_path, inputs(), checkout=str(checkout), size=64, **weights_of(name, tmp_path))
     assert Path.cwd() == checkout
@@ -191,7 +191,7 @@ def tiny_flux(folder: Path, lora: str) -> None:
     FluxPipeline.save_lora_weights(folder / "lora", get_peft_model_state_dict(transformer), weight_name=lora)
 
 
-def test_mosaic_puts_two_subjects_beside_each_other_with_its_lora(tmp_path: Path) -> None:
+def test_mosaic_puts_two_subjects_side_by_side(tmp_path: Path) -> None:
     tiny_flux(tmp_path, "subject_512.safetensors")
     checkout = standins.write_checkout(tmp_path / "checkout", "mosaic")
     options = {"base": str(tmp_path / "flux"), "lora": str(tmp_path / "lora"), "size": 64}
@@ -205,7 +205,7 @@ def test_mosaic_puts_two_subjects_beside_each_other_with_its_lora(tmp_path: Path
     assert out[35, 50].tolist() == GREEN
 
 
-def test_hifi_inpaint_sees_nothing_of_the_wrong_detail(tmp_path: Path) -> None:
+def test_hifi_inpaint_sees_nothing_of_wrong_detail(tmp_path: Path) -> None:
     import torch
 
     tiny_flux(tmp_path, "pytorch_lora_weights.safetensors")
@@ -235,7 +235,7 @@ def test_hifi_inpaint_sees_nothing_of_the_wrong_detail(tmp_path: Path) -> None:
     assert standins.records(checkout)["noise"] == got["noise"]
 
 
-def test_adarefsr_restores_the_draft_by_the_reference(tmp_path: Path) -> None:
+def test_adarefsr_restores_draft_by_reference(tmp_path: Path) -> None:
     checkout = standins.write_checkout(tmp_path / "checkout", "adarefsr")
     out = run("adarefsr", tmp_path, inputs(), checkout=str(checkout), size=64, **weights_of("adarefsr", tmp_path))
     got = standins.records(checkout)
@@ -251,7 +251,7 @@ def test_adarefsr_restores_the_draft_by_the_reference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("steps", "loras", "guidance"), [(8, 2, 1.0), (40, 1, 4.0)])
-def test_refine_anything_runs_on_a_tiny_qwen_with_its_loras(
+def test_refine_anything_runs_on_tiny_qwen(
     steps: int, loras: int, guidance: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -297,7 +297,7 @@ def test_refine_anything_runs_on_a_tiny_qwen_with_its_loras(
     assert (out != RED).any()
 
 
-def test_in_its_own_process_through_the_protocol(tmp_path: Path) -> None:
+def test_in_its_own_process_through_protocol(tmp_path: Path) -> None:
     checkout = standins.write_checkout(tmp_path / "checkout", "omnigen2")
     options = {"checkout": str(checkout), "size": 64, "focus": True, "paste_back": True}
     with open_contained("omnigen2", runner="python", options=options | weights_of("omnigen2", tmp_path)) as adapter:
@@ -312,7 +312,7 @@ def test_in_its_own_process_through_the_protocol(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(standins.CHECKOUTS))
-def test_without_the_right_checkout_it_says_where_to_get_it(name: str, tmp_path: Path) -> None:
+def test_missing_checkout_says_where_it_is(name: str, tmp_path: Path) -> None:
     accept = module(name).NEEDS.get("accept")
     more = {"accept_licence": accept} if accept else {}
     wrong = standins.touch(tmp_path / "wrong", "README.md")
@@ -328,7 +328,7 @@ def test_without_the_right_checkout_it_says_where_to_get_it(name: str, tmp_path:
             pass
 
 
-def test_a_licence_is_shown_accepted_once_and_remembered(tmp_path: Path) -> None:
+def test_licence_shown_accepted_once_and_remembered(tmp_path: Path) -> None:
     def start(**options: Any) -> str:
         with (
             pytest.raises(RefbenchError) as caught,
@@ -350,7 +350,7 @@ def test_a_licence_is_shown_accepted_once_and_remembered(tmp_path: Path) -> None
     assert "accept the licence" not in str(ready.readiness("imagecritic"))
 
 
-def test_wrong_options_and_missing_weights_are_told_by_name(tmp_path: Path) -> None:
+def test_wrong_options_and_weights_are_named(tmp_path: Path) -> None:
     checkout = standins.write_checkout(tmp_path / "checkout", "omnigen2")
     for options, words in (
         ({"stepps": 4}, "it has no 'stepps'; did you mean steps"),
@@ -362,7 +362,7 @@ def test_wrong_options_and_missing_weights_are_told_by_name(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_listed_with_its_card_and_what_it_lacks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_shows_card_and_what_lacks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready, "graphics_memory_gb", lambda: 0.0)
     card = load_card(name)
     assert card.name == name
@@ -380,7 +380,7 @@ def test_it_is_listed_with_its_card_and_what_it_lacks(name: str, monkeypatch: py
     assert ("no GPU" in row["ready"]) == (card.vram_gb is not None)
 
 
-def test_refine_anything_has_the_pins_of_its_authors() -> None:
+def test_refine_anything_has_pins_of_its_authors() -> None:
     path = resolve("refine-anything").path
     assert path is not None
     pins = script_dependencies(path)

@@ -106,7 +106,7 @@ def test_pictures_arrive_in_their_slots(service: Service, inputs: Inputs) -> Non
         ("ark", (300, 400), (880, 1184)),
     ],
 )
-def test_a_draft_is_shown_at_a_size_that_the_service_answers_in(
+def test_draft_has_the_services_size(
     kind: str, shape: tuple[int, int], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KINDS[kind].variable, KEY)
@@ -121,7 +121,7 @@ def test_a_draft_is_shown_at_a_size_that_the_service_answers_in(
     assert image[150, 150].tolist() == [165] * 3
 
 
-def test_an_answer_of_another_size_is_brought_back_to_the_draft(service: Service, inputs: Inputs) -> None:
+def test_answer_comes_back_to_drafts_size(service: Service, inputs: Inputs) -> None:
     service.size = (600, 900)
     image, facts = editor(service).refine(inputs)
     assert facts["answer_size"] == "900x600"
@@ -156,14 +156,14 @@ def test_faults_that_pass_are_tried_again(service: Service, inputs: Inputs, faul
     assert spent(tmp_path / "responses") == pytest.approx(facts["price_usd"], abs=1e-5)
 
 
-def test_a_slow_service_is_left_and_asked_again(service: Service, inputs: Inputs) -> None:
+def test_slow_service_left_and_asked_again(service: Service, inputs: Inputs) -> None:
     service.faults.append("slow")
     image, facts = editor(service, timeout_s=0.8).refine(inputs)
     assert inverted_inside(image, inputs)
     assert facts["attempts"] == 2
 
 
-def test_what_never_gets_better_fails_the_sample_with_the_reason(service: Service, inputs: Inputs) -> None:
+def test_lasting_fault_fails_the_sample(service: Service, inputs: Inputs) -> None:
     service.faults.extend(["malformed"] * 3)
     with pytest.raises(FailedError, match="its answer is no JSON object, 3 times") as caught:
         editor(service, attempts=3).refine(inputs)
@@ -173,7 +173,7 @@ def test_what_never_gets_better_fails_the_sample_with_the_reason(service: Servic
         editor(service).refine(inputs)
 
 
-def test_a_sample_takes_no_longer_than_the_run_gives_it(service: Service, inputs: Inputs) -> None:
+def test_sample_keeps_to_its_time(service: Service, inputs: Inputs) -> None:
     service.faults.extend([500] * 4)
     made = editor(service, timeout_s=600)
     with pytest.raises(FailedError) as caught:
@@ -200,7 +200,7 @@ def test_retry_after_is_honoured(service: Service, inputs: Inputs) -> None:
     assert service.times[1] - service.times[0] >= 0.6
 
 
-def test_a_service_that_wants_too_much_patience_stops_the_run(service: Service, inputs: Inputs) -> None:
+def test_long_wait_stops_the_run(service: Service, inputs: Inputs) -> None:
     service.faults.append((429, {"Retry-After": "3600"}, None))
     with pytest.raises(StopError, match="asks to wait 3600 s"):
         editor(service).refine(inputs)
@@ -209,9 +209,7 @@ def test_a_service_that_wants_too_much_patience_stops_the_run(service: Service, 
         editor(service, attempts=2).refine(inputs)
 
 
-def test_back_off_grows_and_is_jittered_by_the_samples_seed(
-    service: Service, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_back_off_grows_with_seeded_jitter(service: Service, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(calling, "BACK_OFF_S", 1.0)
     monkeypatch.setattr(calling.time, "sleep", lambda seconds: waits.append(seconds) if seconds else None)
@@ -223,7 +221,7 @@ def test_back_off_grows_and_is_jittered_by_the_samples_seed(
     assert all(0.5 * 2**n <= wait <= 2**n for n, wait in enumerate(first))
 
 
-def test_a_refusal_is_told_apart_and_kept(service: Service, inputs: Inputs, tmp_path: Path) -> None:
+def test_refusal_is_told_apart_and_kept(service: Service, inputs: Inputs, tmp_path: Path) -> None:
     service.faults.append("refuse")
     for _ in range(2):
         with pytest.raises(RefusedError, match="it refused") as caught:
@@ -238,7 +236,7 @@ def test_a_refusal_is_told_apart_and_kept(service: Service, inputs: Inputs, tmp_
     assert inverted_inside(image, inputs)
 
 
-def test_an_answer_is_paid_for_once_whatever_it_is_asked_by(service: Service, inputs: Inputs, tmp_path: Path) -> None:
+def test_answer_is_paid_for_once(service: Service, inputs: Inputs, tmp_path: Path) -> None:
     first, told = editor(service, tmp_path / "responses").refine(inputs)
     second, facts = editor(service, tmp_path / "responses").refine(inputs)
     assert np.array_equal(first, second)
@@ -250,9 +248,7 @@ def test_an_answer_is_paid_for_once_whatever_it_is_asked_by(service: Service, in
     assert len(service.seen) == 2
 
 
-def test_the_raw_answer_is_kept_and_one_that_cannot_be_read_too(
-    service: Service, inputs: Inputs, tmp_path: Path
-) -> None:
+def test_raw_answer_is_kept_even_broken(service: Service, inputs: Inputs, tmp_path: Path) -> None:
     service.faults.append("malformed")
     _, facts = editor(service, tmp_path / "responses").refine(inputs)
     kept = tmp_path / "responses" / f"{facts['response']}.body"
@@ -260,9 +256,7 @@ def test_the_raw_answer_is_kept_and_one_that_cannot_be_read_too(
     assert (tmp_path / "responses" / f"{facts['response']}.fault-1.body").stat().st_size > 100
 
 
-def test_a_wrong_key_stops_at_once_and_is_not_shown(
-    service: Service, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_key_stops_unshown(service: Service, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KINDS[service.kind].variable, "sk-wrong-77c1")
     with pytest.raises(StopError, match="does not accept the key in") as caught:
         editor(service).refine(inputs)
@@ -271,7 +265,7 @@ def test_a_wrong_key_stops_at_once_and_is_not_shown(
 
 
 @pytest.mark.parametrize("status", [402, 403, 404, 307])
-def test_what_no_sample_can_pass_stops_the_run(service: Service, inputs: Inputs, status: int) -> None:
+def test_what_no_sample_can_pass_stops_run(service: Service, inputs: Inputs, status: int) -> None:
     service.faults.append((status, {"Location": "http://127.0.0.1:1/"}, None))
     with pytest.raises(StopError) as caught:
         editor(service).refine(inputs)
@@ -279,7 +273,7 @@ def test_what_no_sample_can_pass_stops_the_run(service: Service, inputs: Inputs,
     assert len(service.times) == 1
 
 
-def test_a_service_that_cannot_be_reached_stops_the_run(monkeypatch: pytest.MonkeyPatch, inputs: Inputs) -> None:
+def test_service_that_cannot_be_reached_stops_run(monkeypatch: pytest.MonkeyPatch, inputs: Inputs) -> None:
     monkeypatch.setattr(calling, "BACK_OFF_S", 0.01)
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     made = GeminiImage(base_url="http://127.0.0.1:9", attempts=2, requests_per_minute=0)
@@ -287,16 +281,14 @@ def test_a_service_that_cannot_be_reached_stops_the_run(monkeypatch: pytest.Monk
         made.refine(inputs)
 
 
-def test_the_budget_is_checked_before_the_request(service: Service, inputs: Inputs, tmp_path: Path) -> None:
+def test_budget_is_checked_before_request(service: Service, inputs: Inputs, tmp_path: Path) -> None:
     with pytest.raises(StopError, match="--max-cost"):
         editor(service, tmp_path / "responses", max_cost_usd=0.01).refine(inputs)
     assert service.times == []
 
 
 @pytest.mark.parametrize("model", ["gpt-image-2", "gpt-image-2.5-flare", "gpt-image-1.5", "gpt-image-1-mini"])
-def test_fidelity_is_sent_to_the_model_that_takes_it(
-    model: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fidelity_sent_to_model_that_takes_it(model: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with serving("openai") as service:
         editor(service, model=model).refine(inputs)
@@ -305,9 +297,7 @@ def test_fidelity_is_sent_to_the_model_that_takes_it(
 
 
 @pytest.mark.parametrize("model", [*Seedream.prices, "seedream-5-0-pro-260628"])
-def test_seedream_gets_only_the_fields_of_its_version(
-    model: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seedream_gets_only_fields_of_its_version(model: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARK_API_KEY", KEY)
     known = {} if model in Seedream.prices else {"price_usd": 0.12}
     with serving("ark") as service:
@@ -328,7 +318,7 @@ def test_a_spent_quota_stops_the_run(monkeypatch: pytest.MonkeyPatch, inputs: In
             editor(service).refine(inputs)
 
 
-def test_gemini_says_in_the_body_how_long_to_wait(monkeypatch: pytest.MonkeyPatch, inputs: Inputs) -> None:
+def test_gemini_says_in_body_how_long_to_wait(monkeypatch: pytest.MonkeyPatch, inputs: Inputs) -> None:
     monkeypatch.setattr(calling, "BACK_OFF_S", 0.01)
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     with serving("gemini") as service:
@@ -351,7 +341,7 @@ def test_a_blocked_prompt_is_a_refusal(monkeypatch: pytest.MonkeyPatch, inputs: 
             editor(service).refine(inputs)
 
 
-def test_the_pace_is_kept_by_all_processes_of_a_run(tmp_path: Path) -> None:
+def test_pace_kept_by_all_processes_of_run(tmp_path: Path) -> None:
     account = Account(tmp_path / "responses")
     waits = [Ledger(account).wait_for_slot(60) for _ in range(3)]
     assert waits[0] == 0
@@ -360,7 +350,7 @@ def test_the_pace_is_kept_by_all_processes_of_a_run(tmp_path: Path) -> None:
     assert Ledger(None).wait_for_slot(0) == 0
 
 
-def test_a_request_whose_end_nobody_saw_stays_counted(tmp_path: Path) -> None:
+def test_request_whose_end_nobody_saw_stays_counted(tmp_path: Path) -> None:
     ledger = Ledger(Account(tmp_path, 0.10))
     ledger.reserve(0.04, "a", "k")  # killed here
     ledger.settle(ledger.reserve(0.04, "b", "k"), 0.01)
@@ -373,7 +363,7 @@ def test_a_request_whose_end_nobody_saw_stays_counted(tmp_path: Path) -> None:
     assert spent(tmp_path) == pytest.approx(0.10)
 
 
-def test_the_content_of_a_request_decides_its_key(inputs: Inputs) -> None:
+def test_content_of_request_decides_its_key(inputs: Inputs) -> None:
     def key(**changes: Any) -> str:
         pictures = {"draft": inputs.draft, "mask": inputs.mask, **changes}
         return content_key({"model": "a", "text": "b"}, pictures)
@@ -385,7 +375,7 @@ def test_the_content_of_a_request_decides_its_key(inputs: Inputs) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ", "a b", "key\nInjected: header", "schlüssel"])
-def test_a_missing_or_impossible_key_is_told_by_the_variables_name(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", text)
     with pytest.raises((RefbenchError, UnavailableError), match="GEMINI_API_KEY") as caught:
         GeminiImage().setup()
@@ -398,13 +388,13 @@ def test_a_missing_or_impossible_key_is_told_by_the_variables_name(monkeypatch: 
     "url",
     ["http://example.org/v1", "https://user:pass@example.org", "https://example.org/?key=1", "ftp://x", "example.org"],
 )
-def test_a_base_url_that_would_show_a_key_is_refused(url: str) -> None:
+def test_base_url_showing_keys_is_refused(url: str) -> None:
     with pytest.raises(RefbenchError, match="base_url") as caught:
         GeminiImage(base_url=url)
     assert "pass@" not in str(caught.value)
 
 
-def test_a_model_without_a_known_price_needs_one(inputs: Inputs) -> None:
+def test_model_without_known_price_needs_one(inputs: Inputs) -> None:
     with pytest.raises(RefbenchError, match="price_usd"):
         GeminiImage(model="gemini-9-image")
     made = GeminiImage(model="gemini-9-image", price_usd=0.2)

@@ -30,7 +30,7 @@ class _Dribble(io.BytesIO):
 @given(
     st.lists(arrays, max_size=4), st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=9), max_size=3)
 )
-def test_a_message_arrives_as_it_was_sent(sent: list[np.ndarray[Any, Any]], header: dict[str, Any]) -> None:
+def test_message_arrives_as_it_was_sent(sent: list[np.ndarray[Any, Any]], header: dict[str, Any]) -> None:
     header.pop("arrays", None)
     pipe = _Dribble()
     wire.send(pipe, header, sent)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def test_garbage_is_refused_and_never_run(data: bytes) -> None:
         wire.receive(io.BytesIO(data))  # type: ignore[arg-type]
 
 
-def test_a_message_larger_than_expected_is_refused_before_it_is_read() -> None:
+def test_large_message_is_refused_unread() -> None:
     pipe = io.BytesIO()
     wire.send(pipe, {}, [np.zeros((100, 100), np.uint8)])  # type: ignore[arg-type]
     pipe.seek(0)

@@ -203,7 +203,7 @@ def test_drop_and_paste_bring_pictures_in(page: Page) -> None:
     page.clean()
 
 
-def test_a_format_the_browser_does_not_read_is_shown(page: Page) -> None:
+def test_format_browser_does_not_read_shown(page: Page) -> None:
     buffer = io.BytesIO()
     Pillow.fromarray(SAMPLE.draft).save(buffer, "TIFF")
     page.put("draft", buffer.getvalue(), "scan.tif")
@@ -212,7 +212,7 @@ def test_a_format_the_browser_does_not_read_is_shown(page: Page) -> None:
     assert page.js(middle) == 255
 
 
-def test_what_is_no_picture_is_told_in_a_sentence(page: Page) -> None:
+def test_what_is_no_picture_told_in_sentence(page: Page) -> None:
     page.driver.execute_script(IN, "draft", "notes.txt", base64.b64encode(b"words").decode(), "drop")
     page.until("document.querySelector('#said.bad') !== null")
     assert page.said.startswith("Expected an image")
@@ -242,7 +242,7 @@ def test_painting_undoing_and_redoing(page: Page) -> None:
     page.clean()
 
 
-def test_the_mask_that_is_sent_is_the_one_that_is_seen(page: Page) -> None:
+def test_sent_mask_is_the_seen_one(page: Page) -> None:
     page.both()
     page.box(30, 20, 80, 60)
     page.click("#draft [data-tool=eraser]")
@@ -259,7 +259,7 @@ def test_the_mask_that_is_sent_is_the_one_that_is_seen(page: Page) -> None:
     page.clean()
 
 
-def test_a_mask_file_is_opened_and_must_fit(page: Page, tmp_path: Path) -> None:
+def test_opened_mask_file_must_fit(page: Page, tmp_path: Path) -> None:
     page.both()
     for name, mask in (("small.png", SAMPLE.mask[:-1]), ("fits.png", SAMPLE.mask)):
         (tmp_path / name).write_bytes(encode_png(mask))
@@ -272,7 +272,7 @@ def test_a_mask_file_is_opened_and_must_fit(page: Page, tmp_path: Path) -> None:
     page.until(f"parseInt(document.querySelector('#painted').textContent.replace(',', '')) === {SAMPLE.mask.sum()}")
 
 
-def test_the_box_of_the_reference_reaches_the_command(page: Page) -> None:
+def test_box_of_reference_reaches_command(page: Page) -> None:
     page.both()
     page.box(30, 20, 80, 60)
     page.box(20, 10, 90, 80, side="reference")
@@ -286,7 +286,7 @@ def test_the_box_of_the_reference_reaches_the_command(page: Page) -> None:
     assert "box" not in page.one("#reference .facts").text
 
 
-def test_the_feather_is_shown_inside_the_mask(page: Page) -> None:
+def test_feather_is_shown_inside_mask(page: Page) -> None:
     page.both()
     page.box(30, 20, 80, 60)
     alpha = """(() => { const c = document.querySelector('#draft-board canvas:nth-of-type(2)');
@@ -487,7 +487,7 @@ def phone() -> Iterator[Any]:
     yield from started(width=390, height=844, phone=True)
 
 
-def test_a_phone_paints_with_one_finger_and_zooms_with_two(phone: Any, address: str) -> None:
+def test_phone_paints_and_zooms_by_fingers(phone: Any, address: str) -> None:
     page = Page(phone, address)
     page.both()
     assert page.js("document.documentElement.scrollWidth <= innerWidth")

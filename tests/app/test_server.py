@@ -133,7 +133,7 @@ def test_the_command_gives_the_same_bytes(
     assert result.read_bytes() == before
 
 
-def test_a_turned_draft_with_alpha_keeps_its_size(user: User) -> None:
+def test_turned_draft_with_alpha_keeps_its_size(user: User) -> None:
     wide = np.dstack([SAMPLE.draft, np.full(SAMPLE.draft.shape[:2], 200, np.uint8)])
     told = user.done(draft=encode_png(wide))
     assert Pillow.open(io.BytesIO(user.file(told["id"], "result"))).mode == "RGBA"
@@ -165,7 +165,7 @@ def test_files_of_one_name_do_not_meet(user: User) -> None:
         (SAMPLE.mask, int("9" * 4000), "painted pixels"),
     ],
 )
-def test_a_mask_that_does_not_fit_is_refused(user: User, mask: np.ndarray, painted: int | None, words: str) -> None:
+def test_misfit_mask_is_refused(user: User, mask: np.ndarray, painted: int | None, words: str) -> None:
     draft = user.send(encode_png(SAMPLE.draft))["id"]
     answer = user.mask(draft, mask, painted)
     assert answer.status_code == 400
@@ -181,7 +181,7 @@ def test_a_picture_is_no_mask(user: User) -> None:
     assert "black and white" in answer.text
 
 
-def test_a_mask_of_another_draft_is_refused(user: User) -> None:
+def test_mask_of_another_draft_is_refused(user: User) -> None:
     large = user.send(encode_png(np.tile(SAMPLE.draft, (2, 2, 1))))["id"]
     other = user.mask(large, np.tile(SAMPLE.mask, (2, 2))).json()["id"]
     answer = user.ask(mask=other)
@@ -233,7 +233,7 @@ def test_names_are_made_harmless(name: str, kept: str) -> None:
     assert not set("/\\\n$") & set(safe_name(name, "picture"))
 
 
-def test_a_picture_is_shown_as_the_server_sees_it(user: User) -> None:
+def test_picture_shown_as_server_sees_it(user: User) -> None:
     buffer = io.BytesIO()
     Pillow.fromarray(SAMPLE.draft).save(buffer, "TIFF")
     sent = user.send(buffer.getvalue(), "scan.tif")
@@ -258,14 +258,14 @@ def test_a_picture_is_shown_as_the_server_sees_it(user: User) -> None:
         ({"prompt": "a \ud800"}, "UTF-8"),
     ],
 )
-def test_a_job_that_cannot_be_done_is_refused(user: User, asked: dict[str, Any], words: str) -> None:
+def test_impossible_job_is_refused(user: User, asked: dict[str, Any], words: str) -> None:
     answer = user.ask(**asked)
     assert answer.status_code == 400
     assert words in answer.json()["error"]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"draft": ', b"[" * 50000])
-def test_a_request_that_is_no_object_is_refused(user: User, body: bytes) -> None:
+def test_request_must_be_an_object(user: User, body: bytes) -> None:
     answer = user.client.post("/api/jobs", content=body)
     assert answer.status_code == 400
     assert "JSON object" in answer.json()["error"]
@@ -303,7 +303,7 @@ def test_two_users_get_their_own_results(user: User) -> None:
         ("raises-1.png", "missing"),
     ],
 )
-def test_a_model_that_fails_costs_its_job_only(user: User, name: str, words: str) -> None:
+def test_model_that_fails_costs_its_job_only(user: User, name: str, words: str) -> None:
     told = user.done(name=name)
     assert told["state"] == "failed"
     assert words in told["error"]
@@ -328,7 +328,7 @@ def test_cancel_ends_the_process_that_works(user: User, app: App) -> None:
     assert user.client.post(f"/api/jobs/{job}/cancel").json()["state"] == "cancelled"
 
 
-def test_a_job_that_waits_is_cancelled_unseen(user: User) -> None:
+def test_job_that_waits_is_cancelled_unseen(user: User) -> None:
     first = user.ask(name="late-1.png").json()["id"]
     second = user.ask().json()
     assert second["state"] == "waiting"
@@ -377,7 +377,7 @@ def test_cancel_ends_a_model_that_loads(tmp_path: Path) -> None:
     jobs.close()
 
 
-def test_the_line_has_an_end_and_closing_ends_all(tmp_path: Path) -> None:
+def test_line_has_end_and_closing_ends_all(tmp_path: Path) -> None:
     store = Store(tmp_path)
     jobs = Jobs(store, {"faulty": FAULTY}, device="cpu")
     sent = uploads(store)
@@ -394,7 +394,7 @@ def test_the_line_has_an_end_and_closing_ends_all(tmp_path: Path) -> None:
     assert not jobs._thread.is_alive()
 
 
-def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
+def test_least_recently_used_makes_room(tmp_path: Path) -> None:
     data = encode_png(SAMPLE.draft)
     store = Store(tmp_path, kept_bytes=3 * len(data))
     sent = [store.put(data, f"{n}.png") for n in range(3)]
@@ -406,7 +406,7 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
         store.upload(sent[1].id)
 
 
-def test_a_job_keeps_files_that_are_removed_elsewhere(tmp_path: Path) -> None:
+def test_job_keeps_its_files(tmp_path: Path) -> None:
     store = Store(tmp_path)
     jobs = Jobs(store, {"faulty": FAULTY}, device="cpu")
     gate = threading.Event()
@@ -464,7 +464,7 @@ def test_elsewhere_a_token_is_needed(app: App) -> None:
         assert client.get("/api/about").status_code == 200
 
 
-def test_the_command_serves_until_it_is_interrupted(suite: Path, tmp_path: Path) -> None:
+def test_command_serves_until_it_is_interrupted(suite: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "refbench", "app", "--suite", str(suite), "--device", "cpu"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

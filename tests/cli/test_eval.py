@@ -60,7 +60,7 @@ class TestResult:
         assert data["diagnostics"]["outside_touched"] == {"mean": 0.0, "samples": 4}
         assert data["diagnostics"]["sharpness_change"]["mean"] < -50  # the drafts are blurred
 
-    def test_the_table_shows_axes_categories_and_intervals(self, cli: Cli, finished: Path, suite: Path) -> None:
+    def test_table_shows_axes_categories_and_intervals(self, cli: Cli, finished: Path, suite: Path) -> None:
         done = cli("eval", "--model", "identity", "--suite", suite, "--out", finished)
         assert done.code == 0
         assert "6 samples" in done.out
@@ -71,7 +71,7 @@ class TestResult:
         sentences = ("run: ", "not scored: ")
         assert [line for line in done.out.splitlines() if len(line) > 80 and not line.startswith(sentences)] == []
 
-    def test_the_manifest_says_what_was_run_on_what_with_what(self, finished: Path, suite: Path) -> None:
+    def test_manifest_says_what_was_run(self, finished: Path, suite: Path) -> None:
         data = json.loads((finished / "manifest.json").read_text())
         assert data["arguments"]["suite"] == str(suite)
         assert data["samples"] == ids(suite)
@@ -81,7 +81,7 @@ class TestResult:
         assert data["doctor"]["failed"] == 0
         assert data["doctor"]["passed"] > 20
 
-    def test_several_models_give_a_list_and_a_folder_each(self, cli: Cli, suite: Path, here: Path) -> None:
+    def test_several_models_give_several_folders(self, cli: Cli, suite: Path, here: Path) -> None:
         done = cli("eval", "-m", "identity,reference-paste", "-s", suite, "--limit", 2, "--out", "all", "--json")
         assert done.code == 0, done.err
         assert [entry["model"] for entry in json.loads(done.out)] == ["identity", "reference-paste"]
@@ -103,7 +103,7 @@ class TestResult:
 
 
 class TestAgain:
-    def test_a_finished_run_says_so_and_imports_no_torch(self, process: Cli, suite: Path, finished: Path) -> None:
+    def test_finished_run_imports_no_torch(self, process: Cli, suite: Path, finished: Path) -> None:
         code = (
             "import sys\nfrom refbench.cli.main import main\ncode = main(sys.argv[1:])\n"
             "assert not {'torch', 'pandas', 'cv2', 'scipy'} & set(sys.modules)\nsys.exit(code)"
@@ -116,7 +116,7 @@ class TestAgain:
         assert "Nothing to do" in done.stderr
         assert json.loads(done.stdout)["samples"] == 6
 
-    def test_measuring_a_finished_run_again_does_nothing(self, cli: Cli, finished: Path) -> None:
+    def test_measuring_finished_run_again_does_nothing(self, cli: Cli, finished: Path) -> None:
         done = cli("measure", finished, "--json")
         assert done.code == 0, done.err
         assert "Nothing to do" in done.err
@@ -140,7 +140,7 @@ class TestAgain:
         assert cli("measure", "run").code == 0
         assert (here / "run" / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
 
-    def test_a_folder_of_images_is_a_model(self, cli: Cli, finished: Path, suite: Path, here: Path) -> None:
+    def test_folder_of_images_is_model(self, cli: Cli, finished: Path, suite: Path, here: Path) -> None:
         done = cli("eval", "-m", finished / "outputs", "-s", suite, "--out", "again", "--json")
         assert done.code == 0, done.err
         first = json.loads((finished / "summary.json").read_text())["numbers"]
@@ -174,7 +174,7 @@ class TestAdapterFaults:
         assert FAULTS[body] in record["error"]
 
     @pytest.mark.parametrize("body", ["os._exit(3)", "return inputs.draft[1:]"])
-    def test_one_that_fails_sometimes_is_scored_and_1(self, cli: Cli, suite: Path, here: Path, body: str) -> None:
+    def test_sometimes_failing_one_exits_with_1(self, cli: Cli, suite: Path, here: Path, body: str) -> None:
         model = adapter_file(here, f"if inputs.id == {ids(suite)[0]!r}:\n    {body}\n{NOISE}")
         done = cli("eval", "-m", model, "-s", suite, "--limit", 2, "--out", "run", "--json")
         assert done.code == 1, done.err
@@ -185,7 +185,7 @@ class TestAdapterFaults:
         assert "Nothing to do" in again.err
         assert f"failed: {ids(suite)[0]}" in again.out
 
-    def test_a_failed_sample_scores_as_the_draft(self, cli: Cli, suite: Path, here: Path, finished: Path) -> None:
+    def test_failed_sample_scores_as_draft(self, cli: Cli, suite: Path, here: Path, finished: Path) -> None:
         model = adapter_file(here, f"assert inputs.id != {ids(suite)[0]!r}\nreturn inputs.draft")
         assert cli("eval", "-m", model, "-s", suite, "--out", "run").code == 1
         mine = json.loads((here / "run" / "summary.json").read_text())["numbers"]
@@ -227,7 +227,7 @@ class TestWrongInput:
             (["-m", "identity", "-o", "steps=3"], "steps"),
         ],
     )
-    def test_it_is_one_sentence_and_nothing_is_made(
+    def test_it_is_one_sentence_and_nothing_made(
         self, cli: Cli, suite: Path, here: Path, arguments: list[str], words: str
     ) -> None:
         done = cli("eval", "-s", suite, *arguments)
@@ -284,7 +284,7 @@ class TestRunFolders:
         for arguments in (["eval", "-m", "identity", "-s", suite, "--out", "run"], ["measure", "run"]):
             self.assert_refused(cli(*arguments), "line 3", "records.jsonl")
 
-    def test_a_torn_last_line_is_done_again(self, cli: Cli, finished: Path, suite: Path, here: Path) -> None:
+    def test_torn_last_line_is_done_again(self, cli: Cli, finished: Path, suite: Path, here: Path) -> None:
         run = Path(shutil.copytree(finished, here / "run"))
         whole = (run / "records.jsonl").read_bytes()
         (run / "records.jsonl").write_bytes(whole[:-30])
@@ -300,7 +300,7 @@ class TestRunFolders:
         (run / "scores.parquet").unlink()
         self.assert_refused(cli("measure", "run"), image.name, "changed")
 
-    def test_a_damaged_score_table_is_measured_again(self, cli: Cli, finished: Path, here: Path) -> None:
+    def test_damaged_score_table_is_measured_again(self, cli: Cli, finished: Path, here: Path) -> None:
         run = Path(shutil.copytree(finished, here / "run"))
         (run / "scores.parquet").write_bytes(b"PAR1 damaged")
         self.assert_refused(cli("measure", "run"), "scores.parquet", "delete it")
@@ -325,7 +325,7 @@ class TestRunFolders:
         self.assert_refused(cli("eval", "-m", "identity", "-s", suite, "--out", "locked/run"), "--out")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-    def test_a_disk_that_is_full_loses_nothing(self, cli: Cli, suite: Path, here: Path) -> None:
+    def test_disk_that_is_full_loses_nothing(self, cli: Cli, suite: Path, here: Path) -> None:
         (here / "disk").mkdir()
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(here / "disk")], capture_output=True, check=False

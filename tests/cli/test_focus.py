@@ -24,7 +24,7 @@ class Toy:
 """
 
 
-def test_they_reach_the_adapter_and_are_recorded(cli: Cli, here: Path, suite: Path) -> None:
+def test_they_reach_adapter_and_are_recorded(cli: Cli, here: Path, suite: Path) -> None:
     (here / "toy.py").write_text(EDITOR)
     arguments = ["generate", "--model", "toy.py", "--suite", suite, "--limit", 2, "--focus", "--paste-back", "--json"]
     done = cli(*arguments)

@@ -51,14 +51,14 @@ def test_version(cli: Cli) -> None:
         (["generate"], "--model"),
     ],
 )
-def test_a_wrong_command_line_is_one_sentence_and_2(cli: Cli, arguments: list[str], words: str) -> None:
+def test_wrong_command_line_exits_with_2(cli: Cli, arguments: list[str], words: str) -> None:
     done = cli(*arguments)
     assert (done.code, done.out) == (2, "")
     assert words in done.sentence
     assert len(done.err.splitlines()) == 1
 
 
-def test_a_fault_of_refbench_is_no_traceback_but_debug_shows_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_fault_shows_traceback_in_debug(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: list[str]) -> int:
         raise ZeroDivisionError("one\ntwo")
 
@@ -82,7 +82,7 @@ def test_an_interrupt_is_130(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "kept" in done.err
 
 
-def test_a_reader_that_stops_early_gets_no_traceback() -> None:
+def test_reader_that_stops_early_gets_no_traceback() -> None:
     code = f"{sys.executable} -m refbench list metrics --json | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -108,7 +108,7 @@ def test_the_front_page_is_quick() -> None:
         ({"value": None, "low": None, "high": None}, "–"),
     ],
 )
-def test_a_cell_shows_its_interval_where_it_has_one(cell: dict[str, float | None], text: str) -> None:
+def test_cell_shows_its_interval(cell: dict[str, float | None], text: str) -> None:
     from refbench.cli.show import interval
 
     assert interval(cell) == text

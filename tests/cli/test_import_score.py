@@ -65,7 +65,7 @@ def test_own_pictures_are_scored_and_compared(cli: Cli, own: Path, here: Path) -
     assert sorted(path.name for path in here.iterdir()) == ["A", "B", "mine", "own"]
 
 
-def test_a_sample_without_a_picture_counts_as_the_draft(cli: Cli, own: Path, here: Path) -> None:
+def test_sample_without_picture_counts_as_draft(cli: Cli, own: Path, here: Path) -> None:
     cli("import", "folders", own, "--out", "mine")
     (here / "A/IMG 1.png").unlink()
     done = cli("score", "A", "--suite", "mine", "--out", "run")
@@ -77,7 +77,7 @@ def test_a_sample_without_a_picture_counts_as_the_draft(cli: Cli, own: Path, her
     assert (again.code, again.out) == (1, done.out)
 
 
-def test_without_targets_the_axis_says_so_everywhere(cli: Cli, own: Path, here: Path) -> None:
+def test_without_targets_axis_says_so_everywhere(cli: Cli, own: Path, here: Path) -> None:
     assert cli("import", "folders", own, "--out", "mine", "--no-targets").code == 0
     done = cli("score", "A", "B", "--suite", "mine", "--out", "runs")
     assert done.code == 0, done.err
@@ -102,7 +102,7 @@ def test_without_targets_the_axis_says_so_everywhere(cli: Cli, own: Path, here: 
     assert '"score":"2 without targets"' in page.replace(": ", ":")
 
 
-def test_a_board_of_a_suite_without_targets_ranks_by_alignment(cli: Cli, own: Path, here: Path) -> None:
+def test_targetless_board_ranks_by_alignment(cli: Cli, own: Path, here: Path) -> None:
     cli("import", "folders", own, "--out", "named", "--no-targets", "--json")
     cli("score", "A", "--suite", "named", "--out", "run")
     assert "'IMG 0' is one" in cli("submit", "run", "--to", "entries", "--by", "me").sentence
@@ -128,7 +128,7 @@ def test_a_board_of_a_suite_without_targets_ranks_by_alignment(cli: Cli, own: Pa
     assert best == sorted(best, reverse=True)
 
 
-def test_numbers_with_and_without_targets_never_meet(cli: Cli, own: Path) -> None:
+def test_targetless_numbers_stay_apart(cli: Cli, own: Path) -> None:
     for name, more in (("with", ()), ("without", ("--no-targets",))):
         cli("import", "folders", own, "--out", name, *more)
         cli("score", "A", "--suite", name, "--out", f"run-{name}")
@@ -137,7 +137,7 @@ def test_numbers_with_and_without_targets_never_meet(cli: Cli, own: Path) -> Non
     assert "is on the suite" in done.sentence
 
 
-def test_gaps_are_a_table_and_json_and_all_of_them_exit_2(cli: Cli, own: Path, here: Path) -> None:
+def test_gaps_are_told_and_exit_2(cli: Cli, own: Path, here: Path) -> None:
     (own / "masks/IMG 0.png").unlink()
     done = cli("import", "folders", own, "--out", "mine")
     assert (done.code, "left out" in done.out, "no mask" in done.out) == (1, True, True)

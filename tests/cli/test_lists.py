@@ -40,7 +40,7 @@ def test_lists_fit_80_columns(cli: Cli, arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("what", "some"), [("models", "sdxl-ip-adapter"), ("metrics", "dreamsim_reference"), ("tasks", "pattern-replace")]
 )
-def test_names_are_whole_and_wide_rows_are_one_line(cli: Cli, what: str, some: str) -> None:
+def test_names_are_whole_rows_one_line(cli: Cli, what: str, some: str) -> None:
     rows = json.loads(cli("list", what, "--json").out)
     for arguments in ([], ["--wide"]):
         assert some in {line.split()[0] for line in cli("list", what, *arguments).out.splitlines() if line.split()}
@@ -50,7 +50,7 @@ def test_names_are_whole_and_wide_rows_are_one_line(cli: Cli, what: str, some: s
     )
 
 
-def test_the_page_of_models_is_printed_as_it_is_committed(cli: Cli) -> None:
+def test_page_of_models_is_as_committed(cli: Cli) -> None:
     done = cli("list", "models", "--markdown")
     page = Path(__file__).resolve().parents[2] / "docs" / "models.md"
     assert (done.code, done.out.strip()) == (0, page.read_text(encoding="utf-8").strip())
@@ -58,7 +58,7 @@ def test_the_page_of_models_is_printed_as_it_is_committed(cli: Cli) -> None:
         assert cli("list", *wrong, "--markdown").code == 2
 
 
-def test_one_in_full_says_why_it_is_not_ready(cli: Cli) -> None:
+def test_full_card_says_why_not_ready(cli: Cli) -> None:
     card = json.loads(cli("list", "model", "sdxl-ip-adapter", "--json").out)
     assert card["name"] == "sdxl-ip-adapter"
     assert card["ready"].startswith("no: ")
@@ -68,7 +68,7 @@ def test_one_in_full_says_why_it_is_not_ready(cli: Cli) -> None:
     assert cli("list", "task", "text-refin").sentence == "Unknown task 'text-refin': did you mean text-refine?"
 
 
-def test_a_suite_path_with_nothing_there_is_no_typo(cli: Cli) -> None:
+def test_missing_suite_path_is_no_typo(cli: Cli) -> None:
     assert cli("list", "tasks", "--suite", "./mini").sentence == (
         "Expected a suite folder at ./mini, but nothing is there; check the path, or give one of core or mini."
     )
@@ -146,7 +146,7 @@ def test_completion_can_be_shown(process: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert "_REFBENCH_COMPLETE=complete_bash" in done.out
 
 
-def test_errors_wrap_between_words_on_a_terminal() -> None:
+def test_errors_wrap_between_words_on_terminal() -> None:
     path = "./" + "/".join(["a-long-folder"] * 7)
     inner, outer = pty.openpty()
     environment = {**os.environ, "COLUMNS": "60"}

@@ -61,7 +61,7 @@ class TestJson:
             assert found[name]["higher_is_better"] is card.higher_is_better
         assert found["mse"]["region"] == "inside"
 
-    def test_without_a_mask_the_region_is_full(self, cli: Cli, files: dict[str, Path]) -> None:
+    def test_without_mask_region_is_full(self, cli: Cli, files: dict[str, Path]) -> None:
         done = cli("measure", *arguments(files, "target"), "--metrics", "mse", "--json")
         (entry,) = json.loads(done.out)["metrics"]
         assert entry["region"] == "full"
@@ -87,7 +87,7 @@ class TestJson:
         assert {"background_exact", "sharpness_change"} <= {cells[0] for cells in lines if cells}
         assert max(map(len, done.out.splitlines())) <= 80
 
-    def test_a_folder_without_a_run_is_not_told_of_out(self, cli: Cli, here: Path) -> None:
+    def test_folder_without_run_omits_out(self, cli: Cli, here: Path) -> None:
         (here / "pictures").mkdir()
         (here / "pictures" / "a.png").write_bytes(b"a")
         for verb in (
@@ -107,14 +107,12 @@ class TestJson:
                                       ["eval", "--model", "identity"], ["compare", "a", "b"], ["train", "sft"],
                                       ["tasks", "generate", "--n", "1", "--out", "o"]])  # fmt: skip
     @pytest.mark.parametrize("seed", [-1, 2**63])
-    def test_a_seed_that_no_generator_takes_is_refused(self, cli: Cli, verb: list[str], seed: int) -> None:
+    def test_impossible_seed_is_refused(self, cli: Cli, verb: list[str], seed: int) -> None:
         done = cli(*verb, "--seed", seed)
         assert (done.code, done.sentence) == (2, f"Expected a seed of 0 or more, and below 2^63, but {seed} came.")
 
     @pytest.mark.parametrize("option", ["--suite", "--protocol", "--judge"])
-    def test_what_is_for_runs_alone_is_refused_and_not_left_out(
-        self, cli: Cli, files: dict[str, Path], option: str
-    ) -> None:
+    def test_options_for_runs_are_refused(self, cli: Cli, files: dict[str, Path], option: str) -> None:
         given = {"--suite": "mini", "--protocol": "refineeval", "--judge": "http://127.0.0.1:9/v1"}[option]
         done = cli("measure", *arguments(files, "target"), option, given, "--metrics", "mse")
         assert done.code == 2
@@ -194,19 +192,17 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("kind", "words"), [("empty mask", "all black"), ("full mask", "all white"), ("grey mask", "binary mask")]
     )
-    def test_a_mask_that_marks_nothing_or_all_or_half(
-        self, cli: Cli, files: dict[str, Path], kind: str, words: str
-    ) -> None:
+    def test_mask_of_nothing_all_or_half(self, cli: Cli, files: dict[str, Path], kind: str, words: str) -> None:
         write(kind, Path("bad.png"))
         self.assert_refused(cli("measure", *arguments({**files, "mask": Path("bad.png")}, "target", "mask")), words)
 
-    def test_an_unknown_metric_has_its_nearest_names(self, cli: Cli, files: dict[str, Path]) -> None:
+    def test_unknown_metric_has_its_nearest_names(self, cli: Cli, files: dict[str, Path]) -> None:
         done = cli("measure", *arguments(files, "target"), "--metrics", "mse,sim")
         assert done.code == 2
         assert "Unknown metric 'sim': did you mean ssim" in done.sentence
         assert "sim" not in METRICS
 
-    def test_a_metric_that_needs_more_than_is_given(self, cli: Cli, files: dict[str, Path]) -> None:
+    def test_metric_that_needs_more_than_is_given(self, cli: Cli, files: dict[str, Path]) -> None:
         done = cli("measure", *arguments(files, "target"), "--metrics", "embed")
         assert (done.code, done.out) == (2, "")
         assert "reference" in done.sentence
@@ -218,7 +214,7 @@ class TestBadInput:
         self.assert_refused(cli("measure", *arguments(files, "target"), "--metrics", ","), "names")
 
 
-def test_sixteen_bits_and_a_palette_measure_like_the_same_picture(cli: Cli, files: dict[str, Path]) -> None:
+def test_sixteen_bits_and_palette_measure_alike(cli: Cli, files: dict[str, Path]) -> None:
     flat = np.full((64, 64, 3), (10, 200, 90), np.uint8)
     save_png("flat.png", flat)
     Image.fromarray(flat).quantize(4).save("palette.png")

@@ -52,7 +52,7 @@ class Page:
         return self.process.returncode, err
 
 
-def test_votes_survive_a_kill_and_mean_something(cli: Cli, runs: list[str], here: Path) -> None:
+def test_votes_survive_kill_and_mean_something(cli: Cli, runs: list[str], here: Path) -> None:
     assert len(runs) == 3
     page = Page(*runs, "--pairs", 9, "--votes", "votes.jsonl")
     page.vote(4)
@@ -79,7 +79,7 @@ def test_votes_survive_a_kill_and_mean_something(cli: Cli, runs: list[str], here
     assert set(told["measures"][0]["tasks"]) == {"logo-refine", "pattern-replace"}
 
 
-def test_elsewhere_than_loopback_a_token_is_asked_for(runs: list[str]) -> None:
+def test_beyond_loopback_needs_a_token(runs: list[str]) -> None:
     page = Page(*runs, "--host", "0.0.0.0")
     try:
         base, _, token = page.address.partition("?token=")

@@ -60,7 +60,7 @@ def test_it_tells_what_the_adapter_tells(cli: Cli, files: Path) -> None:
     assert load_image("s.png").shape[1] > 2 * image.shape[1]
 
 
-def test_words_on_stderr_and_the_path_alone_on_stdout(cli: Cli, files: Path) -> None:
+def test_words_on_stderr_path_on_stdout(cli: Cli, files: Path) -> None:
     done = cli(*ONE)
     assert done.out == "o.png\n"
     assert done.err.splitlines()[0] == "Loading warp-blend ..."
@@ -68,7 +68,7 @@ def test_words_on_stderr_and_the_path_alone_on_stdout(cli: Cli, files: Path) -> 
     assert done.err.rstrip().endswith(" s")
 
 
-def test_nothing_changed_is_said_with_the_reason(cli: Cli, files: Path) -> None:
+def test_nothing_changed_is_said_with_reason(cli: Cli, files: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, SAMPLE.reference.shape, np.uint8)
     save_png("r.png", noise)
     done = cli(*ONE, "--json")

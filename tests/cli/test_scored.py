@@ -65,7 +65,7 @@ def test_compare_names_no_better_one(cli: Cli, runs: list[Path]) -> None:
     assert set(found["withheld"]) == {"texture_fidelity", "mean"}
 
 
-def test_the_page_shows_why_and_figures_refuse(cli: Cli, runs: list[Path], here: Path) -> None:
+def test_page_shows_why_and_figures_refuse(cli: Cli, runs: list[Path], here: Path) -> None:
     assert cli("report", *runs, "--out", here / "page").code == 0
     assert LACK in (here / "page" / "index.html").read_text()
     done = cli("figures", *runs, "--out", here / "figures")
@@ -74,7 +74,7 @@ def test_the_page_shows_why_and_figures_refuse(cli: Cli, runs: list[Path], here:
     assert "refbench measure" in done.sentence
 
 
-def test_an_entry_is_not_made_without_a_score(cli: Cli, runs: list[Path], here: Path) -> None:
+def test_entry_is_not_made_without_score(cli: Cli, runs: list[Path], here: Path) -> None:
     done = cli("submit", runs[0], "--to", here / "entries", "--by", "tests")
     assert done.code == 2
     assert f"it has no score, since {LACK}" in done.sentence
@@ -88,7 +88,7 @@ def test_once_mended_it_scores_as_everywhere(cli: Cli, suite: Path, runs: list[P
     assert (mended["mean"], mended["axes"]) == (straight["mean"], straight["axes"])
 
 
-def test_a_part_of_the_metrics_is_no_score(cli: Cli, suite: Path, here: Path) -> None:
+def test_part_of_metrics_is_no_score(cli: Cli, suite: Path, here: Path) -> None:
     assert cli("generate", "--model", "sharpen", "--suite", suite, "--out", here / "run").code == 0
     found = json.loads(cli("measure", here / "run", "--metrics", "ssim,contextual,background_ssim", "--json").out)
     assert found["mean"]["value"] is None

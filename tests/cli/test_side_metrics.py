@@ -37,7 +37,7 @@ def run(cli: Cli, suite: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 class TestLearned:
-    def test_without_weights_the_table_says_what_is_missing(self, cli: Cli, run: Path) -> None:
+    def test_without_weights_table_says_what_is_missing(self, cli: Cli, run: Path) -> None:
         done = cli("measure", run, "--metrics", "lpips_vgg,fid")
         assert done.code == 0
         assert "lpips_vgg: needs the weights vgg16: run `refbench weights fetch vgg16`" in done.out
@@ -45,7 +45,7 @@ class TestLearned:
         manifest = json.loads((run / "manifest.json").read_text())
         assert set(manifest["unavailable"]) == {"lpips_vgg", "fid"}
 
-    def test_they_stand_beside_the_score_and_do_not_move_it(self, cli: Cli, run: Path) -> None:
+    def test_they_do_not_move_the_score(self, cli: Cli, run: Path) -> None:
         pytest.importorskip("lpips")
         before = json.loads((run / "summary.json").read_text())["numbers"]["mean"]
         with random_weights(1):
@@ -59,7 +59,7 @@ class TestLearned:
         assert after["metrics"]["lpips_squeeze"]["raw_mean"] > 0
         assert "lpips_squeeze" in after["unscored"]
 
-    def test_fid_and_kid_are_numbers_of_the_run(self, cli: Cli, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_fid_and_kid_are_numbers_of_run(self, cli: Cli, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[int] = []
 
         def mean_colours(images: list[Any], device: str, batch: int = 16) -> np.ndarray[Any, Any]:
@@ -115,7 +115,7 @@ class TestStatistics:
         kid.update(two[:count].float(), real=False)
         assert suitewide.kernel(a, b[:count]) == pytest.approx(float(kid.compute()[0]), rel=1e-4)
 
-    def test_a_set_is_at_no_distance_from_itself(self) -> None:
+    def test_set_is_at_no_distance_from_itself(self) -> None:
         a = np.random.default_rng(1).normal(size=(12, 30))
         assert suitewide.frechet(a, a) == pytest.approx(0.0, abs=1e-9)
 
@@ -133,7 +133,7 @@ class TestProtocols:
         assert [c.title for c in PROTOCOLS["fidelitybench"].columns][:2] == ["AKI", "KGain"]
         assert PROTOCOLS["hifi-inpaint"].columns[-1].title == "SSIM-HF"
 
-    def test_refineeval_looks_into_the_box_and_at_the_rest(self, cli: Cli, run: Path, suite: Path) -> None:
+    def test_refineeval_measures_box_and_rest(self, cli: Cli, run: Path, suite: Path) -> None:
         from skimage.metrics import structural_similarity
 
         from refbench.images import load_image
@@ -173,7 +173,7 @@ class TestProtocols:
         assert row["values"]["AKI"] == pytest.approx(gains.mean())
         assert row["values"]["KGain"] == pytest.approx((gains > 0).mean())
 
-    def test_a_table_prints_runs_beside_the_paper(self, cli: Cli, run: Path) -> None:
+    def test_table_prints_runs_beside_paper(self, cli: Cli, run: Path) -> None:
         done = cli("protocol", "refineeval", run, "--published")
         assert "sharpen" in done.out
         assert "RefineAnything (published, on its own" in " ".join(done.out.split())
@@ -272,7 +272,7 @@ class TestJudge:
         kinds = [part["type"] for part in body["messages"][1]["content"]]
         assert kinds == ["text", "image_url"] * 3
 
-    def test_nothing_is_asked_twice_but_the_drift_pairs(self, cli: Cli, run: Path, server: Judging) -> None:
+    def test_only_drift_pairs_are_asked_twice(self, cli: Cli, run: Path, server: Judging) -> None:
         self.judged(cli, run, server)
         assert len(server.bodies) == 4 + 4 * 3
         server.bodies.clear()
@@ -291,7 +291,7 @@ class TestJudge:
         assert json.loads(done.out)["judge"]["rated"] == 4
         assert len(server.bodies) == 2 + 4 + 4
 
-    def test_a_refusal_is_told_and_counted_not_invented(self, cli: Cli, run: Path, server: Judging) -> None:
+    def test_refusal_told_and_counted_not_invented(self, cli: Cli, run: Path, server: Judging) -> None:
         server.faults = [""] * 4 + ["refused"]
         done = self.judged(cli, run, server, "--judge-votes", "1")
         found = json.loads((run / "judge.json").read_text())
@@ -299,7 +299,7 @@ class TestJudge:
         assert "I cannot look at people" in next(iter(found["unrated"].values()))
         assert "not rated" in done.out
 
-    def test_the_key_is_sent_and_written_nowhere(
+    def test_key_is_sent_and_written_nowhere(
         self, cli: Cli, run: Path, server: Judging, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         done = self.judged(cli, run, server)
@@ -312,13 +312,13 @@ class TestJudge:
         assert written == []
         assert all("sk-secret" not in text for text in (done.out, done.err, refused.out, refused.err))
 
-    def test_wrong_options_are_told_before_anything_is_asked(self, cli: Cli, run: Path, server: Judging) -> None:
+    def test_wrong_options_are_told_before_asking(self, cli: Cli, run: Path, server: Judging) -> None:
         assert "--judge-model together" in cli("measure", run, "--judge", server.url).sentence
         bad = cli("measure", run, "--judge", "http://user:pass@host/v1", "--judge-model", "m")
         assert "pass" not in bad.sentence
         assert server.bodies == []
 
-    def test_it_votes_in_the_arena_as_one_more_rater(self, cli: Cli, run: Path, suite: Path, server: Judging) -> None:
+    def test_it_votes_as_one_more_rater(self, cli: Cli, run: Path, suite: Path, server: Judging) -> None:
         pytest.importorskip("uvicorn")
         assert cli("generate", "--model", "identity", "--suite", suite, "--out", "other", *FAST).code == 0
         server.faults = ["refused"]

@@ -50,7 +50,7 @@ def test_harmless_text_holds_no_control(text: str) -> None:
 
 
 class TestEscapes:
-    def test_a_table_shows_them_harmless_and_markup_as_it_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_table_shows_them_harmless(self, capsys: pytest.CaptureFixture[str]) -> None:
         show.table(EVIL, [EVIL, "b"], [[EVIL, ""]])
         show.line(EVIL)
         show.note(EVIL)
@@ -121,7 +121,7 @@ class TestNames:
         assert "foresee" not in line
         return line
 
-    def test_a_model_or_run_not_in_utf8_is_one_sentence(self, here: Path) -> None:
+    def test_model_outside_utf8_is_one_sentence(self, here: Path) -> None:
         fill(here / self.BAD, name="n", summary="s")
         suite = shlex.quote(str(tiny(2).folder))
         start = f"{sys.executable} -m refbench generate -s {suite}"
@@ -130,7 +130,7 @@ class TestNames:
         assert "UTF-8" in self.one_sentence(f"{start} -m identity -o a=$'bad\\xff'")
         self.one_sentence(f"{sys.executable} -m refbench list tasks --suite $'bad\\xff'")
 
-    def test_inside_such_a_folder_a_run_goes_as_ever(self, here: Path) -> None:
+    def test_inside_such_folder_run_goes_as_ever(self, here: Path) -> None:
         (here / self.BAD).mkdir()
         command = refbench("generate", "-m", "identity", "-s", tiny(2).folder, "--out", "run")
         done = bash(f"cd $'bad\\xff' && {command}")

@@ -18,7 +18,7 @@ from .conftest import Cli
 
 
 class TestList:
-    def test_models_say_what_they_are_and_whether_they_run_here(self, cli: Cli) -> None:
+    def test_models_say_whether_they_run_here(self, cli: Cli) -> None:
         rows = json.loads(cli("list", "models", "--json").out)
         assert [row["name"] for row in rows] == list(MODELS)
         identity = next(row for row in rows if row["name"] == "identity")
@@ -36,7 +36,7 @@ class TestList:
             assert row["card"] == card_hash(metric.card_once)
             assert row["definition"] == metric.card_once.definition
 
-    def test_tasks_count_what_is_in_a_suite(self, cli: Cli, suite: Path) -> None:
+    def test_tasks_count_what_is_in_suite(self, cli: Cli, suite: Path) -> None:
         rows = json.loads(cli("list", "tasks", "--suite", suite, "--json").out)
         assert [(row["task"], row["samples"]) for row in rows] == [("logo-refine", 3), ("pattern-replace", 3)]
 
@@ -68,13 +68,13 @@ class TestOwnAdapter:
         assert (done.code, data["failed"]) == (0, 0), [c for c in data["checks"] if c["status"] == "fail"]
         assert any(check["status"] == "pass" for check in data["checks"])
 
-    def test_a_wrong_one_fails_with_the_reason(self, cli: Cli, here: Path) -> None:
+    def test_wrong_one_fails_with_reason(self, cli: Cli, here: Path) -> None:
         done = cli("check-adapter", adapter_file(here, "return inputs.draft[1:]"))
         assert done.code == 1
         assert "fail" in done.out
         assert "resize the answer to the draft" in " ".join(done.out.split())
 
-    def test_a_name_that_is_taken_or_wrong_is_one_sentence(self, cli: Cli, here: Path) -> None:
+    def test_wrong_name_is_one_sentence(self, cli: Cli, here: Path) -> None:
         assert cli("new-adapter", "my-model").code == 0
         assert "exists already" in cli("new-adapter", "my-model").sentence
         assert "My Model" in cli("new-adapter", "My Model").sentence
@@ -93,7 +93,7 @@ class TestDoctor:
         assert {"metric", "name", "expected", "found", "tolerance", "difference"} <= set(data["checks"][0])
         assert f"{data['passed']} passed, 0 failed" in cli("doctor", "--metrics", "psnr,mse,seam").out
 
-    def test_a_metric_that_is_off_is_exit_code_1(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_metric_that_is_off_is_exit_code_1(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         import refbench.metrics.pixel.error as module
 
         real = module.MSE.value
@@ -103,14 +103,14 @@ class TestDoctor:
         assert "FAIL" in done.out
 
 
-def test_variations_are_made_of_the_validation_suite_alone(cli: Cli, tmp_path: Path) -> None:
+def test_variations_are_of_validation_alone(cli: Cli, tmp_path: Path) -> None:
     done = cli("tasks", "build", "--variants", "2", "--out", tmp_path / "varied")
     assert done.code == 2
     assert "--split val" in done.err
     assert not (tmp_path / "varied").exists()
 
 
-def test_a_suite_is_verified_pixel_by_pixel(cli: Cli, suite: Path) -> None:
+def test_suite_is_verified_pixel_by_pixel(cli: Cli, suite: Path) -> None:
     done = cli("tasks", "verify", suite)
     assert done.code == 0, done.err
     assert "6 samples" in done.out

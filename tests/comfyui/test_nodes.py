@@ -65,7 +65,7 @@ def test_models_offered_are_those_that_run_here(nodes: Any) -> None:
     assert not {"openai-image", "flux-kontext"} & set(model.facts["options"])
 
 
-def test_refined_image_is_that_of_the_model(nodes: Any, batch: dict[str, torch.Tensor]) -> None:
+def test_refined_image_is_that_of_model(nodes: Any, batch: dict[str, torch.Tensor]) -> None:
     given = {name: batch[name] for name in ("draft", "reference", "mask")}
     (refined,) = run(nodes.RefbenchRefine, **given, model="sharpen", device="cpu")
     assert refined.shape == batch["draft"].shape
@@ -78,7 +78,7 @@ def test_refined_image_is_that_of_the_model(nodes: Any, batch: dict[str, torch.T
     assert torch.equal(refined[outside], batch["draft"][outside])
 
 
-def test_one_reference_and_mask_serve_a_batch(nodes: Any, batch: dict[str, torch.Tensor]) -> None:
+def test_one_reference_and_mask_serve_batch(nodes: Any, batch: dict[str, torch.Tensor]) -> None:
     given = {"draft": batch["draft"], "reference": batch["reference"][:1], "mask": batch["mask"][:1]}
     (refined,) = run(nodes.RefbenchRefine, **given, model="reference-paste", device="cpu")
     assert len(refined) == 2

@@ -396,7 +396,7 @@ IMAGES: dict[str, tuple[str, str, Change]] = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_edited_images_and_sample_lists_are_found(name: str, entry: Path, world: World, check: Any) -> None:
+def test_edited_images_and_sample_lists_found(name: str, entry: Path, world: World, check: Any) -> None:
     kind, finding, change = IMAGES[name]
     change(entry, world)
     told(check(entry), kind, finding)
@@ -618,12 +618,12 @@ def test_texts_that_act_are_refused(name: str, field: tuple[str, ...], entry: Pa
     told(check(entry), "refused", finding)
 
 
-def test_a_script_as_outputs_address_is_refused(entry: Path, check: Any) -> None:
+def test_script_as_outputs_address_is_refused(entry: Path, check: Any) -> None:
     reseal(entry, put("outputs_url", to="http://169.254.169.254/latest"))
     told(check(entry), *ALONE["text"]["an address inside the verifier's network as outputs_url"])
 
 
-def test_terminal_sequence_in_a_record_is_refused(entry: Path, check: Any) -> None:
+def test_terminal_sequence_in_record_is_refused(entry: Path, check: Any) -> None:
     write_records(entry, [{**row, "error": "\x1b[2J"} for row in records(entry)])
     reseal(entry)
     told(check(entry), *ALONE["text"]["a terminal sequence in a record's error"])
@@ -688,7 +688,7 @@ def test_model_reading_outputs_is_caught(entry: Path, tmp_path: Path, check: Any
     told(check(entry, samples=1, adapter=str(model)), *ALONE["model"]["reads the submitted outputs"])
 
 
-def test_a_model_that_answers_something_else_differs(entry: Path, tmp_path: Path, check: Any) -> None:
+def test_model_that_answers_something_else_differs(entry: Path, tmp_path: Path, check: Any) -> None:
     model = tmp_path / "other.py"
     model.write_text(OTHER)
     verdict = check(entry, samples=2, adapter=str(model))

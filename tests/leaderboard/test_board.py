@@ -42,7 +42,7 @@ def test_rendered_board_is_what_entries_give(board: Path) -> None:
     assert b.stale(board) == []
 
 
-def test_the_board_needs_neither_suite_nor_metrics(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_board_needs_neither_suite_nor_metrics(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no(*_: object, **__: object) -> None:
         raise AssertionError("the board reads committed files only")
 
@@ -284,7 +284,7 @@ def test_cells_write_intervals_as_plus_minus() -> None:
     assert cell_text(Cell(value=None, low=None, high=None), 1) == "–"
 
 
-def test_difficulty_is_thirds_by_the_drafts_psnr() -> None:
+def test_difficulty_is_thirds_by_drafts_psnr() -> None:
     import pandas as pd
 
     ids = [f"s{i}" for i in range(9)]
@@ -295,7 +295,7 @@ def test_difficulty_is_thirds_by_the_drafts_psnr() -> None:
 # ---- the page's own arithmetic
 
 
-def test_ratings_of_the_page_are_the_statistics(board: Path, tmp_path: Path) -> None:
+def test_ratings_of_page_are_statistics(board: Path, tmp_path: Path) -> None:
     """The page recomputes ratings for a filtered pool; for the whole pool it must arrive at the board's."""
     node = shutil.which("node")
     if node is None:

@@ -18,7 +18,7 @@ def test_committed_board_is_what_entries_give() -> None:
 
 
 @pytest.mark.skipif(not (BOARD / "sheet").is_dir(), reason="the board has not been started in this checkout")
-def test_every_committed_entry_is_verified_and_small() -> None:
+def test_committed_entries_are_verified_and_small() -> None:
     for row in gather(BOARD).rows:
         assert row.verdict is not None
         assert row.verdict.verdict == "verified"

@@ -43,7 +43,7 @@ def test_text_is_never_a_number(entry: Path, check: Any) -> None:
     assert finding(check(entry)) == ("refused", "broken-entry")
 
 
-def test_json_is_printed_whatever_the_entry_is(entry: Path, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_printed_whatever_entry_is(entry: Path, world: World, capsys: pytest.CaptureFixture[str]) -> None:
     text = (entry / "entry.json").read_text().replace('"seed": 0', '"seed": 1e999', 1)
     (entry / "entry.json").write_text(text)
     assert main(["verify", str(entry), "--suite", world.spec, "--json"]) == 2
@@ -51,7 +51,7 @@ def test_json_is_printed_whatever_the_entry_is(entry: Path, world: World, capsys
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_damaged_members_of_any_compression_are_told(method: int, entry: Path, check: Any) -> None:
+def test_damaged_members_are_told(method: int, entry: Path, check: Any) -> None:
     path = packed(entry, entry.with_suffix(".zip"), method)
     assert check(path).verdict == "verified"
     with zipfile.ZipFile(path) as archive:
@@ -91,7 +91,7 @@ def test_what_nobody_foresaw_is_a_finding(entry: Path, check: Any, monkeypatch: 
 
 
 @pytest.mark.parametrize(("column", "value"), [("axis", "local_consistency"), ("region", "full"), ("task", "x")])
-def test_a_score_in_another_place_is_refused(column: str, value: str, entry: Path, check: Any) -> None:
+def test_score_in_another_place_is_refused(column: str, value: str, entry: Path, check: Any) -> None:
     scores(entry, lambda rows: rows[0].update({column: value}))
     reseal(entry)
     assert finding(check(entry)) == ("refused", "broken-scores")
@@ -106,7 +106,7 @@ def test_claims_of_another_bootstrap_are_compared(entry: Path, check: Any) -> No
     assert finding(check(entry)) == ("differs", "claims-differ")
 
 
-def test_another_cost_than_the_records_is_refused(entry: Path, check: Any) -> None:
+def test_another_cost_than_records_is_refused(entry: Path, check: Any) -> None:
     reseal(entry, put("cost", "seconds", to=1e-6))
     assert finding(check(entry)) == ("refused", "manifest-differs")
 

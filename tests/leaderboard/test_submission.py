@@ -38,7 +38,7 @@ def test_entry_holds_claims_and_hashes(world: World) -> None:
 
 
 def test_outputs_are_the_runs_pixels(world: World) -> None:
-    run = RunFolder.open(world.run)
+    run, _ = RunFolder.open(world.run)
     for path in (world.entry / "outputs").rglob("*.png"):
         assert np.array_equal(load_image(path), load_image(run.output(path.parent.name, path.stem)))
 
@@ -49,7 +49,7 @@ def test_light_entry_is_small_enough(world: World, tmp_path: Path) -> None:
     assert not list(light.rglob("*.png"))
 
 
-def test_no_folder_of_the_submitter_is_published(world: World) -> None:
+def test_no_folder_of_submitter_is_published(world: World) -> None:
     for name in ("entry.json", "manifest.json", "records.jsonl"):
         text = (world.entry / name).read_text()
         assert world.spec not in text
@@ -70,7 +70,7 @@ def test_the_seal_covers_every_field(world: World) -> None:
     assert sealed(changed).seal != entry.seal
 
 
-def test_filled_folder_and_bad_name_are_refused(world: World, tmp_path: Path) -> None:
+def test_filled_folder_and_bad_name_refused(world: World, tmp_path: Path) -> None:
     submit(world.run, tmp_path, submitter="t")
     with pytest.raises(RefbenchError, match="new folder"):
         submit(world.run, tmp_path, submitter="t")
@@ -85,7 +85,7 @@ def test_unfit_texts_are_told_at_once(world: World, tmp_path: Path) -> None:
         submit(world.run, tmp_path / "b", submitter="me", notes="\x1b[31mred")
 
 
-def test_run_over_part_of_suite_is_refused(world: World, tmp_path: Path) -> None:
+def test_run_over_part_of_suite_refused(world: World, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(world.run, run)
     data = json.loads((run / "manifest.json").read_text())
@@ -95,7 +95,7 @@ def test_run_over_part_of_suite_is_refused(world: World, tmp_path: Path) -> None
         submit(run, tmp_path / "out", submitter="t")
 
 
-def test_changed_output_and_lost_summary_are_refused(world: World, tmp_path: Path) -> None:
+def test_changed_output_and_lost_summary_refused(world: World, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(world.run, run)
     path = sorted((run / "outputs").rglob("*.png"))[0]

@@ -30,7 +30,7 @@ def test_honest_entry_is_verified(entry: Path, world: World, check: Any) -> None
     assert verdict.mean.value == pytest.approx(summary["mean"]["value"])
 
 
-def test_an_unwritable_cache_refuses_no_right_entry(entry: Path, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_cache_refuses_no_right_entry(entry: Path, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Case 376."""
     monkeypatch.setenv("REFBENCH_CACHE", "/proc/refbench")
     assert check(entry, samples=1).verdict == "verified"
@@ -92,7 +92,7 @@ def test_random_model_is_not_run_again(entry: Path, check: Any) -> None:
     assert "not deterministic" in verdict.regeneration
 
 
-def test_the_regenerated_samples_follow_from_the_seal(entry: Path) -> None:
+def test_regenerated_samples_follow_from_seal(entry: Path) -> None:
     from refbench.leaderboard.entry import parse_entry
 
     one = parse_entry((entry / "entry.json").read_bytes(), "entry.json")

@@ -10,8 +10,21 @@ import pandas as pd
 import pytest
 
 from refbench.errors import RefbenchError
-from refbench.metrics.audit import CHEAP, audit_markdown, judge, measure_failures, picture_truths, write_audit
+from refbench.metrics.audit import (
+    CHEAP,
+    audit_markdown,
+    checks_in_words,
+    judge,
+    measure_failures,
+    picture_truths,
+    run_audit,
+    write_audit,
+)
+from refbench.metrics.checks import Form, Second
+from refbench.metrics.doctor import run_doctor
 from refbench.metrics.failures import FAILURES, SMALL
+from refbench.metrics.pixel.error import PSNR
+from refbench.metrics.pixel.ssim import SSIM
 from refbench.metrics.registry import make_metrics
 from refbench.schema import Truth
 from tests.metrics.scenes import scene
@@ -60,6 +73,7 @@ def test_audit_writes_page_and_table(tmp_path: Path) -> None:
     failures = ["blur", "colour drift", "seam", "background change"]
     table = judge(*measure_failures(picture_truths()[:1], names=names, failures=failures))
     assert len(table) == len(names) * len(failures)
+    table["checks"] = table["metric"].map({name: name + "'s checks" for name in names} | {"psnr": "none"})
     by = table.set_index(["metric", "failure"])["verdict"]
     assert by["ssim", "blur"] == by["psnr", "colour drift"] == by["seam", "seam"] == "right"
     assert by["palette", "colour drift"] == "right"
@@ -69,7 +83,33 @@ def test_audit_writes_page_and_table(tmp_path: Path) -> None:
     assert "| ssim | yes | ●" in page.read_text()
     assert "| blind to | 2 px shift | 1 % scale |" in page.read_text()
     assert len(pd.read_csv(rows)) == len(table)
-    assert audit_markdown(table, "x").count("\n| ") == 1 + len(names)
+    assert audit_markdown(table, "x").count("\n| ") == 2 * (1 + len(names))
+    assert "| ssim | ssim's checks |" in page.read_text()
+    assert "| psnr | **none**: " in page.read_text()
+
+
+def test_audit_runs_the_metrics_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three metrics, of which one makes a false claim and one says nothing of itself."""
+    monkeypatch.setattr("refbench.metrics.measurer.default_metrics", lambda: ["psnr", "ssim", "contextual"])
+    monkeypatch.setattr(PSNR, "perfect", 60.0)
+    monkeypatch.setattr(SSIM, "perfect", None)
+    monkeypatch.setattr(SSIM, "symmetric", False)
+    monkeypatch.setattr(SSIM, "second", None)
+    monkeypatch.setattr(SSIM, "closed_forms", lambda self: iter(()))
+    told = run_audit(limit=1).groupby("metric")["checks"].first()
+    assert told["psnr"] == "closed form, second library, perfect FAILED (expected 60, found inf), symmetric"
+    assert told["ssim"] == "none"
+    assert told["contextual"] == "closed form, second library"
+
+
+def test_checks_are_told_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    forms = [Form("a", 1.0, 1.0, 0.0), Form("b", 1.0, 2.0, 0.0), Form("c", 1.0, 1.0, 0.0)]
+    monkeypatch.setattr(PSNR, "closed_forms", lambda self: iter(forms))
+    monkeypatch.setattr(PSNR, "second", Second("nothing", lambda *_: 0.0, module="not_there"))
+    assert checks_in_words(run_doctor(["psnr"])) == {
+        "psnr": "2 closed form, closed form FAILED (expected 1, found 2), "
+        "second library (skipped: not-there is not installed), perfect, symmetric"
+    }
 
 
 def test_small_shift_or_scale_is_told() -> None:
@@ -88,7 +128,7 @@ def test_small_steps_are_steps_of_their_failures() -> None:
         assert f"{FAILURES[failure][1][step - 1]:g} " in words
 
 
-def test_a_small_shift_or_scale_is_cheap() -> None:
+def test_small_shift_or_scale_is_cheap() -> None:
     """Of the networks' features; a metric of single pixels pays most of its gap."""
     names = ["squeeze_pooled", "squeeze_match", "contextual", "ssim"]
     table = judge(*measure_failures(picture_truths(), names=names, failures=list(SMALL)))

@@ -68,7 +68,7 @@ def test_card_is_complete_with_its_name(name: str) -> None:
         assert "not scored" in card.note
 
 
-def test_card_hash_is_of_the_content_alone() -> None:
+def test_card_hash_is_of_content_alone() -> None:
     card = make_metrics(["ssim"])["ssim"].card()
     assert card_hash(card) == card_hash(MetricCard.model_validate_json(card.model_dump_json()))
     assert card_hash(card) != card_hash(card.model_copy(update={"border_rule": "padded"}))
@@ -164,7 +164,7 @@ def test_batched_equals_single(measurer: Measurer) -> None:
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**16), everywhere=st.booleans())
-def test_a_change_outside_leaves_inside_metrics_alone(measurer: Measurer, seed: int, everywhere: bool) -> None:
+def test_change_outside_leaves_inside_metrics_alone(measurer: Measurer, seed: int, everywhere: bool) -> None:
     truth = scene()
     assert truth.mask is not None
     output = halfway(truth)
@@ -182,7 +182,7 @@ def test_a_change_outside_leaves_inside_metrics_alone(measurer: Measurer, seed: 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**16))
-def test_a_change_inside_leaves_outside_metrics_alone(measurer: Measurer, seed: int) -> None:
+def test_change_inside_leaves_outside_metrics_alone(measurer: Measurer, seed: int) -> None:
     truth = scene()
     assert truth.mask is not None
     output = halfway(truth)
@@ -212,7 +212,7 @@ def test_small_and_odd_sizes_are_handled(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("corner", ["top left", "bottom right"])
-def test_masks_at_the_frame_edge_are_measured(corner: str, measurer: Measurer) -> None:
+def test_masks_at_frame_edge_are_measured(corner: str, measurer: Measurer) -> None:
     truth = scene(201, 233)
     mask = np.zeros(truth.target.shape[:2], dtype=bool)
     where = np.s_[:40, :50] if corner == "top left" else np.s_[-40:, -50:]

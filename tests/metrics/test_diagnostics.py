@@ -70,7 +70,7 @@ def test_a_refined_inside_moves_nothing_outside(measurer: Measurer) -> None:
     assert {found[name] for name in ("outside_shift", "outside_zoom", "outside_drift")} == {0.0}
 
 
-def test_an_outside_without_corners_has_no_motion() -> None:
+def test_outside_without_corners_has_no_motion() -> None:
     truth = scene()
     flat = np.full_like(truth.target, 90)
     changed = flat.copy()
@@ -80,7 +80,7 @@ def test_an_outside_without_corners_has_no_motion() -> None:
     assert "outside_drift" in {score.metric for score in found}
 
 
-def test_a_blur_loses_and_noise_adds_sharpness(measurer: Measurer) -> None:
+def test_blur_loses_and_noise_adds_sharpness(measurer: Measurer) -> None:
     truth = scene()
     soft = np.asarray(cv2.GaussianBlur(truth.target, (0, 0), 2.0), dtype=np.uint8)
     noise = np.random.default_rng(0).normal(0.0, 20.0, truth.target.shape)
@@ -130,7 +130,7 @@ def test_scaled_reference_is_copied_whole(
 
 
 @pytest.mark.parametrize("off", [1 / 1.12, 1.0, 1.12])
-def test_copy_near_the_boxes_scale_is_found(apart: Truth, off: float) -> None:
+def test_copy_near_boxes_scale_is_found(apart: Truth, off: float) -> None:
     """The box says another scale than the copy's; what lies beyond a box that is too small is not searched."""
     width, height = round(96 * off), round(80 * off)
     truth = replace(pasted(apart, (40, 40, 96, 80), (80, 96)), reference_box=(40, 40, width, height))

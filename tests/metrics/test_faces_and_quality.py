@@ -33,7 +33,7 @@ class TestFaces:
         self.path = next((Path(spec.origin).parent / "models").glob("*cls*.onnx"))
         monkeypatch.setenv("REFBENCH_FACE_ONNX", str(self.path))
 
-    def test_a_face_is_turned_to_arcfaces_places(self) -> None:
+    def test_face_is_turned_to_arcfaces_places(self) -> None:
         """Points that are turned, scaled and shifted are brought back exactly (Umeyama's closed form)."""
         angle, scale, shift = 0.4, 1.7, np.array([30.0, -12.0])
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

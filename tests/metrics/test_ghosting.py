@@ -57,6 +57,6 @@ def test_draft_like_target_has_no_ghost(measurer: Measurer) -> None:
     assert ghosting(measurer, 255 - truth.target, truth) == 0.0
 
 
-def test_ghosting_rises_and_falls_with_the_share() -> None:
+def test_ghosting_rises_and_falls_with_share() -> None:
     shares = np.array([0.0, 0.2, 0.35, 0.5, 0.8, 0.9, 1.0])
     np.testing.assert_allclose(doubled(shares), [0.0, 0.0, 0.5, 1.0, 1.0, 0.5, 0.0], atol=1e-12)

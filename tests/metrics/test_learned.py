@@ -59,7 +59,7 @@ def test_the_value_is_the_original_librarys(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_batch_equals_one_at_a_time(name: str) -> None:
+def test_batch_equals_one_at_time(name: str) -> None:
     """As a GPU measures: all views in one call, of two sizes; 1e-5 is the promise."""
     from refbench.metrics.view import View
 
@@ -174,7 +174,7 @@ def test_lpips_and_vgg_share_tiled_passes(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("name", ["clip-vit-b32", "dinov2-small", "dreamsim-open-clip-vitb32"])
-def test_the_lean_network_gives_the_librarys_vector(name: str) -> None:
+def test_lean_network_gives_librarys_vector(name: str) -> None:
     """Fused attention, merged LoRA and spared tokens change the order of sums alone, for one picture or more."""
     from tests.metrics.learned_reference import _library_vector
 
@@ -334,7 +334,7 @@ class TestRealFiles:
         assert torch.equal(torch.cat([w.flatten() for w in model.weights[:6]]), alpha["alpha"].flatten())
         assert piq.perceptual.torch is torch, "the library is left as it was"
 
-    def test_dinov2_loads_a_folder_of_the_hub(self, tmp_path: Path) -> None:
+    def test_dinov2_loads_folder_of_hub(self, tmp_path: Path) -> None:
         from transformers import Dinov2Config, Dinov2Model
 
         torch.manual_seed(1)

@@ -88,7 +88,7 @@ def test_a_wrong_output_is_one_sentence(output: object, sentence: str) -> None:
 
 
 @pytest.mark.parametrize(("fill", "sentence"), [(False, "all black"), (True, "all white")])
-def test_an_empty_or_full_mask_is_refused(fill: bool, sentence: str) -> None:
+def test_empty_or_full_mask_is_refused(fill: bool, sentence: str) -> None:
     truth = scene()
     with pytest.raises(RefbenchError, match=sentence):
         Measurer(["mse"]).measure([replace(truth, mask=np.full((200, 232), fill))], [truth.target])
@@ -173,7 +173,7 @@ class TestFeatureStore:
         assert scores[0][0].value > 0
         assert path.stat().st_size > 20
 
-    def test_a_truth_without_a_key_leaves_nothing(self, tmp_path: Path) -> None:
+    def test_truth_without_key_leaves_nothing(self, tmp_path: Path) -> None:
         Measurer(["palette"], features=FeatureStore(tmp_path)).measure([scene()], [scene().target])
         assert not list(tmp_path.rglob("*"))
 
@@ -212,7 +212,7 @@ class TestReading:
         assert value == 0.0
         assert Measurer(["ocr_cer"]).measure([truth], [truth.target])[0][0].value == pytest.approx(1 / 9)
 
-    def test_lines_in_perspective_are_read_in_order(self) -> None:
+    def test_lines_in_perspective_read_in_order(self) -> None:
         import cv2
 
         sheet = np.full((220, 400, 3), 250, dtype=np.uint8)
@@ -229,7 +229,7 @@ class TestReading:
         )
 
     @pytest.mark.parametrize("name", ["text-refine-000", "text-refine-005", "text-refine-011", "text-replace-005"])
-    def test_suites_text_is_read_as_by_rapidocr(self, name: str) -> None:
+    def test_suites_text_read_as_by_rapidocr(self, name: str) -> None:
         """The same lines, to rapidocr's rounding to whole pixels, and the same text, at the same size of the crop."""
         from rapidocr import RapidOCR
 

@@ -87,7 +87,7 @@ def test_each_metric_equals_refbench_measure(run: RunResult, rows: list[tuple[Sa
 
 
 @pytest.mark.parametrize("category", ["text", "face"])
-def test_samples_of_one_category_count_as_in_a_run(tmp_path: Path, category: str) -> None:
+def test_one_category_counts_as_in_run(tmp_path: Path, category: str) -> None:
     """`ocr_cer` reads the sample's own words and `face_id` its reference box; neither is measured elsewhere."""
     suite = refbench.load_suite("mini")
     tasks = [next(meta.task for meta in suite.metas if meta.category == one) for one in (category, "pattern")]
@@ -102,7 +102,7 @@ def test_samples_of_one_category_count_as_in_a_run(tmp_path: Path, category: str
     assert float(metric.compute()) == pytest.approx(run.numbers.metrics[name].value, abs=1e-6)
 
 
-def test_value_that_an_output_lacks_costs_as_in_a_run(
+def test_lacking_value_costs_as_in_run(
     rows: list[tuple[Sample, Truth, Image]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The truth has the number and the output lacks it: the sample takes the worse of draft and trivial answer."""
@@ -144,7 +144,7 @@ print({{key: float(value) for key, value in metrics.compute().items()}})
 """
 
 
-def test_two_processes_give_the_number_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_number_of_one(tmp_path: Path) -> None:
     here = Path(__file__).parent
     code = PROCESS.format(tests=str(here.parent), metrics=str(here))
     command = [sys.executable, "-c", code]
@@ -167,7 +167,7 @@ def test_two_processes_give_the_number_of_one(tmp_path: Path) -> None:
         assert numbers == pytest.approx(expected, abs=1e-9)
 
 
-def test_collection_keeps_metrics_of_equal_values_apart(rows: list[tuple[Sample, Truth, Image]]) -> None:
+def test_collection_keeps_equal_values_apart(rows: list[tuple[Sample, Truth, Image]]) -> None:
     """MetricCollection merges metrics whose states are alike; of the first answer, the truth, both are 1."""
     answers = [(*rows[0][:2], rows[0][1].target), rows[1]]
     both = fed(MetricCollection([room.BackgroundSSIM(), room.BackgroundExact()]), answers).compute()  # type: ignore[attr-defined]
@@ -176,7 +176,7 @@ def test_collection_keeps_metrics_of_equal_values_apart(rows: list[tuple[Sample,
     assert both["BackgroundSSIM"] != both["BackgroundExact"]
 
 
-def test_forward_gives_the_batch_and_keeps_the_sum(rows: list[tuple[Sample, Truth, Image]]) -> None:
+def test_forward_gives_batch_and_keeps_sum(rows: list[tuple[Sample, Truth, Image]]) -> None:
     metric, last = room.PSNR(), room.PSNR()
     for row in rows[:2]:
         tensors, more = arguments([row])
@@ -216,7 +216,7 @@ def weights() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("weights")
-def test_a_set_has_one_distance_however_batched(rows: list[tuple[Sample, Truth, Image]]) -> None:
+def test_set_has_one_distance_however_batched(rows: list[tuple[Sample, Truth, Image]]) -> None:
     from refbench.metrics.learned.suitewide import features, frechet
 
     two = rows[:2]
@@ -226,7 +226,7 @@ def test_a_set_has_one_distance_however_batched(rows: list[tuple[Sample, Truth, 
     assert np.isnan(float(fed(room.FID(), two[:1]).compute()))  # type: ignore[attr-defined]
 
 
-def test_every_metric_of_the_registry_has_a_class() -> None:
+def test_every_metric_of_registry_has_class() -> None:
     assert len(room.__all__) == 5 + len(METRICS)
     for name in METRICS:
         made = getattr(room, METRICS[name].rpartition(":")[2])
@@ -255,7 +255,7 @@ def test_every_metric_of_the_registry_has_a_class() -> None:
         ({"reference": torch.rand(2, 3, 64, 64)}, "one reference for each target"),
     ],
 )
-def test_wrong_batches_are_refused_in_one_sentence(change: dict[str, object], said: str) -> None:
+def test_wrong_batches_refused_in_one_sentence(change: dict[str, object], said: str) -> None:
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., 20:40, 20:40] = 1
     right: dict[str, object] = {name: torch.rand(1, 3, 64, 64) for name in ("output", "target", "reference", "draft")}

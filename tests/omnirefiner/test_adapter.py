@@ -17,7 +17,7 @@ def test_each_is_registered_by_its_name(kind: type[OmniRefiner]) -> None:
     assert kind.variant == kind.card.name
 
 
-def test_a_batch_gives_what_single_questions_give() -> None:
+def test_batch_gives_what_single_questions_give() -> None:
     draft = plate(np.random.default_rng(1), 96)
     mask = np.zeros((96, 96), bool)
     mask[30:60, 20:70] = True

@@ -8,7 +8,7 @@ from refbench.omnirefiner.training.data import Quadruplets, exchanged, mirrored
 from tests.omnirefiner import toys
 
 
-def test_what_is_replaced_stays_with_its_sample() -> None:
+def test_replacing_stays_with_its_sample() -> None:
     batch = toys.quadruplets(2, 32)
     assert batch.replaced.tolist() == [0, 0]
     told = Quadruplets(*batch.parts[:4], torch.tensor([0.0, 1.0]))

@@ -22,7 +22,7 @@ def _mask(height: int, width: int, box: tuple[int, int, int, int]) -> np.ndarray
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_the_crop_is_a_square_around_it(data: st.DataObject) -> None:
+def test_crop_is_square_around_it(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(40, 200)), data.draw(st.integers(40, 200))
     w, h = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30))
     x, y = data.draw(st.integers(0, width - w)), data.draw(st.integers(0, height - h))
@@ -41,7 +41,7 @@ def test_the_crop_is_a_square_around_it(data: st.DataObject) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([32, 64, 96]))
-def test_outside_the_mask_not_one_pixel_changes(seed: int, size: int) -> None:
+def test_outside_mask_not_one_pixel_changes(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
     draft = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
     box = (int(rng.integers(0, 60)), int(rng.integers(0, 40)), 30, 30)
@@ -59,7 +59,7 @@ def test_an_unchanged_crop_comes_back_exactly() -> None:
     assert np.array_equal(paste_back(focused, focused.draft), draft)
 
 
-def test_keypoints_find_a_turned_and_scaled_reference() -> None:
+def test_keypoints_find_turned_and_scaled_reference() -> None:
     import cv2
 
     target = plate(np.random.default_rng(4), 192)
@@ -90,14 +90,14 @@ def test_without_keypoints_boxes_give_the_pose() -> None:
     assert (red == marked).float().mean() > 0.93
 
 
-def test_without_anything_the_whole_reference_is_shown() -> None:
+def test_without_anything_whole_reference_is_shown() -> None:
     flat = np.full((100, 100, 3), 128, np.uint8)
     focused = focus(flat, np.full((50, 60, 3), 10, np.uint8), _mask(100, 100, (30, 30, 30, 30)), 64)
     assert focused.match == "whole"
     assert torch.allclose(focused.reference, torch.full((3, 64, 64), 10 / 127.5 - 1), atol=1e-3)
 
 
-def test_the_soft_edge_lies_inside_the_mask() -> None:
+def test_soft_edge_lies_inside_mask() -> None:
     mask = _mask(60, 60, (20, 20, 20, 20))
     weights = soft_mask(mask)
     assert weights[~mask].max() == 0

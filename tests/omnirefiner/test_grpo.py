@@ -56,18 +56,18 @@ def test_advantages_pool_the_spread_within_groups() -> None:
     assert advantages[1].tolist() == [0, 0, 0]
 
 
-def test_a_floor_keeps_noise_from_becoming_signal() -> None:
+def test_floor_keeps_noise_from_becoming_signal() -> None:
     rewards = 1e-6 * torch.randn(4, 8)
     assert group_advantages(rewards, 0.02, 5.0)[0].abs().max() < 1e-3
 
 
-def test_the_objective_clips_only_what_would_gain() -> None:
+def test_objective_clips_only_what_would_gain() -> None:
     ratio = torch.tensor([1.2, 0.8, 1.2, 0.8])
     advantage = torch.tensor([1.0, 1.0, -1.0, -1.0])
     assert torch.allclose(clipped_objective(ratio, advantage, 0.1), torch.tensor([-1.1, -0.8, 1.2, 0.9]))
 
 
-def test_a_toy_policy_reaches_its_known_optimum() -> None:
+def test_toy_policy_reaches_its_known_optimum() -> None:
     """The network adds a learnt shift to every result; the reward is highest at one shift."""
     generator = torch.Generator().manual_seed(0)
     optimum = torch.tensor([0.7, -0.4])

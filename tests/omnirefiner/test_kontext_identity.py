@@ -82,7 +82,7 @@ def _layers(stock: FluxKontextPipeline) -> dict[str, torch.Tensor]:
     return found
 
 
-def test_save_and_reload_give_the_identical_image(tmp_path: Path) -> None:
+def test_save_and_reload_give_identical_image(tmp_path: Path) -> None:
     ours = toys.pipeline()
     rng = np.random.default_rng(0)
     draft, reference = rng.integers(0, 256, (2, 80, 96, 3), dtype=np.uint8)

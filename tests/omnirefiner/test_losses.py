@@ -14,7 +14,7 @@ def _terms() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return tuple(torch.randn(3, 16, 8, generator=generator) for _ in range(3))  # type: ignore[return-value]
 
 
-def test_a_full_mask_gives_plain_flow_matching() -> None:
+def test_full_mask_gives_plain_flow_matching() -> None:
     predicted, clean, noise = _terms()
     loss = flow_loss(predicted, clean, noise, torch.ones(3, 1, 8, 8))
     assert torch.allclose(loss, torch.nn.functional.mse_loss(predicted, noise - clean, reduction="none").mean((1, 2)))
@@ -52,7 +52,7 @@ def test_the_band_is_around_the_edge() -> None:
     assert boundary_band(mask, 2)[0, 0, 6].tolist() == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
 
 
-def test_noise_levels_follow_the_shifted_logit_normal() -> None:
+def test_noise_levels_follow_shifted_logit_normal() -> None:
     drawn = draw_sigma(20_000, 0.0, 1.0, 3.0, torch.Generator().manual_seed(0))
     # the median of sigmoid(N(0, 1)) is 1/2, which the shift takes to 3/2 / (1 + 2/2) = 0.75; 20,000 draws: +- 0.005
     assert drawn.median().item() == pytest.approx(0.75, abs=0.01)

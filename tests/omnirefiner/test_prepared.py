@@ -32,7 +32,7 @@ def test_workers_do_not_change_the_bytes(tmp_path: Path) -> None:
     assert other.folder != one.folder
 
 
-def test_values_come_back_as_they_are_kept(tmp_path: Path) -> None:
+def test_values_come_back_as_kept(tmp_path: Path) -> None:
     made = prepare(Counting(), tmp_path, SHARD)
     picture, mask, share = made.rows(torch.arange(SHARD))
     assert picture.shape == (SHARD, 3, 4, 4)
@@ -43,7 +43,7 @@ def test_values_come_back_as_they_are_kept(tmp_path: Path) -> None:
     assert all(map(torch.equal, again, made.draw(5, torch.Generator().manual_seed(3))))
 
 
-def test_a_preparation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preparation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = prepare(Counting(), tmp_path / "whole", 3 * SHARD)
     part = prepare(Counting(), tmp_path / "part", SHARD)
     first = part.folder / "shard-00000.safetensors"
@@ -82,7 +82,7 @@ def test_another_recipe_is_another_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert recipe_hash(recipe_of(Counting(), 0)) != before
 
 
-def test_the_recipe_covers_all_code_that_draws() -> None:
+def test_recipe_covers_all_code_that_draws() -> None:
     code = "import refbench.omnirefiner.retouch.scenes, refbench.registration.placement, sys\n"
     code += (
         "print(*(n[9:] for n, m in sys.modules.items() if n.startswith('refbench.') and not hasattr(m, '__path__')))"

@@ -46,7 +46,7 @@ def test_every_variant_changes_only_the_mask(variant: str, scene: tuple[np.ndarr
     assert np.array_equal(first, refine(draft, reference, mask, variant=variant))
 
 
-def test_a_mask_or_a_box_but_not_both(scene: tuple[np.ndarray, ...]) -> None:
+def test_mask_or_box_but_not_both(scene: tuple[np.ndarray, ...]) -> None:
     draft, reference, mask = scene
     with pytest.raises(RefbenchError, match="either a mask or a box, but got neither"):
         refine(draft, reference)

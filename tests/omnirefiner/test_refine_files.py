@@ -50,7 +50,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("refbench.adapters.load.load_adapter", lambda *_, **__: pytest.fail("loaded first"))
 
 
-def test_a_box_outside_the_reference_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_box_outside_reference_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     idle(monkeypatch)
     job = Job(folder / "draft.png", folder / "draft.png", None, folder / "out.png")
     with pytest.raises(RefbenchError, match="a box inside the reference of 48 x 40 px, but got 0,0,49,3"):
@@ -80,7 +80,7 @@ def test_the_draft_keeps_its_alpha(folder: Path, ending: str) -> None:
     ("name", "words"), [("out.jpg", "keeps every pixel"), ("out", "has no ending"), (".", "is a folder")]
 )
 @pytest.mark.parametrize("option", ["out", "show"])
-def test_a_wrong_output_is_told_before_work(
+def test_wrong_output_is_told_before_work(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str, option: str
 ) -> None:
     idle(monkeypatch)

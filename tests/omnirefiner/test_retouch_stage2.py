@@ -100,8 +100,8 @@ def test_the_constant_finds_the_light(tmp_path: Path, monkeypatch: pytest.Monkey
     laid = (torch.rand(32, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 100).to(torch.uint8)
     save_file(parts | {"01": laid, "02": laid.clone(), "03": laid + 100}, path)
     monkeypatch.setattr(UNet, "crop", 64)
-    monkeypatch.setattr(room, "REWARDS", {"matched": 0.0, "reference": 0.0, "pixel": 1.0})
-    monkeypatch.setattr("refbench.omnirefiner.retouch.data.blend_weight", lambda draft, placed, mask, kind: mask)
+    monkeypatch.setattr(room, "REWARDS", {"matched": 0.0, "energy": 0.0, "reference": 0.0, "pixel": 1.0})
+    monkeypatch.setattr("refbench.omnirefiner.retouch.data.blend_weight", lambda draft, placed, mask, kind, other: mask)
     one = learner(folder, constant=True)
     optimiser = torch.optim.Adam(one.names.values(), 0.1)
     one.begin(0, type("One", (), {"process_index": 0})(), None)  # type: ignore[arg-type]

@@ -52,12 +52,12 @@ def test_cps_keeps_the_total_noise(eta: float) -> None:
     assert math.hypot(factor, s) == pytest.approx(0.5, rel=1e-5)
 
 
-def test_the_window_never_holds_the_last_step() -> None:
+def test_window_never_holds_last_step() -> None:
     assert list(window_steps((0, 2), 6)) == [0, 1]
     assert list(window_steps((4, 9), 6)) == [4]
 
 
-def test_a_rollout_records_what_the_policy_chose() -> None:
+def test_rollout_records_what_policy_chose() -> None:
     generator = torch.Generator().manual_seed(0)
     _, steps = rollout(
         _field,

@@ -45,7 +45,7 @@ def train(out: Path, heard: Heard, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_training_saves_and_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_stopped_training_saves_and_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, Heard(1, number), steps=8)
@@ -58,7 +58,7 @@ def test_a_stopped_training_saves_and_goes_on(number: signal.Signals, tmp_path: 
     assert torch.load(tmp_path / "state.pt", weights_only=True)["progress"] == 1.0
 
 
-def test_a_stop_ends_when_all_processes_agree() -> None:
+def test_stop_ends_when_all_processes_agree() -> None:
     done, saved, asked = iter(range(10)), [], []
 
     def agreed(mine: bool) -> bool:

@@ -212,7 +212,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     assert torch.allclose(grads[0], grads[1], rtol=1e-4, atol=1e-6)
 
 
-def test_the_curriculum_starts_aligned_and_ends_full() -> None:
+def test_curriculum_starts_aligned_and_ends_full() -> None:
     assert [curriculum(p, (0.1, 0.6)) for p in (0.0, 0.1, 0.35, 0.6, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
     batch = draw(toys.NoiseSampler(32), 4, 0.0, torch.Generator().manual_seed(0))
     assert torch.equal(batch.reference, batch.target)

@@ -18,7 +18,7 @@ def test_velocity_leads_from_noise_to_picture() -> None:
     torch.testing.assert_close(to_velocity(noisy, clean, sigma), noise - clean, atol=2e-6, rtol=1e-6)
 
 
-def test_the_head_of_the_paper_is_the_answer() -> None:
+def test_head_of_paper_is_answer() -> None:
     answer, noisy = torch.rand(1, 4, 64), torch.rand(1, 4, 64)
     given = Conditions(noisy, (4, 4), torch.zeros(1, 1, 8), torch.zeros(1, 8))
     assert VelocityHead().read(answer, noisy, torch.ones(1), given) is answer

@@ -59,7 +59,7 @@ def measure(found: Agreement, name: str) -> float | None:
     return next(one for one in found.measures if one.name == name).overall.value
 
 
-def test_a_rater_who_follows_the_score_agrees_with_it(results: RunSet) -> None:
+def test_rater_who_follows_score_agrees_with_it(results: RunSet) -> None:
     found = agreement(by_score(results), results, resamples=100)
     score = next(one for one in found.measures if one.name == "mean")
     assert (score.overall.value, score.overall.high) == (1.0, 1.0)
@@ -73,7 +73,7 @@ def test_a_rater_who_follows_the_score_agrees_with_it(results: RunSet) -> None:
     assert score.tau == 1.0
 
 
-def test_a_rater_who_prefers_the_other_differs_everywhere(results: RunSet, tmp_path: Path) -> None:
+def test_rater_who_prefers_other_differs_everywhere(results: RunSet, tmp_path: Path) -> None:
     found = agreement(by_score(results, sign=-1), results, resamples=100, most=5)
     assert measure(found, "mean") == 0.0
     assert next(one for one in found.measures if one.name == "mean").tau == -1.0
@@ -98,7 +98,7 @@ def test_ties_are_counted_but_decide_nothing(results: RunSet) -> None:
     assert (rater.ties, rater.bad, rater.seconds) == (1.0, pytest.approx(0.5, abs=0.02), 3.0)
 
 
-def test_raters_against_themselves_one_another_and_judges(results: RunSet) -> None:
+def test_raters_against_themselves_and_others(results: RunSet) -> None:
     sample, a, b = answered(results)[0]
     other, c, d = answered(results)[-1]
     votes = [
@@ -124,7 +124,7 @@ def test_raters_against_themselves_one_another_and_judges(results: RunSet) -> No
     assert (alone.votes, sum(one.ties for one in alone.standings)) == (2, 2)
 
 
-def test_votes_on_anything_else_are_left_out(results: RunSet) -> None:
+def test_votes_on_anything_else_left_out(results: RunSet) -> None:
     votes = by_score(results)
     others = [
         votes[0].model_copy(update={"suite": "f" * 64}),

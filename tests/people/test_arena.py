@@ -31,7 +31,7 @@ def test_pictures_are_those_of_the_pair(seated: Seat, contest: Contest) -> None:
             assert np.array_equal(decode_image(arena.picture(question.token, which), which), image)
 
 
-def test_a_held_back_target_cannot_be_had(seated: Seat) -> None:
+def test_held_back_target_cannot_be_had(seated: Seat) -> None:
     arena = seated()
     question = arena.ask("ann")
     assert question is not None
@@ -40,7 +40,7 @@ def test_a_held_back_target_cannot_be_had(seated: Seat) -> None:
             arena.picture(token, which)
 
 
-def test_a_verdict_is_kept_with_order_and_hashes(seated: Seat, contest: Contest) -> None:
+def test_verdict_kept_with_order_and_hashes(seated: Seat, contest: Contest) -> None:
     arena = seated()
     question = arena.ask("ann")
     assert question is not None
@@ -54,7 +54,7 @@ def test_a_verdict_is_kept_with_order_and_hashes(seated: Seat, contest: Contest)
     assert (vote.suite, vote.seconds, vote.target, vote.repeat) == (contest.suite.hash, 4.25, False, False)
 
 
-def test_a_verdict_that_comes_twice_counts_once(seated: Seat) -> None:
+def test_verdict_that_comes_twice_counts_once(seated: Seat) -> None:
     arena = seated()
     question = arena.ask("ann")
     assert question is not None
@@ -90,7 +90,7 @@ def test_undo_asks_the_same_again(seated: Seat) -> None:
     assert [vote.verdict for vote in arena.file.read()] == ["right"]
 
 
-def test_it_goes_on_where_it_was_stopped(seated: Seat) -> None:
+def test_it_goes_on_where_it_stopped(seated: Seat) -> None:
     arena = seated(seed=3)
     whole = [v.pair for v in _votes(arena, 12)]
     arena.file.path.unlink()
@@ -115,7 +115,7 @@ def test_each_rater_is_asked_so_many(seated: Seat) -> None:
     assert arena.ask("bob") is not None
 
 
-def test_a_skipped_pair_is_not_asked_again(seated: Seat) -> None:
+def test_skipped_pair_is_not_asked_again(seated: Seat) -> None:
     arena = seated()
     seen = set()
     for _ in range(10):
@@ -127,9 +127,7 @@ def test_a_skipped_pair_is_not_asked_again(seated: Seat) -> None:
     assert arena.file.read() == []
 
 
-def test_what_cannot_be_held_against_each_other_is_told(
-    folders: list[Path], suite: SyntheticSuite, seated: Seat, tmp_path: Path
-) -> None:
+def test_incomparable_runs_are_told(folders: list[Path], suite: SyntheticSuite, seated: Seat, tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="two run folders or more"):
         open_contest(folders[:1], suite)
     with pytest.raises(RefbenchError, match="a run folder"):

@@ -40,7 +40,7 @@ def sat(drawn: Drawer, count: int, rater: str = "ann", before: list[Vote] | None
     return given
 
 
-def test_equal_seeds_draw_equal_pairs_and_sides_differ() -> None:
+def test_equal_seeds_draw_equal_pairs() -> None:
     first, second = (sat(drawer(seed=5), 40) for _ in range(2))
     assert [v.model_dump() for v in first] == [v.model_dump() for v in second]
     assert [v.left for v in first] != [v.left for v in sat(drawer(seed=6), 40)]
@@ -48,7 +48,7 @@ def test_equal_seeds_draw_equal_pairs_and_sides_differ() -> None:
     assert 8 < lower_left < 32
 
 
-def test_every_sample_is_seen_before_one_comes_again() -> None:
+def test_every_sample_comes_before_a_repeat() -> None:
     fresh = [v for v in sat(drawer(), 60) if not v.repeat]
     seen = Counter[str]()
     for one in fresh:
@@ -57,7 +57,7 @@ def test_every_sample_is_seen_before_one_comes_again() -> None:
     assert len({v.pair for v in fresh}) == len(fresh)
 
 
-def test_some_pairs_come_back_once_and_swapped() -> None:
+def test_some_pairs_come_back_swapped() -> None:
     votes = sat(drawer(), 64)
     again = [(k, v) for k, v in enumerate(votes) if v.repeat]
     assert len(again) == 8
@@ -74,7 +74,7 @@ def test_raters_share_some_pairs() -> None:
     assert len(pairs[0] & pairs[1]) >= 4
 
 
-def test_it_ends_when_every_pair_was_judged() -> None:
+def test_it_ends_with_every_pair_judged() -> None:
     few = drawer(3, samples=["a", "b"])
     assert few.size == 6
     votes = sat(few, 100)
@@ -82,7 +82,7 @@ def test_it_ends_when_every_pair_was_judged() -> None:
     assert few.draw("ann", votes, frozenset()) is None or votes[-1].repeat
 
 
-def test_equal_failed_and_skipped_results_are_no_pair() -> None:
+def test_equal_and_failed_are_no_pair() -> None:
     outputs = {"a": ["11" * 8, "11" * 8, "22" * 8], "b": ["33" * 8, None, "44" * 8]}
     some = Drawer(outputs, 3)
     assert some.size == 3
@@ -99,7 +99,7 @@ def test_votes_on_other_outputs_say_nothing() -> None:
     assert drawer().draw("ann", [other], frozenset()) == drawer().draw("ann", [], frozenset())
 
 
-def test_a_model_that_nobody_judged_comes_first() -> None:
+def test_model_that_nobody_judged_comes_first() -> None:
     known = [
         vote(SAMPLES[k % 6], i, j, "tie" if k % 3 else "left", f"r{k}")
         for k in range(60)
@@ -110,7 +110,7 @@ def test_a_model_that_nobody_judged_comes_first() -> None:
     assert 3 in (drawn.left, drawn.right)
 
 
-def test_a_sample_with_contradicting_votes_comes_before_a_settled_one() -> None:
+def test_contradicting_votes_come_before_settled() -> None:
     strong = [vote(name, 0, 1, "left", f"r{k}") for k, name in enumerate(SAMPLES[2:] * 3)]
     known = [*strong, *(vote(SAMPLES[0], 0, 1, "left", f"a{k}") for k in range(3))]
     known += [vote(SAMPLES[1], 0, 1, verdict, f"b{k}") for k, verdict in enumerate(("left", "right", "left"))]

@@ -33,7 +33,7 @@ def all_of(points: int) -> dict[str, int]:
     return dict.fromkeys(("detail", "faithfulness", "naturalness"), points)
 
 
-def test_its_votes_are_those_of_the_pairs_drawn(seated: Callable[..., Arena], tmp_path: Path) -> None:
+def test_its_votes_are_those_of_pairs_drawn(seated: Callable[..., Arena], tmp_path: Path) -> None:
     arena, asked = seated(most=10), []
     told = let_vote(arena, JUDGE, cache=tmp_path / "cache", client=endpoint(lambda k: all_of(5), asked))
     assert told == ("model:a-model", 10, 0)
@@ -45,7 +45,7 @@ def test_its_votes_are_those_of_the_pairs_drawn(seated: Callable[..., Arena], tm
     assert len(asked) == 10
 
 
-def test_equal_ratings_are_a_tie_and_low_ones_bad(seated: Callable[..., Arena]) -> None:
+def test_equal_ratings_tie_low_ones_bad(seated: Callable[..., Arena]) -> None:
     arena = seated(most=1)
     let_vote(arena, JUDGE, client=endpoint(lambda k: all_of(3), []))
     assert [vote.verdict for vote in arena.file.read()] == ["tie"]

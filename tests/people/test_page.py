@@ -34,7 +34,7 @@ def client(arena: Arena, raters: tuple[str, ...] = ()) -> Any:
     return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
 
 
-def test_nothing_names_a_model_or_a_sample(seated: Seat, folders: list[Path]) -> None:
+def test_nothing_names_model_or_sample(seated: Seat, folders: list[Path]) -> None:
     page = client(seated(target=True))
     told = page.get("/question?rater=ann")
     token = told.json()["token"]
@@ -81,7 +81,7 @@ def test_a_round_of_verdicts(seated: Seat) -> None:
         ("POST", "/undo", b"{}"),
     ],
 )
-def test_what_it_does_not_understand_is_told(seated: Seat, method: str, path: str, body: bytes | None) -> None:
+def test_what_it_does_not_understand_told(seated: Seat, method: str, path: str, body: bytes | None) -> None:
     answer = client(seated()).request(method, path, content=body)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("Expected")
@@ -187,7 +187,7 @@ class TestBrowser:
         assert browser.console_errors(driver) == []
         assert [one for one in browser.requests(driver) if not one.startswith((page.door.address, "data:"))] == []
 
-    def test_neither_page_nor_addresses_name_a_model(self, served: Any, opened: Any) -> None:
+    def test_neither_page_nor_addresses_name_model(self, served: Any, opened: Any) -> None:
         page = served("ann")
         driver = opened(page.door.address)
         until(lambda: driver.execute_script(READY))
@@ -219,7 +219,7 @@ class TestBrowser:
         driver.find_element("id", "show-draft").click()
         assert driver.execute_script(shown) == "draft"
 
-    def test_a_region_is_seen_whole_in_every_frame(self, served: Any, opened: Any) -> None:
+    def test_region_seen_whole_in_every_frame(self, served: Any, opened: Any) -> None:
         driver = opened(served("ann", target=True).door.address)
         until(lambda: driver.execute_script(READY))
         outside = driver.execute_script(
@@ -247,7 +247,7 @@ class TestBrowser:
         buttons[0].click()
         until(lambda: page.arena.given("ann") == 1)
 
-    def test_undo_and_a_reload_keep_the_question(self, served: Any, opened: Any) -> None:
+    def test_undo_and_reload_keep_question(self, served: Any, opened: Any) -> None:
         page = served("ann")
         driver = opened(page.door.address)
         until(lambda: driver.execute_script(READY))
@@ -261,7 +261,7 @@ class TestBrowser:
         until(lambda: driver.execute_script(f"{READY} && question.token === '{token}'"))
         assert page.arena.given("ann") == 0
 
-    def test_a_server_that_is_gone_is_told(self, served: Any, opened: Any) -> None:
+    def test_server_that_is_gone_is_told(self, served: Any, opened: Any) -> None:
         page = served("ann")
         driver = opened(page.door.address)
         until(lambda: driver.execute_script(READY))

@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
     return file.path
 
 
-def test_a_line_holds_nothing_else_of_a_person(path: Path) -> None:
+def test_line_holds_nothing_else_of_person(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert set(json.loads(lines[0])) == {
         "id", "rater", "suite", "sample", "left", "right", "left_sha256", "right_sha256", "verdict", "seconds",
@@ -55,7 +55,7 @@ def test_a_vote_taken_back_is_none(path: Path) -> None:
     file.close()
 
 
-def test_files_of_a_folder_merge_and_votes_count_once(path: Path, tmp_path: Path) -> None:
+def test_merged_votes_count_once(path: Path, tmp_path: Path) -> None:
     other = VoteFile(path.with_name("other.jsonl"))
     mine = vote("a", 0, 1, rater="bob")
     for one in (ONE, mine):
@@ -64,7 +64,7 @@ def test_files_of_a_folder_merge_and_votes_count_once(path: Path, tmp_path: Path
     assert {v.id for v in read_votes(path.parent)} == {ONE.id, TWO.id, mine.id}
 
 
-def test_two_processes_do_not_append_to_one_file(path: Path) -> None:
+def test_one_process_appends_to_a_file(path: Path) -> None:
     file = VoteFile(path)
     with pytest.raises(RefbenchError, match="alone"):
         VoteFile(path)
@@ -73,7 +73,7 @@ def test_two_processes_do_not_append_to_one_file(path: Path) -> None:
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
-def test_a_file_that_no_vote_came_into_goes(tmp_path: Path) -> None:
+def test_file_that_no_vote_came_into_goes(tmp_path: Path) -> None:
     VoteFile(tmp_path / "votes.jsonl").close()
     assert list(tmp_path.iterdir()) == []
 
@@ -88,14 +88,14 @@ def test_a_file_that_no_vote_came_into_goes(tmp_path: Path) -> None:
         (ONE.model_dump_json().replace('"seconds":2.0', '"seconds":-1'), "line 3, but seconds"),
     ],
 )
-def test_a_line_that_is_no_vote_is_told(path: Path, line: str, message: str) -> None:
+def test_line_that_is_no_vote_told(path: Path, line: str, message: str) -> None:
     with path.open("a") as handle:
         handle.write(line + "\n")
     with pytest.raises(RefbenchError, match=message):
         read_votes(path)
 
 
-def test_where_no_vote_is_that_is_told(tmp_path: Path) -> None:
+def test_missing_votes_are_told(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="No such file"):
         read_votes(tmp_path / "none.jsonl")
     with pytest.raises(RefbenchError, match="folder with"):
@@ -115,7 +115,7 @@ def test_names_that_are_none_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "content", [b"\x89PNG\r\n\x1a\nx", b"notes\nwithout an end", b'{"a": 1}', b"[" * 100_000 + b"\nx"]
 )
-def test_a_file_of_something_else_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
+def test_file_of_something_else_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mistaken.png"
     path.write_bytes(content)
     with pytest.raises(RefbenchError, match="Expected"):
@@ -125,7 +125,7 @@ def test_a_file_of_something_else_stays_as_it_is(tmp_path: Path, content: bytes)
 
 
 @pytest.mark.parametrize("kept", range(8))
-def test_a_first_line_that_a_kill_tore_is_cut_off(tmp_path: Path, kept: int) -> None:
+def test_first_line_that_kill_tore_cut_off(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "votes.jsonl"
     path.write_bytes(ONE.model_dump_json().encode()[: kept + 1])
     file = VoteFile(path)
@@ -134,7 +134,7 @@ def test_a_first_line_that_a_kill_tore_is_cut_off(tmp_path: Path, kept: int) -> 
     assert read_votes(path) == [TWO]
 
 
-def test_a_line_of_deep_json_is_one_sentence(tmp_path: Path) -> None:
+def test_line_of_deep_json_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "votes.jsonl").write_bytes(b"[" * 100_000 + b"\n")
     with pytest.raises(RefbenchError, match="line 1, but it is no JSON"):
         read_votes(tmp_path)

@@ -113,7 +113,7 @@ def test_card_says_what_the_summary_says(made: tuple[Path, Path]) -> None:
     assert any(name.startswith("card/") for name in package.files)
 
 
-def test_entry_comes_back_whole_and_is_not_sent_twice(hub: Hub, tmp_path: Path) -> None:
+def test_entry_comes_back_whole(hub: Hub, tmp_path: Path) -> None:
     for _ in range(2):
         sent = refbench_at(hub, "push", str(ENTRY), "--repo", REPO)
         assert sent.returncode == 0, sent.stderr
@@ -123,7 +123,7 @@ def test_entry_comes_back_whole_and_is_not_sent_twice(hub: Hub, tmp_path: Path) 
     assert hashes(tmp_path / "entry") == hashes(ENTRY)
 
 
-def test_suite_is_a_benchmark_and_comes_back(made: tuple[Path, Path], hub: Hub, tmp_path: Path) -> None:
+def test_suite_is_benchmark_and_comes_back(made: tuple[Path, Path], hub: Hub, tmp_path: Path) -> None:
     _, suite = made
     sent = refbench_at(hub, "push", str(suite), "--repo", "someone/tiny")
     assert sent.returncode == 0, sent.stderr
@@ -135,7 +135,7 @@ def test_suite_is_a_benchmark_and_comes_back(made: tuple[Path, Path], hub: Hub, 
     assert refbench.load_suite(tmp_path / "tiny").hash == refbench.load_suite(suite).hash
 
 
-def test_results_of_a_model_go_into_a_pull_request(hub: Hub) -> None:
+def test_results_of_model_go_into_pull_request(hub: Hub) -> None:
     from huggingface_hub import parse_eval_result_entries
 
     hub.repos["models/someone/sharpener"] = [{"README.md": b"# A model\n"}]
@@ -190,14 +190,14 @@ def test_damaged_run_is_not_taken(made: tuple[Path, Path], hub: Hub, tmp_path: P
         (("pull", REPO, "--out", str(ROOT)), "Expected a new folder"),
     ],
 )
-def test_wrong_input_is_said_in_one_sentence(hub: Hub, arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_input_said_in_one_sentence(hub: Hub, arguments: tuple[str, ...], said: str) -> None:
     found = refbench_at(hub, *arguments)
     assert found.returncode == 2
     assert said in " ".join(found.stderr.split())
     assert "Traceback" not in found.stderr
 
 
-def test_wrong_token_and_no_network_are_said(hub: Hub) -> None:
+def test_wrong_token_and_no_network_said(hub: Hub) -> None:
     found = refbench_at(hub, "push", str(ENTRY), "--repo", REPO, token="hf_other")
     assert found.returncode == 2
     assert "401" in found.stderr
@@ -207,7 +207,7 @@ def test_wrong_token_and_no_network_are_said(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("command", [("push", str(ENTRY), "--repo", REPO), ("pull", REPO, "--out", "{}/pulled")])
-def test_a_hub_that_does_not_answer_is_one_sentence(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_hub_that_does_not_answer_is_one_sentence(command: tuple[str, ...], tmp_path: Path) -> None:
     with socket.socket() as listener:  # bound, and deaf
         listener.bind(("127.0.0.1", 0))
         where = {"HF_ENDPOINT": f"http://127.0.0.1:{listener.getsockname()[1]}", "HF_HUB_OFFLINE": "0", "HF_TOKEN": "x"}
@@ -219,19 +219,19 @@ def test_a_hub_that_does_not_answer_is_one_sentence(command: tuple[str, ...], tm
     assert "Expected to reach the hub" in found.stderr, found.stderr
 
 
-def test_a_suite_that_takes_its_samples_from_another_is_told() -> None:
+def test_dependent_suite_is_told() -> None:
     with pytest.raises(RefbenchError, match="'mini' takes its samples from 'core'"):
         pack(ROOT / "tasks" / "mini", repo="someone/mini")
 
 
-def test_part_of_a_suite_is_no_result_of_a_model(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_part_of_suite_is_no_result_of_model(made: tuple[Path, Path], tmp_path: Path) -> None:
     _, suite = made
     refbench.evaluate("identity", str(suite), out=tmp_path / "run", limit=2)
     with pytest.raises(RefbenchError, match="over all of 'tiny'"):
         write(tmp_path / "run", REPO, tmp_path / "made", suite=suite, benchmark="someone/tiny")
 
 
-def test_the_board_of_the_space_is_whole_by_itself() -> None:
+def test_board_of_space_is_whole_by_itself() -> None:
     front = (ROOT / "spaces" / "board" / "README.md").read_text(encoding="utf-8").split("---")[1]
     head = yaml.safe_load(front)
     assert (head["sdk"], head["app_file"]) == ("static", "index.html")

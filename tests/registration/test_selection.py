@@ -11,7 +11,7 @@ from refbench.images import Image, Mask
 from refbench.registration import placement
 from refbench.registration.opencv import cv2
 from refbench.registration.placement import lay
-from refbench.registration.selection import UNLIKE, differing
+from refbench.registration.selection import UNLIKE, UNLIKE_OTHER, differing
 
 SIDE = 120
 MASK = np.zeros((SIDE, SIDE), bool)
@@ -34,7 +34,7 @@ def _ground(seed: int) -> Image:
 def test_reference_is_let_in_on_figures() -> None:
     ground = _ground(0)
     draft, laid = _panel("SOAP", ground), _panel("MINT", _ground(1))
-    weight = differing(draft, laid, MASK, 80)
+    weight = differing(draft, laid, MASK, 80, other=False)
     figure = np.abs(_panel("MINT", ground).astype(int) - draft).max(-1) > 100
     assert weight[figure].min() > 0.5
     assert weight[figure].mean() > 0.9
@@ -50,9 +50,9 @@ def test_reference_is_let_in_on_figures() -> None:
 
 def test_pictures_that_are_the_same_need_no_choice() -> None:
     picture = _ground(2)
-    assert (differing(picture, picture, MASK, 80) == 1).all()
+    assert (differing(picture, picture, MASK, 80, other=False) == 1).all()
     nowhere: Mask = np.zeros_like(MASK)
-    assert (differing(picture, _ground(3), nowhere, 80) == 1).all()
+    assert (differing(picture, _ground(3), nowhere, 80, other=False) == 1).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -62,7 +62,7 @@ def test_weights_do_not_depend_on_contrast(seed: int, contrast: float) -> None:
     apart = rng.integers(0, 200, (60, 60, 3))
     inside = np.ones((60, 60), bool)
     draft = np.zeros((60, 60, 3), np.uint8)
-    strong, weak = (differing(draft, (k * apart).astype(np.uint8), inside, 60) for k in (1.0, contrast))
+    strong, weak = (differing(draft, (k * apart).astype(np.uint8), inside, 60, other=False) for k in (1.0, contrast))
     assert strong.min() >= 0
     assert strong.max() <= 1
     # levels are cut to integers: at a fifth of 200 levels one is 2.5 % of the contrast, 3.6 % of its UNLIKE share,
@@ -70,13 +70,24 @@ def test_weights_do_not_depend_on_contrast(seed: int, contrast: float) -> None:
     assert np.abs(strong - weak).max() < 0.1
 
 
-def test_contrast_lets_the_reference_in() -> None:
+@pytest.mark.parametrize(("other", "share"), [(False, UNLIKE), (True, UNLIKE_OTHER)])
+def test_contrast_lets_the_reference_in(other: bool, share: float) -> None:
     draft = np.zeros((80, 80, 3), np.uint8)
     laid = draft.copy()
-    laid[:, :20], laid[:, 20:40], laid[:, 40:60] = 200, round(200 * UNLIKE) + 4, round(200 * UNLIKE) - 12
-    weight = differing(draft, laid, np.ones((80, 80), bool), 80)
+    laid[:, :20], laid[:, 20:40], laid[:, 40:60] = 200, round(200 * share) + 4, round(200 * share) - 12
+    weight = differing(draft, laid, np.ones((80, 80), bool), 80, other=other)
     assert weight[40, 30] == pytest.approx(1.0)
     assert weight[40, 50] == weight[40, 75] == 0
+
+
+def test_nothing_of_another_thing_shines_through() -> None:
+    panel = np.full((80, 80, 3), 230, np.uint8)
+    draft, laid = panel.copy(), panel.copy()
+    draft[20:60, 10:40] -= 50  # a pale figure
+    laid[20:60, 45:70] = 20  # a dark one, so that the pale one differs by less than UNLIKE of the contrast
+    kept, gone = (differing(draft, laid, np.ones((80, 80), bool), 80, other=other) for other in (False, True))
+    assert (kept[25:55, 15:35] == 0).all()
+    assert (gone[25:55, 15:35] > 0.99).all()
 
 
 def test_nothing_is_half_the_draft_and_half_the_reference() -> None:
@@ -84,7 +95,7 @@ def test_nothing_is_half_the_draft_and_half_the_reference() -> None:
     waves = cv2.GaussianBlur(rng.normal(size=(90, 90)), (0, 0), 9)
     draft = np.full((90, 90, 3), 128, np.uint8)
     laid = np.clip(128 + 40 * waves / waves.std(), 0, 255).astype(np.uint8)[..., None].repeat(3, 2)
-    weight = differing(draft, laid, np.ones((90, 90), bool), 90)
+    weight = differing(draft, laid, np.ones((90, 90), bool), 90, other=False)
     assert 0.1 < weight.mean() < 0.9
     between = (weight > 0.05) & (weight < 0.95)
     edge = cv2.morphologyEx((weight > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) > 0

@@ -52,7 +52,7 @@ def test_report_writes_a_page(runs: list[str], tmp_path: Path, capsys: pytest.Ca
     assert "reference-paste" in page.read_text()
 
 
-def test_a_moved_suite_is_named_and_given(
+def test_moved_suite_is_named_and_given(
     runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Case 407."""

@@ -76,14 +76,14 @@ def test_pdf_is_vector_without_date(made: tuple[Path, dict[str, str]]) -> None:
     assert b"/Subtype /Image" not in data  # charts hold no pixels
 
 
-def test_the_same_runs_give_the_same_bytes(results: RunSet, tmp_path: Path) -> None:
+def test_same_runs_give_same_bytes(results: RunSet, tmp_path: Path) -> None:
     for name in ("one", "two"):
         make_figures(results, tmp_path / name, only=["axes", "wins"])
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
-def test_csv_of_the_axes_holds_the_summaries(made: tuple[Path, dict[str, str]], results: RunSet) -> None:
+def test_csv_of_axes_holds_summaries(made: tuple[Path, dict[str, str]], results: RunSet) -> None:
     table = pd.read_csv(made[0] / "axes.csv").set_index(["model", "axis"])
     for run in results.models:
         for axis, cell in run.numbers.axes.items():
@@ -109,7 +109,7 @@ def test_narrow_figure_is_not_blown_up(made: tuple[Path, dict[str, str]]) -> Non
     assert r"width=\textwidth" in (made[0] / "axes.tex").read_text()
 
 
-def test_impossible_figure_by_name_is_an_error(results: RunSet, tmp_path: Path) -> None:
+def test_impossible_figure_by_name_is_error(results: RunSet, tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="--stage"):
         make_figures(results, tmp_path, only=["ablation"])
     with pytest.raises(RefbenchError, match="Unknown figure 'axis'"):
@@ -151,7 +151,7 @@ def test_typical_samples_prefer_no_model(results: RunSet) -> None:
         assert means[choice.sample] == pytest.approx(peers[(len(peers) - 1) // 2])
 
 
-def test_the_grid_of_everyone_shows_every_run(results: RunSet) -> None:
+def test_grid_of_everyone_shows_every_run(results: RunSet) -> None:
     found = grid.grid(results, NEURIPS, rule=["logo-refine-001"], everyone=True)
     assert found.data["shown"].all()
     assert found.sideways
@@ -187,7 +187,7 @@ def test_grids_fit_the_page(name: str, turned: bool, rows: int, count: int) -> N
             assert width <= laid.cell + 1e-6
 
 
-def test_a_list_is_called_chosen_by_hand(results: RunSet) -> None:
+def test_list_is_called_chosen_by_hand(results: RunSet) -> None:
     choices, words = grid.choose(results, ["face-refine-001"], "identity")
     assert choices[0].sample == "face-refine-001"
     assert "by hand" in words
@@ -248,7 +248,7 @@ def test_front_is_beaten_by_no_point(points: list[tuple[float, float]]) -> None:
             assert beaten or point in [points[k] for k in front]
 
 
-def test_bad_values_are_told_at_the_edge(results: RunSet) -> None:
+def test_bad_values_are_told_at_edge(results: RunSet) -> None:
     from refbench.stats.recovery import Cell
 
     low, high = charts.limits([Cell(value=-900.0, low=-1000.0, high=-800.0), Cell(value=50.0, low=40.0, high=60.0)])
@@ -300,7 +300,7 @@ def test_audit_shows_verdicts_and_brackets(tmp_path: Path) -> None:
         ("PK\x03\x04junk", "refbench audit"),
     ],
 )
-def test_what_is_no_audit_table_is_told(tmp_path: Path, content: str, told: str) -> None:
+def test_what_is_no_audit_table_told(tmp_path: Path, content: str, told: str) -> None:
     for name in ("wrong.csv", "wrong.zip"):
         (tmp_path / name).write_text(content)
         with pytest.raises(RefbenchError, match=told):
@@ -310,7 +310,7 @@ def test_what_is_no_audit_table_is_told(tmp_path: Path, content: str, told: str)
 # ---- training logs
 
 
-def test_log_lines_of_a_step_are_merged(tmp_path: Path) -> None:
+def test_log_lines_of_step_are_merged(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(
         '{"step": 1, "loss": 2.0}\n{"step": 1, "val/right": 20.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
@@ -334,7 +334,7 @@ def test_smoothing_leaves_a_straight_line_alone(a: float, b: float, count: int) 
     assert ablation.smooth(line) == pytest.approx(line, abs=1e-8 * (1 + abs(a) + abs(b) * count))
 
 
-def test_unknown_stage_of_a_log_is_told(results: RunSet, logs: dict[str, Path]) -> None:
+def test_unknown_stage_of_log_is_told(results: RunSet, logs: dict[str, Path]) -> None:
     with pytest.raises(RefbenchError, match="'RL'"):
         ablation.ablation_chart(results, NEURIPS, {"SFT": "sharpen"}, {"RL": logs["GRPO"]})
 

@@ -63,7 +63,7 @@ def test_filling_region_is_not_repeated(box: tuple[int, int, int, int], full: bo
     assert fills((150, 200), box) is full
 
 
-def test_the_grid_shows_a_full_mask_once(tmp_path: Path) -> None:
+def test_grid_shows_full_mask_once(tmp_path: Path) -> None:
     import matplotlib.pyplot as plt
 
     class Full(SyntheticSuite):
@@ -97,7 +97,7 @@ def test_characters_in_words(text: str, words: str) -> None:
     assert spelt(text, lambda c: ord(c) < 0x180) == words
 
 
-def test_latex_has_no_character_that_pdflatex_refuses() -> None:
+def test_latex_has_only_allowed_characters() -> None:
     text = latex_text("図-é “x” 🚀 a_b")
     assert text == "{[}U+56F3]-é ``x'' [rocket] a\\_b"
     assert max(map(ord, text)) < 0x180

@@ -49,7 +49,7 @@ def test_shipped_models_never_change_colour(names: list[str]) -> None:
     assert len(set(found.values())) == len(names)
 
 
-def test_order_of_the_runs_does_not_matter() -> None:
+def test_order_of_runs_does_not_matter() -> None:
     assert colours(["b", "a", "omnirefiner"]) == colours(["omnirefiner", "a", "b"])
 
 

@@ -72,7 +72,7 @@ def test_diagnostics_and_pixel_fidelity_are_shown(page: Path, results: RunSet) -
     assert next(s for s in data["samples"] if any(s["failed"]))["diagnostics"][2] == [None, None]
 
 
-def test_output_is_transparent_where_equal_to_target(page: Path, results: RunSet) -> None:
+def test_equal_output_is_transparent(page: Path, results: RunSet) -> None:
     number = 3
     sample = data_of(page)["samples"][number]
     held, target = results.suite.sample(sample["id"]), results.suite.target(sample["id"])
@@ -120,7 +120,7 @@ def test_single_file_holds_its_pictures(results: RunSet, tmp_path: Path) -> None
     assert Pillow.open(io.BytesIO(base64.b64decode(content))).size == (224, 168)
 
 
-def test_file_in_place_of_folder_is_told(results: RunSet, tmp_path: Path) -> None:
+def test_file_in_place_of_folder_told(results: RunSet, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(RefbenchError, match="--out"):
         build_report(results, tmp_path / "out")
@@ -139,7 +139,7 @@ def test_the_outline_encloses_the_mask() -> None:
 
 
 @given(st.text())
-def test_no_text_can_leave_the_data_block(text: str) -> None:
+def test_no_text_can_leave_data_block(text: str) -> None:
     block = embed_json({"name": text})
     assert not set("<>&\u2028\u2029") & set(block)
     assert json.loads(block) == {"name": text}
@@ -250,7 +250,7 @@ def test_page_asks_for_nothing_outside(reader: Reader) -> None:
 
 
 @pytest_browser
-def test_rows_start_with_the_worst_paired_difference(reader: Reader, results: RunSet) -> None:
+def test_rows_start_with_worst_paired_difference(reader: Reader, results: RunSet) -> None:
     reader.open("a=1&b=3")
     scores = results.sample_scores()
     gap = (scores["sharpen"] - scores["omnirefiner"]).round(1)
@@ -307,7 +307,7 @@ def test_filters_and_sorts_by_each_diagnostic(reader: Reader, results: RunSet) -
 
 
 @pytest_browser
-def test_the_address_brings_back_what_was_seen(reader: Reader) -> None:
+def test_address_brings_back_what_was_seen(reader: Reader) -> None:
     reader.open()
     reader.choose("#f-category", "text")
     reader.one(".row .name").click()
@@ -401,7 +401,7 @@ def test_the_wheel_zooms_at_the_pointer(reader: Reader) -> None:
 
 
 @pytest_browser
-def test_region_brings_the_mask_into_the_middle(reader: Reader) -> None:
+def test_region_brings_mask_into_middle(reader: Reader) -> None:
     reader.open("s=face-refine-001")
     reader.pictures_ready()
     reader.one("#region").click()
@@ -422,7 +422,7 @@ BOX = (
 
 
 @pytest_browser
-def test_region_brings_the_references_own_box_too(reader: Reader, results: RunSet) -> None:
+def test_region_brings_references_own_box_too(reader: Reader, results: RunSet) -> None:
     reader.open("s=text-refine-000&view=all")
     reader.pictures_ready()
     held = results.suite.sample("text-refine-000")
@@ -504,7 +504,7 @@ def test_metrics_have_value_interval_and_rank(reader: Reader, results: RunSet) -
 
 
 @pytest_browser
-def test_keys_walk_the_list_and_choose_runs(reader: Reader) -> None:
+def test_keys_walk_list_and_choose_runs(reader: Reader) -> None:
     reader.open("category=logo")
     rows = reader.rows()
     reader.one(".row .name").click()
@@ -603,7 +603,7 @@ def test_names_from_cards_are_only_text(driver: Any, tmp_path: Path, small: Synt
 
 
 @pytest_browser
-def test_without_targets_the_page_says_not_measured(driver: Any, tmp_path: Path) -> None:
+def test_without_targets_page_says_not_measured(driver: Any, tmp_path: Path) -> None:
     suite = SyntheticSuite(per_task=1, size=(84, 112))
     folders = make_runs(tmp_path, suite, ["identity", "warp-blend", "omnirefiner"])
     drop_targets(folders)

@@ -28,7 +28,7 @@ def test_runs_keep_order_and_rank(results: RunSet) -> None:
     assert means == sorted(means, reverse=True)  # type: ignore[type-var]
 
 
-def test_a_failed_sample_scores_as_the_draft(results: RunSet) -> None:
+def test_failed_sample_scores_as_draft(results: RunSet) -> None:
     failed, draft = results.run("warp-blend"), results.run("identity")
     assert failed.failed("logo-refine-001") == "The child died (signal 9)."
     assert failed.numbers.failed == 1
@@ -99,7 +99,7 @@ def test_a_changed_suite_is_refused(folders: list[Path]) -> None:
         open_results([folders[0]], suite=SyntheticSuite(seed=4), cards=CARDS)
 
 
-def test_an_unmeasured_run_says_what_to_do(tmp_path: Path, folders: list[Path], suite: SyntheticSuite) -> None:
+def test_unmeasured_run_says_what_to_do(tmp_path: Path, folders: list[Path], suite: SyntheticSuite) -> None:
     run = copy(folders[0], tmp_path / "other")
     run.scores.unlink()
     with pytest.raises(RefbenchError, match="refbench measure"):
@@ -109,14 +109,14 @@ def test_an_unmeasured_run_says_what_to_do(tmp_path: Path, folders: list[Path], 
         open_results([run.path], suite=suite, cards=CARDS).models[0].scores  # noqa: B018
 
 
-def test_no_folder_and_no_run_are_told(tmp_path: Path, suite: SyntheticSuite) -> None:
+def test_no_folder_and_no_run_told(tmp_path: Path, suite: SyntheticSuite) -> None:
     with pytest.raises(RefbenchError, match="at least one run folder"):
         open_results([], suite=suite)
     with pytest.raises(RefbenchError, match="there is none"):
         open_results([tmp_path / "nothing"], suite=suite)
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path, folders: list[Path], suite: SyntheticSuite) -> None:
+def test_runs_of_one_name_told_apart(tmp_path: Path, folders: list[Path], suite: SyntheticSuite) -> None:
     run, same = (copy(folders[0], tmp_path / name) for name in ("again", "deep/again"))
     names = open_results([folders[0], run.path], suite=suite, cards=CARDS, resamples=50).names
     assert names == ("identity (identity)", "identity (again)")

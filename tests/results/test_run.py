@@ -85,7 +85,7 @@ def test_diagnostic_means_skip_undefined_samples(runs: Path) -> None:
     assert "sharpness_change" in run.summary.diagnostics
 
 
-def test_scores_and_summary_are_the_runs_own(runs: Path) -> None:
+def test_scores_and_summary_are_runs_own(runs: Path) -> None:
     run = refbench.load_run(runs / "draft")
     pd.testing.assert_frame_equal(run.scores, pd.read_parquet(runs / "draft" / "scores.parquet"))
     assert run.summary.numbers["score_version"] == run.manifest.score_version == SCORE_VERSION

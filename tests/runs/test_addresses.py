@@ -48,7 +48,7 @@ def record(sample: str) -> SampleRecord:
 
 
 @pytest.mark.parametrize("scheme", ["plain", "file", "memory"])
-def test_a_run_at_an_address_is_the_run_on_a_disk(place: Path, scheme: str) -> None:
+def test_run_at_address_run_on_disk(place: Path, scheme: str) -> None:
     root = "memory://runs" if scheme == "memory" else f"{scheme}://{place}/remote"
     local = evaluate(place / "model.py", place / "tiny", out=place / "local")
     remote = evaluate(place / "model.py", place / "tiny", out=f"{root}/run")
@@ -63,7 +63,7 @@ def test_a_run_at_an_address_is_the_run_on_a_disk(place: Path, scheme: str) -> N
     assert not score(f"{root}/run").fresh
 
 
-def test_nothing_but_whole_files_is_asked_of_an_address(place: Path) -> None:
+def test_address_needs_whole_files_only(place: Path) -> None:
     PlainFileSystem.log.clear()
     generate_only(place / "model.py", place / "tiny", out=f"plain://{place}/remote/run")
     written = [path for mode, path in PlainFileSystem.log if mode == "wb"]
@@ -72,7 +72,7 @@ def test_nothing_but_whole_files_is_asked_of_an_address(place: Path) -> None:
     assert RunFolder(f"plain://{place}/remote/run").storage.names() == outputs | {"manifest.json", "records.jsonl"}
 
 
-def test_a_suite_at_an_address_is_copied_once(place: Path) -> None:
+def test_suite_at_address_is_copied_once(place: Path) -> None:
     fsspec.filesystem("memory").put(str(place / "tiny"), "/suites/tiny", recursive=True)
     found = open_suite("memory://suites/tiny")
     assert found.hash == open_suite(place / "tiny").hash
@@ -84,7 +84,7 @@ def test_a_suite_at_an_address_is_copied_once(place: Path) -> None:
     assert recorded("memory://suites/tiny/") == "memory://suites/tiny"
 
 
-def test_a_suite_that_is_torn_or_not_there_is_one_sentence(place: Path) -> None:
+def test_torn_suite_is_one_sentence(place: Path) -> None:
     with pytest.raises(RefbenchError, match=r"Expected a suite folder at memory://nothing/here"):
         open_suite("memory://nothing/here")
     memory = fsspec.filesystem("memory")
@@ -94,14 +94,14 @@ def test_a_suite_that_is_torn_or_not_there_is_one_sentence(place: Path) -> None:
         open_suite("memory://torn/tiny")
 
 
-def test_a_scheme_that_is_not_installed_is_one_sentence() -> None:
+def test_unknown_scheme_is_one_sentence() -> None:
     with pytest.raises(RefbenchError, match=r"s3"):
         RunFolder("s3://bucket/run")
     with pytest.raises(RefbenchError, match=r"Protocol not known"):
         RunFolder("nowhere://bucket/run")
 
 
-def test_records_are_kept_in_parts_and_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "FLUSH_LINES", 2)
     monkeypatch.setattr(folders, "FLUSH_S", 1e9)
     run = RunFolder(f"plain://{tmp_path}/run")
@@ -118,7 +118,7 @@ def test_records_are_kept_in_parts_and_put_together(tmp_path: Path, monkeypatch:
     assert not RunFolder(run.place).storage.names("records")
 
 
-def test_a_kill_between_two_writes_is_made_good(tmp_path: Path) -> None:
+def test_kill_between_two_writes_made_good(tmp_path: Path) -> None:
     storage = Remote(f"plain://{tmp_path}/run")
     storage.write("manifest.json", b"old")
     new, torn = b"new content", b"torn content"
@@ -132,7 +132,7 @@ def test_a_kill_between_two_writes_is_made_good(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["manifest.json"]
 
 
-def test_two_writers_do_not_meet_at_an_address(tmp_path: Path) -> None:
+def test_two_writers_do_not_meet_at_address(tmp_path: Path) -> None:
     run = RunFolder(f"plain://{tmp_path}/run")
     with run.locked(), pytest.raises(RefbenchError, match="Expected to be alone"), RunFolder(run.place).locked():
         pass
@@ -148,7 +148,7 @@ def test_two_writers_do_not_meet_at_an_address(tmp_path: Path) -> None:
         pass
 
 
-def test_other_files_at_an_address_are_no_run(tmp_path: Path) -> None:
+def test_other_files_at_address_are_no_run(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(RefbenchError, match="other files are there"):
         RunFolder(f"plain://{tmp_path}").exists()
@@ -156,7 +156,7 @@ def test_other_files_at_an_address_are_no_run(tmp_path: Path) -> None:
         RunFolder("memory://run").path  # noqa: B018 - asking is what fails
 
 
-def test_names_below_an_address_and_a_path() -> None:
+def test_names_below_address_and_path() -> None:
     assert is_address("s3://bucket/run")
     assert not is_address("runs/core")
     assert joined("s3://bucket/runs/", "model") == "s3://bucket/runs/model"

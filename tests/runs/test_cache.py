@@ -27,7 +27,7 @@ def unwritable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "file" / "cache" if request.param == "under a file" else Path("/proc/refbench")
 
 
-def test_a_file_is_kept_whole_or_not_at_all(tmp_path: Path, unwritable: Path) -> None:
+def test_file_is_kept_whole_or_not(tmp_path: Path, unwritable: Path) -> None:
     assert keep(tmp_path / "new" / "a.json", b"1")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.json"]
     assert not keep(unwritable / "a.json", b"1")
@@ -46,7 +46,7 @@ def test_hashes_and_the_doctor_go_without(unwritable: Path, monkeypatch: pytest.
     assert doctor_result(metric_state(["mse"])[0], "cpu")["failed"] == 0
 
 
-def test_scores_are_the_same_without_a_cache(tmp_path: Path, unwritable: Path) -> None:
+def test_scores_are_same_without_cache(tmp_path: Path, unwritable: Path) -> None:
     suite = tiny(2)
     cards, _ = metric_state(["psnr", "ssim", "fsimc", "seam"])
     notes: list[str] = []

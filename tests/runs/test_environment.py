@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from refbench.cache import cache_folder
 from refbench.runs import environment
-from refbench.runs.jsontext import as_json, digest_of, finite, read_json
+from refbench.runs.jsontext import as_json, finite, read_json
 from refbench.runs.progress import Bar, Silent, steps
 
 
-def test_versions_are_those_of_the_installed_packages() -> None:
+def test_versions_are_those_of_installed_packages() -> None:
     import numpy
 
     found = environment.versions()
@@ -26,7 +26,7 @@ def test_versions_are_those_of_the_installed_packages() -> None:
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
-def test_git_tells_commit_and_whether_files_differ(tmp_path: Path) -> None:
+def test_git_tells_commit_and_changes(tmp_path: Path) -> None:
     def git(*arguments: str) -> str:
         who = ["-c", "user.name=t", "-c", "user.email=t@t"]
         return subprocess.run(
@@ -50,7 +50,7 @@ def test_hardware_names_processor_and_memory() -> None:
     assert "gpus" not in found
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_is_where_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REFBENCH_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("REFBENCH_CACHE")
@@ -76,15 +76,15 @@ def test_infinite_is_null() -> None:
     assert finite({"psnr": math.inf, "list": [1.5, math.nan]}) == {"psnr": None, "list": [1.5, None]}
 
 
-def test_files_that_can_be_made_again_are_none_when_broken(tmp_path: Path) -> None:
-    assert digest_of(tmp_path / "none") is None
+def test_broken_remakeable_files_are_none(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "none") is None
     for name, content in {"empty": "", "list": "[]", "half": "{"}.items():
         (tmp_path / name).write_text(content)
         assert read_json(tmp_path / name) is None
 
 
 class TestBar:
-    def test_without_a_terminal_it_is_one_line_a_stage(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_without_terminal_it_is_one_line_stage(self, capsys: pytest.CaptureFixture[str]) -> None:
         with Bar() as bar:
             bar.start("generate", 4, 1)
             bar.advance(2)

@@ -98,7 +98,7 @@ def outputs(folder: Path | str) -> dict[str, bytes]:
 class TestLocal:
     @pytest.mark.parametrize("in_thread", [True, False])
     @pytest.mark.parametrize("workers", [1, 3])
-    def test_each_job_comes_back_once_and_errors_are_rows(self, in_thread: bool, workers: int) -> None:
+    def test_each_job_comes_back_once(self, in_thread: bool, workers: int) -> None:
         found = run(LocalProcesses(workers), Squares(in_thread), jobs(2, 3, "raise", 5))
         assert [found[n].rows for n in (2, 3, 5)] == [4, 9, 25]
         assert "no square" in str(found["raise"].error)
@@ -110,13 +110,13 @@ class TestLocal:
         ):
             pool.hello()
 
-    def test_a_process_that_dies_is_told_and_the_others_go_on(self, tmp_path: Path) -> None:
+    def test_dead_process_leaves_the_others(self, tmp_path: Path) -> None:
         found = run(LocalProcesses(2), Squares(False, tmp_path), jobs(13, 2, 7, 3))
         assert "fewer --workers" in str(found[13].error)
         assert [found[n].rows for n in (2, 7, 3)] == [4, 49, 9]
         assert (tmp_path / "13").stat().st_size >= 3
 
-    def test_any_number_of_workers_gives_the_same_outputs(
+    def test_any_number_of_workers_gives_same_outputs(
         self, model: tuple[Path, Path], whole: dict[str, bytes], tmp_path: Path
     ) -> None:
         for workers, batch_size in ((3, 1), (2, 4)):
@@ -140,7 +140,7 @@ class TestPlacement:
         with pytest.raises(RefbenchError, match=words):
             Placement(**given)
 
-    def test_the_device_elsewhere_follows_the_gpus_asked_for(self) -> None:
+    def test_device_elsewhere_follows_gpus_asked_for(self) -> None:
         assert placed("auto", Placement("ray")) == "cpu"
         assert placed("auto", Placement("ray", gpus_per_worker=0.5)) == "cuda"
         assert Placement("slurm").gpus("cuda") == 1.0
@@ -149,7 +149,7 @@ class TestPlacement:
         with pytest.raises(RefbenchError, match="auto, cpu or cuda"):
             placed("cuda:1", Placement("ray"))
 
-    def test_parts_of_gpus_want_a_gpu_here(self) -> None:
+    def test_parts_of_gpus_want_gpu_here(self) -> None:
         with pytest.raises(
             RefbenchError, match=r"a CUDA device with --gpus-per-worker 0\.5, but the work is done on cpu"
         ):
@@ -198,7 +198,7 @@ def cluster(importable: None) -> Iterator[Any]:
     found.shutdown()
 
 
-def test_a_job_beside_the_one_that_kills_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_beside_one_that_kills_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.ActorPool, "_start", lambda self: None)
     pool = ray.ActorPool(Squares(True), (), Placement("ray", 1), 0.0, print)
     quick, kills = jobs(5, 13)
@@ -247,7 +247,7 @@ class TestRay:
         ):
             pool.hello()
 
-    def test_a_run_on_a_cluster_holds_the_same_bits(
+    def test_run_on_cluster_holds_same_bits(
         self, cluster: Any, model: tuple[Path, Path], whole: dict[str, bytes], tmp_path: Path
     ) -> None:
         folder, failed = generate_only(*model, out=tmp_path / "run", executor="ray", workers=2)
@@ -256,7 +256,7 @@ class TestRay:
         record = next(iter(RunFolder(folder).read_records().values()))
         assert record.status == "ok"
 
-    def test_another_model_on_a_machine_is_refused(self, cluster: Any, tmp_path: Path) -> None:
+    def test_another_model_on_machine_is_refused(self, cluster: Any, tmp_path: Path) -> None:
         from refbench.adapters.load import resolve
         from refbench.runs.engine import OpenModel
 
@@ -282,7 +282,7 @@ class TestSlurm:
     def options(self, place: Path) -> dict[str, Any]:
         return {"cluster": "local", "folder": str(place / "slurm")}
 
-    def test_a_run_by_tasks_holds_the_same_bits(
+    def test_run_by_tasks_holds_same_bits(
         self, model: tuple[Path, Path], whole: dict[str, bytes], tmp_path: Path
     ) -> None:
         folder, failed = generate_only(
@@ -292,7 +292,7 @@ class TestSlurm:
         assert outputs(folder) == whole
         assert [path.name for path in (tmp_path / "slurm").iterdir()] == ["logs"]
 
-    def test_a_task_that_is_queued_again_does_what_is_left(self, tmp_path: Path) -> None:
+    def test_requeued_task_does_the_rest(self, tmp_path: Path) -> None:
         spool, marks = tmp_path / "spool", tmp_path / "marks"
         spool.mkdir()
         marks.mkdir()
@@ -308,7 +308,7 @@ class TestSlurm:
         assert again.function is shard
         assert shard() == 0
 
-    def test_tasks_that_die_are_sent_again_and_then_given_up(self, tmp_path: Path) -> None:
+    def test_dying_tasks_are_given_up(self, tmp_path: Path) -> None:
         marks = tmp_path / "marks"
         marks.mkdir()
         placement = Placement("slurm", 2, options=self.options(tmp_path))
@@ -330,7 +330,7 @@ class TestSlurm:
         with pytest.raises(RefbenchError, match="Expected to send jobs to Slurm from here"):
             Slurm(Placement("slurm")).submitter(tmp_path, 0)
 
-    def test_the_sbatch_script_says_what_was_asked_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_sbatch_script_says_what_asked_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A stand-in of sbatch takes the script that submitit wrote."""
         for name, body in (("srun", "exit 0"), ("sbatch", "cp $1 SCRIPT; echo Submitted batch job 4711")):
             path = tmp_path / name
@@ -380,7 +380,7 @@ def test_a_killed_slurm_driver_goes_on(model: tuple[Path, Path], whole: dict[str
     assert max(times.values()) <= 2
 
 
-def test_seeds_are_runs_of_their_own_and_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_are_runs_and_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from refbench.metrics import registry
     from refbench.registry import Registry
 
@@ -404,7 +404,7 @@ def test_seeds_are_runs_of_their_own_and_one_number(tmp_path: Path, monkeypatch:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_ray_driver_whose_last_node_dies_ends(importable: None, tmp_path: Path) -> None:
+def test_ray_driver_whose_last_node_dies_ends(importable: None, tmp_path: Path) -> None:
     suite, asleep = (
         write_tiny(tmp_path / "tiny", 4),
         adapter_file(tmp_path, "time.sleep(60)\nreturn inputs.draft", "slow"),

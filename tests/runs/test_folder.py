@@ -35,7 +35,7 @@ class TestManifest:
         ("content", "words"),
         [(b"", "EOF"), (b"{", "EOF"), (b"[]", "object"), (b'{"format": 1}', "required"), (b"\xff\xfe", "")],
     )
-    def test_a_broken_one_is_named_in_one_sentence(self, folder: RunFolder, content: bytes, words: str) -> None:
+    def test_broken_one_named_in_one_sentence(self, folder: RunFolder, content: bytes, words: str) -> None:
         (folder.path / "manifest.json").write_bytes(content)
         with pytest.raises(RefbenchError, match=r"manifest\.json, but it is broken") as caught:
             folder.read_manifest()
@@ -57,7 +57,7 @@ class TestRecords:
         assert list(found) == ["a-000", "a-001"]
         assert found["a-001"].extra == {"price_usd": 0.1}
 
-    def test_the_latest_record_of_a_sample_counts(self, folder: RunFolder) -> None:
+    def test_latest_record_of_sample_counts(self, folder: RunFolder) -> None:
         folder.append_record(record("a-000", status="failed", sha256=None, error="No."))
         folder.append_record(record("a-000"))
         assert folder.read_records()["a-000"].status == "ok"
@@ -67,9 +67,7 @@ class TestRecords:
 
     @settings(max_examples=60, deadline=None)
     @given(cut=st.integers(1, 200))
-    def test_wherever_a_kill_cuts_the_last_line_the_others_stay(
-        self, tmp_path_factory: pytest.TempPathFactory, cut: int
-    ) -> None:
+    def test_wherever_kill_cuts_last_line_others_stay(self, tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
         run = RunFolder(tmp_path_factory.mktemp("run"))
         for name in ("a-000", "a-001"):
             run.append_record(record(name))
@@ -85,7 +83,7 @@ class TestRecords:
         run.append_record(record("a-001"))
         assert path.read_bytes() == whole
 
-    def test_garbage_in_the_last_line_is_cut_off(self, folder: RunFolder) -> None:
+    def test_garbage_in_last_line_cut_off(self, folder: RunFolder) -> None:
         folder.append_record(record("a-000"))
         with (folder.path / "records.jsonl").open("ab") as handle:
             handle.write(b"\0\0\0\n")
@@ -93,7 +91,7 @@ class TestRecords:
         folder.append_record(record("a-001"))
         assert list(folder.read_records()) == ["a-000", "a-001"]
 
-    def test_a_broken_line_before_the_last_is_named_by_number(self, folder: RunFolder) -> None:
+    def test_broken_line_before_last_named_by_number(self, folder: RunFolder) -> None:
         for name in ("a-000", "a-001", "a-002"):
             folder.append_record(record(name))
         path = folder.path / "records.jsonl"
@@ -104,12 +102,12 @@ class TestRecords:
             folder.read_records(repair=True)
         assert path.read_bytes() == before
 
-    def test_a_sample_that_is_not_planned_is_named(self, folder: RunFolder) -> None:
+    def test_sample_that_is_not_planned_named(self, folder: RunFolder) -> None:
         folder.append_record(record("b-000"))
         with pytest.raises(RefbenchError, match=r"line 1 .*'b-000' is not in the manifest"):
             folder.read_records(manifest().samples)
 
-    def test_a_full_disk_leaves_whole_lines_only(self, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_full_disk_leaves_whole_lines_only(self, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
         folder.append_record(record("a-000"))
         before = (folder.path / "records.jsonl").read_bytes()
         import refbench.runs.folder as module
@@ -126,18 +124,18 @@ class TestPlace:
         assert not RunFolder(tmp_path / "none").exists()
         assert not RunFolder(tmp_path).exists()
 
-    def test_a_folder_with_other_things_is_refused(self, tmp_path: Path) -> None:
+    def test_folder_with_other_things_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("")
         with pytest.raises(RefbenchError, match="holds other files"):
             RunFolder(tmp_path).exists()
 
-    def test_a_file_in_its_place_is_refused(self, tmp_path: Path) -> None:
+    def test_file_in_its_place_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "run").write_text("")
         for path in (tmp_path / "run", tmp_path / "run" / "below"):
             with pytest.raises(RefbenchError, match="is a file"):
                 RunFolder(path).exists()
 
-    def test_a_start_that_was_killed_before_its_manifest_is_no_obstacle(self, tmp_path: Path) -> None:
+    def test_killed_start_is_no_obstacle(self, tmp_path: Path) -> None:
         (tmp_path / ".lock").write_text("")
         (tmp_path / ".manifest.json.abc").write_text("{")
         assert not RunFolder(tmp_path).exists()
@@ -146,7 +144,7 @@ class TestPlace:
         with pytest.raises(RefbenchError, match="Expected a run folder"):
             RunFolder.open(tmp_path / "none")
 
-    def test_two_processes_do_not_work_on_one_run(self, folder: RunFolder) -> None:
+    def test_one_process_works_on_a_run(self, folder: RunFolder) -> None:
         with folder.locked():
             context = multiprocessing.get_context("spawn")
             with context.Pool(1) as pool:
@@ -154,7 +152,7 @@ class TestPlace:
         with folder.locked():
             pass
 
-    def test_what_a_kill_left_half_written_is_removed(self, folder: RunFolder) -> None:
+    def test_what_kill_left_half_written_removed(self, folder: RunFolder) -> None:
         output = folder.output("a", "a-000")
         output.parent.mkdir(parents=True)
         output.write_bytes(b"whole")
@@ -174,12 +172,12 @@ class TestPlace:
             assert part.exists()
             assert folder.read_manifest() == manifest()
 
-    def test_nothing_is_left_where_nothing_came_of_it(self, tmp_path: Path) -> None:
+    def test_failed_start_leaves_nothing(self, tmp_path: Path) -> None:
         with RunFolder(tmp_path / "runs" / "core" / "run").locked():
             pass
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_place_that_cannot_be_written_is_one_sentence(self, tmp_path: Path) -> None:
+    def test_place_that_cannot_be_written_is_one_sentence(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(RefbenchError, match="--out"), RunFolder(tmp_path / "file" / "run").locked():
             pass

@@ -108,7 +108,7 @@ def answered(
             generate(run, suite, plan, left, pool, progress or Silent())
 
 
-def test_each_sample_gets_a_png_in_its_tasks_folder_and_a_record(tmp_path: Path) -> None:
+def test_each_sample_gets_png_and_record(tmp_path: Path) -> None:
     run = started(tmp_path, SUITE)
     go(run, Noise())
     records = run.read_records()
@@ -119,7 +119,7 @@ def test_each_sample_gets_a_png_in_its_tasks_folder_and_a_record(tmp_path: Path)
         assert records[sample.id].task == sample.meta.task
 
 
-def test_a_sample_sees_the_seed_of_the_run_and_its_id(tmp_path: Path) -> None:
+def test_sample_sees_seed_of_run_and_its_id(tmp_path: Path) -> None:
     run = started(tmp_path, SUITE)
     go(run, Noise())
     sample = SUITE.sample(SUITE.ids[3])
@@ -127,7 +127,7 @@ def test_a_sample_sees_the_seed_of_the_run_and_its_id(tmp_path: Path) -> None:
     assert np.array_equal(load_image(run.output(sample.meta.task, sample.id)), wanted)
 
 
-def test_a_failed_sample_is_recorded_with_its_reason_and_facts(tmp_path: Path) -> None:
+def test_failed_sample_is_recorded_with_reason(tmp_path: Path) -> None:
     run = started(tmp_path, SUITE)
     go(run, Noise(fail=SUITE.ids[:1]))
     (failed,) = failures(run, run.read_manifest())
@@ -144,7 +144,7 @@ def test_a_finished_run_asks_nothing(tmp_path: Path) -> None:
     assert again.asked == []
 
 
-def test_failed_samples_are_tried_again_only_when_asked(tmp_path: Path) -> None:
+def test_failed_samples_tried_again_only_when_asked(tmp_path: Path) -> None:
     run = started(tmp_path, SUITE)
     go(run, Noise(fail=SUITE.ids[:2]))
     again = Noise(fail=SUITE.ids[1:2])
@@ -169,7 +169,7 @@ def test_any_stop_ends_the_same(tmp_path: Path, stop: int, batch_size: int) -> N
     assert not {sample for batch in second.asked for sample in batch} & kept
 
 
-def test_a_torn_batch_is_asked_for_whole_and_what_was_recorded_stays(tmp_path: Path) -> None:
+def test_torn_batch_is_asked_for_whole(tmp_path: Path) -> None:
     run = started(tmp_path, SUITE)
     go(run, Noise(), batch_size=4)
     path = run.path / "records.jsonl"
@@ -182,7 +182,7 @@ def test_a_torn_batch_is_asked_for_whole_and_what_was_recorded_stays(tmp_path: P
     assert len(run.read_records()) == 8
 
 
-def test_an_output_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+def test_output_that_was_deleted_made_again(tmp_path: Path) -> None:
     run = started(tmp_path, SUITE)
     go(run, Noise())
     before = content(run)
@@ -202,7 +202,7 @@ def test_workers_change_nothing_but_the_time(tmp_path: Path, workers: int) -> No
     assert sorted(adapter.asked) == sorted((sample,) for sample in SUITE.ids)
 
 
-def test_an_interrupt_ends_the_adapters_and_records_no_failure(tmp_path: Path) -> None:
+def test_interrupt_records_no_failure(tmp_path: Path) -> None:
     run = started(tmp_path, SUITE)
     adapter = Noise(stop_at=SUITE.ids[3])
     with pytest.raises(KeyboardInterrupt):
@@ -211,7 +211,7 @@ def test_an_interrupt_ends_the_adapters_and_records_no_failure(tmp_path: Path) -
     assert all(record.status == "ok" for record in run.read_records().values())
 
 
-def test_an_adapter_that_does_not_start_stops_the_stage(tmp_path: Path) -> None:
+def test_adapter_that_does_not_start_stops_stage(tmp_path: Path) -> None:
     run = started(tmp_path, SUITE)
 
     def refuse() -> contextlib.AbstractContextManager[Noise]:
@@ -221,7 +221,7 @@ def test_an_adapter_that_does_not_start_stops_the_stage(tmp_path: Path) -> None:
         answered(run, SUITE, refuse)
 
 
-def test_a_full_disk_stops_the_stage_and_keeps_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_stops_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = started(tmp_path, SUITE)
     real, written = RunFolder.write_output, []
 

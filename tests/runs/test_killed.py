@@ -81,9 +81,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_and_started_again_a_run_ends_with_the_same_files(
-    place: Path, whole: dict[str, object], moment: str, tmp_path: Path
-) -> None:
+def test_killed_run_ends_with_equal_files(place: Path, whole: dict[str, object], moment: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(place, out)
     limit = time.monotonic() + 200
@@ -110,7 +108,7 @@ def test_repeated_kills_end_the_same(place: Path, whole: dict[str, object], tmp_
     assert content(out) == whole
 
 
-def test_an_interrupt_keeps_what_is_finished_and_leaves_no_child(place: Path, tmp_path: Path) -> None:
+def test_interrupt_leaves_no_child(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(place, out)
     while lines(out) < 3 and process.poll() is None:

@@ -102,7 +102,7 @@ def test_a_measured_run_is_left_alone(tmp_path: Path, cards: dict[str, MetricCar
     assert run.scores.stat().st_mtime_ns == before
 
 
-def test_a_new_metric_costs_its_own_measuring_only(tmp_path: Path, cards: dict[str, MetricCard], calls: Calls) -> None:
+def test_new_metric_costs_its_own_measuring_only(tmp_path: Path, cards: dict[str, MetricCard], calls: Calls) -> None:
     whole, grown = generated(tmp_path / "whole"), generated(tmp_path / "grown")
     go(whole, cards, tmp_path / "cache")
     go(grown, {name: cards[name] for name in ("psnr", "seam")}, tmp_path / "cache")
@@ -113,7 +113,7 @@ def test_a_new_metric_costs_its_own_measuring_only(tmp_path: Path, cards: dict[s
     assert grown.answers.read_bytes() == whole.answers.read_bytes()
 
 
-def test_a_changed_card_costs_that_metric_only(
+def test_changed_card_costs_that_metric_only(
     tmp_path: Path, cards: dict[str, MetricCard], calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = generated(tmp_path / "run")
@@ -131,9 +131,7 @@ def test_a_changed_card_costs_that_metric_only(
     assert len(frame) == len(SUITE) * len(METRICS)
 
 
-def test_an_output_made_again_costs_that_sample_only(
-    tmp_path: Path, cards: dict[str, MetricCard], calls: Calls
-) -> None:
+def test_output_made_again_costs_that_sample_only(tmp_path: Path, cards: dict[str, MetricCard], calls: Calls) -> None:
     run = generated(tmp_path / "run")
     go(run, cards, tmp_path / "cache")
     sample = SUITE.sample(SUITE.ids[5])
@@ -147,7 +145,7 @@ def test_an_output_made_again_costs_that_sample_only(
     assert calls == [(METRICS, sample.id)]
 
 
-def test_an_output_that_was_edited_is_refused_by_name(tmp_path: Path, cards: dict[str, MetricCard]) -> None:
+def test_output_that_edited_refused_by_name(tmp_path: Path, cards: dict[str, MetricCard]) -> None:
     run = generated(tmp_path / "run")
     path = run.output(SUITE.ids[2][:-4], SUITE.ids[2])
     save_png(path, SUITE.target(SUITE.ids[2]))
@@ -155,7 +153,7 @@ def test_an_output_that_was_edited_is_refused_by_name(tmp_path: Path, cards: dic
         go(run, cards, None)
 
 
-def test_a_run_that_is_not_generated_to_its_end_is_refused(tmp_path: Path, cards: dict[str, MetricCard]) -> None:
+def test_half_generated_run_is_refused(tmp_path: Path, cards: dict[str, MetricCard]) -> None:
     run = generated(tmp_path / "run")
     lines = (run.path / "records.jsonl").read_bytes().splitlines(keepends=True)
     (run.path / "records.jsonl").write_bytes(b"".join(lines[:-3]))
@@ -164,7 +162,7 @@ def test_a_run_that_is_not_generated_to_its_end_is_refused(tmp_path: Path, cards
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5, 8])
-def test_stopped_at_any_measurement_the_tables_end_the_same(
+def test_stopped_at_any_measurement_tables_end_same(
     tmp_path: Path, cards: dict[str, MetricCard], monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     whole, torn = generated(tmp_path / "whole"), generated(tmp_path / "torn")
@@ -187,7 +185,7 @@ def test_stopped_at_any_measurement_the_tables_end_the_same(
     assert not (torn.path / ".parts").exists()
 
 
-def test_a_second_model_measures_no_answer_again(tmp_path: Path, cards: dict[str, MetricCard], calls: Calls) -> None:
+def test_second_model_measures_no_answer_again(tmp_path: Path, cards: dict[str, MetricCard], calls: Calls) -> None:
     first, second = generated(tmp_path / "first"), generated(tmp_path / "second", Noise())
     go(first, cards, tmp_path / "cache")
     answers = len(calls) - len(SUITE)
@@ -213,7 +211,7 @@ class TestAnswers:
         both = {(answer, name) for answer in ("draft", "target") for name in METRICS}
         assert found == both | {("paste", "seam"), ("stretch", "background_mse")}
 
-    def test_a_broken_cache_is_made_again_and_told(self, tmp_path: Path, cards: dict[str, MetricCard]) -> None:
+    def test_broken_cache_made_again_and_told(self, tmp_path: Path, cards: dict[str, MetricCard]) -> None:
         (tmp_path / "answers.sqlite").write_bytes(b"not a database" * 100)
         store = AnswerStore(tmp_path)
         assert "made again" in str(store.note)
@@ -222,14 +220,14 @@ class TestAnswers:
         store.close()
         assert AnswerStore(tmp_path).note is None
 
-    def test_a_cache_that_cannot_be_written_is_kept_in_memory_and_told(self, tmp_path: Path) -> None:
+    def test_unwritable_cache_is_kept_in_memory(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         store = AnswerStore(tmp_path / "file")
         assert "keeps it in memory" in str(store.note)
         assert set(store.missing("h", ["a"], needed({}, {}))) == set()
 
     @pytest.mark.parametrize("failing", ["put", "rows", "missing"])
-    def test_a_cache_that_fails_later_costs_only_time(
+    def test_cache_that_fails_later_costs_only_time(
         self, tmp_path: Path, cards: dict[str, MetricCard], monkeypatch: pytest.MonkeyPatch, failing: str
     ) -> None:
         go(generated(tmp_path / "right"), cards, tmp_path / "fine")
@@ -249,7 +247,7 @@ class TestAnswers:
         assert (tmp_path / "run/answers.parquet").read_bytes() == (tmp_path / "right/answers.parquet").read_bytes()
         assert [note for note in notes if "disk is full" in note]
 
-    def test_another_suite_or_card_is_measured_anew(self, tmp_path: Path, cards: dict[str, MetricCard]) -> None:
+    def test_another_suite_or_card_measured_anew(self, tmp_path: Path, cards: dict[str, MetricCard]) -> None:
         run = generated(tmp_path / "run")
         go(run, cards, tmp_path / "cache")
         hashes = {name: card_hash(card) for name, card in cards.items()}
@@ -285,7 +283,7 @@ def test_memory_holds_one_chunk(tmp_path: Path, cards: dict[str, MetricCard], mo
     assert most <= stage.CHUNK + 1  # the suite itself keeps the last one it decoded
 
 
-def test_an_answer_with_its_facts_is_not_taken_for_an_image() -> None:
+def test_answer_with_facts_is_no_image() -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(RefbenchError, match="as output, but got a tuple"):
         measure((image, {"pose": "box"}), image)  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ def run(service: Service, suite: Path, **options: Any) -> tuple[Path, list[Any]]
     return generate_only(suite.parent / "small.py:Small", suite, out=place, options=given, **options)
 
 
-def test_a_run_stops_before_it_costs_too_much_and_goes_on_with_more(service: Service, suite: Path) -> None:
+def test_run_stops_before_its_limit(service: Service, suite: Path) -> None:
     with pytest.raises(RefbenchError, match=r"\$0.0600 of --max-cost \$0.08 is spent"):
         run(service, suite, max_cost_usd=0.08)
     folder = RunFolder(suite.parent / "run")
@@ -78,7 +78,7 @@ def test_workers_share_one_budget(service: Service, suite: Path) -> None:
     assert len(service.seen) == 3
 
 
-def test_a_record_that_was_lost_is_made_again_without_paying(service: Service, suite: Path) -> None:
+def test_lost_record_costs_nothing_again(service: Service, suite: Path) -> None:
     path, _ = run(service, suite)
     before = {p.name: p.read_bytes() for p in path.rglob("*.png")}
     records = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
@@ -89,7 +89,7 @@ def test_a_record_that_was_lost_is_made_again_without_paying(service: Service, s
     assert spent(path / "responses") == pytest.approx(0.12)
 
 
-def test_a_killed_run_pays_again_for_no_answer_that_had_come(service: Service, suite: Path) -> None:
+def test_killed_run_pays_nothing_twice(service: Service, suite: Path) -> None:
     code = (
         "import sys; from refbench.runs.api import generate_only\n"
         f"generate_only({str(suite.parent / 'small.py:Small')!r}, {str(suite)!r}, out={str(suite.parent / 'run')!r}, "
@@ -112,7 +112,7 @@ def test_a_killed_run_pays_again_for_no_answer_that_had_come(service: Service, s
     assert spent(folder) == pytest.approx(0.15)
 
 
-def test_a_refusal_is_a_status_of_its_own_and_asked_again_on_request(service: Service, suite: Path) -> None:
+def test_refusal_is_a_status(service: Service, suite: Path) -> None:
     service.faults.extend([None, "refuse", 400])
     path, failed = run(service, suite)
     assert [record.status for record in RunFolder(path).read_records().values()] == ["ok", "refused", "failed", "ok"]
@@ -124,7 +124,7 @@ def test_a_refusal_is_a_status_of_its_own_and_asked_again_on_request(service: Se
     assert len(service.seen) == 6
 
 
-def test_a_wrong_key_stops_the_run_at_its_first_sample(
+def test_wrong_key_stops_run_at_its_first_sample(
     service: Service, suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARK_API_KEY", "sk-wrong-88d2")
@@ -139,7 +139,7 @@ def test_a_wrong_key_stops_the_run_at_its_first_sample(
 
 
 @pytest.mark.parametrize("key", [KEY, "sk-wrong-99e3"])
-def test_the_key_is_in_no_file_and_no_output(
+def test_key_is_in_no_file_and_no_output(
     service: Service, suite: Path, key: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ARK_API_KEY", key)
@@ -166,9 +166,7 @@ def test_the_key_is_in_no_file_and_no_output(
     assert all(key.encode() not in path.read_bytes() for path in cache.rglob("*") if path.is_file())
 
 
-def test_a_priced_model_without_an_account_cannot_promise_a_budget(
-    tmp_path: Path, suite: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_priced_model_needs_an_account(tmp_path: Path, suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARK_API_KEY", KEY)
     body = MODEL.replace("class Small(Seedream):", "class Small(Seedream):\n    use_account = None\n")
     (tmp_path / "careless.py").write_text(body)

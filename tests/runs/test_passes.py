@@ -38,7 +38,7 @@ def records(folder: Path) -> dict[str, dict[str, object]]:
     return {row["id"]: row for row in map(json.loads, (folder / "records.jsonl").read_text().splitlines())}
 
 
-def test_each_pass_refines_the_output_of_the_one_before(here: Path) -> None:
+def test_each_pass_refines_output_of_one_before(here: Path) -> None:
     last, failed = generate_only(adapter_file(here, DARKER), SUITE.folder, passes=3)
     assert failed == []
     assert {path.name for path in last.parent.iterdir()} == {"model", "model+pass-2", "model+pass-3"}
@@ -52,7 +52,7 @@ def test_each_pass_refines_the_output_of_the_one_before(here: Path) -> None:
     assert "passes" not in json.loads((last.parent / "model" / "manifest.json").read_text())["arguments"]
 
 
-def test_a_table_and_json_show_what_each_pass_does(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_shows_what_passes_do(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = adapter_file(here, DARKER)
     command = ["eval", "-m", str(model), "-s", str(SUITE.folder), "--limit", "2", "--out", "run", "--passes", "2"]
     assert main([*command, "--json"]) == 0
@@ -69,7 +69,7 @@ def test_a_table_and_json_show_what_each_pass_does(here: Path, capsys: pytest.Ca
     assert max(len(line) for line in lines[head : head + 7]) <= 80
 
 
-def test_a_finished_pass_is_kept_and_the_next_goes_on_from_it(here: Path) -> None:
+def test_finished_pass_is_kept(here: Path) -> None:
     model = adapter_file(here, DARKER)
     first, _ = generate_only(model, SUITE.folder)
     before = (first / "records.jsonl").read_bytes()
@@ -79,7 +79,7 @@ def test_a_finished_pass_is_kept_and_the_next_goes_on_from_it(here: Path) -> Non
         generate_only(model, SUITE.folder, out=second)
 
 
-def test_a_sample_that_failed_has_no_next_pass_until_it_is_mended(here: Path) -> None:
+def test_failed_sample_has_no_next_pass(here: Path) -> None:
     lost = SUITE.ids[1]
     model = adapter_file(here, f"assert os.path.exists({str(here / 'mended')!r}) or inputs.id != {lost!r}\n{DARKER}")
     last, failed = generate_only(model, SUITE.folder, passes=2)
@@ -94,7 +94,7 @@ def test_a_sample_that_failed_has_no_next_pass_until_it_is_mended(here: Path) ->
     assert records(last)[lost]["extra"]["draft_sha256"] == records(last.parent / "model")[lost]["sha256"]  # type: ignore[index]
 
 
-def test_an_output_that_was_edited_is_no_draft(here: Path) -> None:
+def test_output_that_edited_is_no_draft(here: Path) -> None:
     model = adapter_file(here, DARKER)
     first, _ = generate_only(model, SUITE.folder)
     path = next((first / "outputs").rglob("*.png"))
@@ -111,7 +111,7 @@ def test_passes_without_a_meaning_are_refused(here: Path) -> None:
         evaluate("identity", SUITE.folder, passes=0)
 
 
-def test_the_limit_of_cost_is_for_all_passes(here: Path) -> None:
+def test_limit_of_cost_is_for_all_passes(here: Path) -> None:
     ledger = Ledger(Account(here / "first" / RESPONSES, 5.0))
     ledger.settle(ledger.reserve(1.0, "a-000", "key"), 0.75)
     assert left_to_spend(2.0, [RunFolder(here / "first"), RunFolder(here / "no-answers")]) == 1.25
@@ -120,7 +120,7 @@ def test_the_limit_of_cost_is_for_all_passes(here: Path) -> None:
     assert left_to_spend(-1.0, []) == -1.0  # refused where the limit is checked
 
 
-def test_the_places_of_the_passes_lie_side_by_side(here: Path) -> None:
+def test_places_of_passes_lie_side_by_side(here: Path) -> None:
     runs = chain(RunOptions("identity", "tiny", passes=3), SUITE, "a/run")
     assert [folder.path.name for _, folder in runs] == ["run+pass-1", "run+pass-2", "run"]
     assert [request.drafts for request, _ in runs] == [None, "run+pass-1", "run+pass-2"]

@@ -19,7 +19,7 @@ from refbench.runs.resume import changed, refuse_other_run
 
 
 class TestSeeds:
-    def test_a_sample_has_its_own_seed_whatever_the_order(self) -> None:
+    def test_sample_has_its_own_seed_whatever_order(self) -> None:
         assert seed_for(0, "text-refine-007") == seed_for(0, "text-refine-007")
         assert seed_for(0, "text-refine-007") != seed_for(0, "text-refine-008")
         assert seed_for(0, "text-refine-007") != seed_for(1, "text-refine-007")
@@ -105,7 +105,7 @@ class TestOtherRuns:
             ({"device": "cuda"}, "same device"),
         ],
     )
-    def test_another_one_is_refused_with_both_values(self, changes: dict[str, object], words: str) -> None:
+    def test_another_one_refused_with_both_values(self, changes: dict[str, object], words: str) -> None:
         with pytest.raises(RefbenchError, match=words):
             self.ours(RunOptions("identity", "tiny"), **changes)
 
@@ -118,7 +118,7 @@ class TestOtherRuns:
         with pytest.raises(RefbenchError, match=r"same (limit|adapter options)"):
             refuse_other_run(old, RunOptions("identity", "tiny"), suite, Path("here"))
 
-    def test_a_model_file_that_changed_is_refused(self, tmp_path: Path) -> None:
+    def test_model_file_that_changed_is_refused(self, tmp_path: Path) -> None:
         file = adapter_file(tmp_path, NOISE)
         request = RunOptions(str(file), "tiny")
         suite = tiny()
@@ -128,7 +128,7 @@ class TestOtherRuns:
         assert not changed(old, request)
         assert changed(old, RunOptions(str(file), "tiny"))
 
-    def test_a_folder_of_images_that_changed_is_refused(self, tmp_path: Path) -> None:
+    def test_folder_of_images_that_changed_refused(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(b"1")
         before = content_of(resolve(tmp_path))
         (tmp_path / "a.png").write_bytes(b"12")
@@ -142,13 +142,13 @@ def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, -float("inf")], {"a": float("nan")}, object()])
-def test_options_that_json_has_not_are_refused(value: object) -> None:
+def test_options_that_json_has_not_refused(value: object) -> None:
     with pytest.raises(RefbenchError, match="finite numbers"):
         RunOptions("identity", "tiny", options={"a": value})
 
 
 @pytest.mark.parametrize("field", ["model", "suite", "device", "options"])
-def test_names_that_are_not_utf8_are_refused(field: str) -> None:
+def test_names_that_are_not_utf8_refused(field: str) -> None:
     given: dict[str, object] = {"model": "identity", "suite": "tiny"}
     bad = os.fsdecode(b"bad\xff")
     with pytest.raises(RefbenchError, match=r"UTF-8|Unknown model"):
@@ -157,7 +157,7 @@ def test_names_that_are_not_utf8_are_refused(field: str) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 @pytest.mark.parametrize("field", ["arguments", "hardware"])
-def test_a_manifest_with_no_finite_number_is_refused(tmp_path: Path, field: str, number: str) -> None:
+def test_manifest_with_no_finite_number_refused(tmp_path: Path, field: str, number: str) -> None:
     text = manifest(**{field: {"a": {"b": [1, 0]}}}).model_dump_json().replace("[1,0]", f"[1,{number}]")
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(RefbenchError, match=rf"{field}.*finite number at 'a.b.1'"):
@@ -165,7 +165,7 @@ def test_a_manifest_with_no_finite_number_is_refused(tmp_path: Path, field: str,
 
 
 @pytest.mark.parametrize("price", [float("nan"), float("inf"), -0.01])
-def test_a_card_has_a_price_or_none(tmp_path: Path, price: float) -> None:
+def test_card_has_price_or_none(tmp_path: Path, price: float) -> None:
     card = {"name": "x", "summary": "s", "price_per_image_usd": price}
     with pytest.raises(RefbenchError, match="price_per_image_usd"):
         check_card(card, "x")

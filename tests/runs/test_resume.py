@@ -38,9 +38,7 @@ def refused(model: object, out: Path, words: str, **options: object) -> None:
 
 
 class TestFolder:
-    def test_touched_copied_or_named_otherwise_it_is_the_same(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_touched_or_copied_it_stays_equal(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder, out = fill(tmp_path / "pngs"), tmp_path / "run"
         run(folder, out)
         for path in folder.iterdir():
@@ -53,7 +51,7 @@ class TestFolder:
         run(tmp_path / "elsewhere" / "pngs", out)
         assert (out / "records.jsonl").read_bytes() == before
 
-    def test_a_missing_png_is_added_and_retried(self, tmp_path: Path) -> None:
+    def test_missing_png_is_added_and_retried(self, tmp_path: Path) -> None:
         folder, out = fill(tmp_path / "pngs", IDS[0]), tmp_path / "run"
         assert run(folder, out)[IDS[0]] == "failed"
         kept = {path: path.stat().st_mtime_ns for path in (out / "outputs").rglob("*.png")}
@@ -63,7 +61,7 @@ class TestFolder:
         assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
         assert set(run(folder, out).values()) == {"ok"}
 
-    def test_a_kept_output_that_differs_says_overwrite(self, tmp_path: Path) -> None:
+    def test_kept_output_that_differs_says_overwrite(self, tmp_path: Path) -> None:
         folder, out = fill(tmp_path / "pngs", IDS[0]), tmp_path / "run"
         run(folder, out)
         save_png(folder / f"{IDS[1]}.png", 255 - tiny(4).sample(IDS[1]).draft)
@@ -71,7 +69,7 @@ class TestFolder:
         fill(folder, IDS[1])
         assert set(run(folder, out, overwrite=True).values()) == {"ok"}
 
-    def test_an_extra_file_or_another_card_goes_on(self, tmp_path: Path) -> None:
+    def test_extra_file_or_another_card_goes_on(self, tmp_path: Path) -> None:
         folder, out = fill(tmp_path / "pngs"), tmp_path / "run"
         run(folder, out)
         save_png(folder / "other.png", tiny(4).sample(IDS[0]).draft)
@@ -102,7 +100,7 @@ class TestClass:
         assert set(run(mended, out, overwrite=True).values()) == {"ok"}
         assert len((out / "records.jsonl").read_text().splitlines()) == 4
 
-    def test_moved_it_is_the_same_and_another_is_not(self, tmp_path: Path) -> None:
+    def test_moved_it_is_same_and_another_is_not(self, tmp_path: Path) -> None:
         out = tmp_path / "run"
         run(adapter_file(tmp_path / "one", NOISE), out)
         records = (out / "records.jsonl").read_bytes()
@@ -112,7 +110,7 @@ class TestClass:
         refused("identity", out, "same model")
 
 
-def test_options_by_path_are_the_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_by_path_are_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, out = adapter_file(tmp_path, NOISE), tmp_path / "run"
     (tmp_path / "weights").mkdir()
     monkeypatch.chdir(tmp_path)

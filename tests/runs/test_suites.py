@@ -25,9 +25,7 @@ def of(folder: Path, said: str) -> RunManifest:
     return manifest(suite=suite.name, suite_hash=suite.hash, samples=suite.ids, arguments={"suite": said})
 
 
-def test_a_folder_is_recorded_absolute_and_a_name_as_it_is(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_is_recorded_absolute(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for said in ("./tiny", "tiny/", str(folder)):
         assert RunOptions("identity", said).arguments["suite"] == str(folder)
@@ -39,7 +37,7 @@ def test_it_is_found_from_another_place(folder: Path, monkeypatch: pytest.Monkey
     assert suite_of(of(folder, str(folder)), "run").folder == folder
 
 
-def test_a_moved_one_is_named_and_taken(folder: Path, tmp_path: Path) -> None:
+def test_moved_one_is_named_and_taken(folder: Path, tmp_path: Path) -> None:
     run = of(folder, str(folder))
     moved = Path(shutil.move(folder, tmp_path / "moved"))
     with pytest.raises(RefbenchError, match=rf"'tiny' of the run at r at {folder}, but .* --suite"):
@@ -48,7 +46,7 @@ def test_a_moved_one_is_named_and_taken(folder: Path, tmp_path: Path) -> None:
     assert suite_of(run, "r", load_suite(moved)).hash == run.suite_hash
 
 
-def test_another_one_in_its_place_is_refused_by_hash(folder: Path, tmp_path: Path) -> None:
+def test_replaced_suite_is_refused_by_hash(folder: Path, tmp_path: Path) -> None:
     run = of(folder, str(folder))
     other = write_tiny(tmp_path / "other", 6)
     shutil.rmtree(folder)
@@ -57,7 +55,7 @@ def test_another_one_in_its_place_is_refused_by_hash(folder: Path, tmp_path: Pat
         suite_of(run, "r")
 
 
-def test_an_embedded_one_is_found_wherever_it_was(tmp_path: Path) -> None:
+def test_embedded_one_found_wherever_it_was(tmp_path: Path) -> None:
     mini = load_suite("mini")
     run = manifest(suite="mini", suite_hash=mini.hash, arguments={"suite": "/elsewhere/tasks/mini"})
     assert suite_of(run, "r").hash == mini.hash

@@ -44,7 +44,7 @@ def test_any_reader_of_parquet_reads_it(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "scores.parquet").to_pandas()["value"].tolist() == [math.inf]
 
 
-def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
+def test_same_rows_give_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_example(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
@@ -58,14 +58,14 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
         STATES[0]._replace(cards=(("psnr", "d" * 12),)),
     ],
 )
-def test_another_sample_output_or_card_is_another_state(tmp_path: Path, other: ChunkState) -> None:
+def test_another_card_is_another_state(tmp_path: Path, other: ChunkState) -> None:
     write_example(tmp_path / "scores.parquet")
     assert other.key != STATES[0].key
     assert not RunFolder(tmp_path).holds("scores.parquet", "scores", [other, STATES[1]])
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"text"])
-def test_a_damaged_table_is_one_sentence_and_not_finished(tmp_path: Path, content: bytes) -> None:
+def test_damaged_table_is_not_finished(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "scores.parquet"
     path.write_bytes(content)
     with pytest.raises(RefbenchError, match=r"scores\.parquet, but it is damaged"):
@@ -73,13 +73,13 @@ def test_a_damaged_table_is_one_sentence_and_not_finished(tmp_path: Path, conten
     assert not RunFolder(tmp_path).holds("scores.parquet", "scores", STATES)
 
 
-def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
+def test_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
     pq.write_table(table("scores", [ROW]), tmp_path / "scores.parquet")
     with pytest.raises(RefbenchError, match="damaged"):
         RunFolder(tmp_path).table("scores.parquet", "scores")
 
 
-def test_a_write_that_fails_leaves_the_old_table(tmp_path: Path) -> None:
+def test_write_that_fails_leaves_old_table(tmp_path: Path) -> None:
     path = tmp_path / "scores.parquet"
     write_example(path)
     before = path.read_bytes()

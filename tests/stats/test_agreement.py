@@ -8,7 +8,7 @@ import pytest
 from refbench.stats.agreement import kendall, preference, rate
 
 
-def test_an_interval_over_single_pairs_is_about_the_binomial_one() -> None:
+def test_interval_over_single_pairs_is_about_binomial_one() -> None:
     right = [1.0] * 70 + [0.0] * 30
     found = rate(right, [f"s{k}" for k in range(100)])
     assert (found.value, found.pairs, found.samples) == (0.7, 100, 100)
@@ -16,7 +16,7 @@ def test_an_interval_over_single_pairs_is_about_the_binomial_one() -> None:
     assert found.high == pytest.approx(0.7 + 1.98 * np.sqrt(0.21 / 99), abs=0.02)
 
 
-def test_pairs_of_one_sample_count_as_one_where_they_agree() -> None:
+def test_agreeing_pairs_count_as_one() -> None:
     right = [1.0] * 70 + [0.0] * 30
     single = rate(right, [f"s{k}" for k in range(100)])
     tenfold = rate(right, [f"s{k // 10}" for k in range(100)])
@@ -27,7 +27,7 @@ def test_pairs_of_one_sample_count_as_one_where_they_agree() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_where_all_agree_the_interval_is_clopper_and_pearsons(value: float) -> None:
+def test_where_all_agree_interval_is_clopper_and_pearsons(value: float) -> None:
     from scipy.stats import binomtest
 
     found = rate([value] * 20, [f"s{k // 2}" for k in range(20)])
@@ -35,7 +35,7 @@ def test_where_all_agree_the_interval_is_clopper_and_pearsons(value: float) -> N
     assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
 
 
-def test_where_there_is_nothing_to_say_nothing_is_said() -> None:
+def test_nothing_to_say_says_nothing() -> None:
     none = rate([np.nan], ["a"])
     assert (none.value, none.low, none.pairs) == (None, None, 0)
     silent = rate([0.5] * 8, list("abcdefgh"))

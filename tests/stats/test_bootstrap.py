@@ -20,14 +20,14 @@ def mean_of(values: np.ndarray, seed: int = 0, resamples: int = 4000):  # type: 
     )
 
 
-def test_standard_error_of_a_mean_is_scipys() -> None:
+def test_standard_error_of_mean_is_scipys() -> None:
     values = np.random.default_rng(0).normal(size=30)
     found = mean_of(values)
     assert found.value[0] == pytest.approx(values.mean())
     assert found.se[0] == pytest.approx(stats.sem(values))  # sd / sqrt(K), not divided by sqrt(B) again
 
 
-def test_interval_of_a_gaussian_mean_is_students() -> None:
+def test_interval_of_gaussian_mean_is_students() -> None:
     # For normal data the studentised bootstrap estimates Student's quantile; averaged over 40 data sets its
     # Monte Carlo and data noise is about 1 %, the tolerance 4 %.
     rng = np.random.default_rng(1)
@@ -44,7 +44,7 @@ def test_interval_agrees_with_scipys_bootstrap() -> None:
     assert found.low[0] == pytest.approx(other.low, abs=0.02)
 
 
-def test_error_of_a_ratio_is_delta_methods() -> None:
+def test_error_of_ratio_is_delta_methods() -> None:
     rng = np.random.default_rng(3)
     top, bottom = rng.normal(2.0, 1.0, size=50), rng.uniform(1.0, 3.0, size=50)
     zero = np.zeros(50, dtype=np.int64)
@@ -79,7 +79,7 @@ def test_samples_of_one_source_count_as_one() -> None:
     assert many.high[0] == pytest.approx(one.high[0])
 
 
-def test_strata_take_the_spread_between_categories_out() -> None:
+def test_strata_take_spread_between_categories_out() -> None:
     # Two categories far apart, nearly constant inside: a suite of the same make-up would score nearly the same.
     rng = np.random.default_rng(5)
     values = np.concatenate([rng.normal(0, 0.01, 20), rng.normal(1, 0.01, 20)])[:, None]
@@ -121,7 +121,7 @@ def test_fewer_than_four_clusters_have_no_interval(count: int) -> None:
     assert found.value[0] == pytest.approx((count - 1) / 2)
 
 
-def test_p_of_a_gaussian_mean_is_students() -> None:
+def test_p_of_gaussian_mean_is_students() -> None:
     # As for the interval: averaged over 40 data sets; at p of about 0.02 a quantile 4 % off moves p by a fifth.
     rng = np.random.default_rng(1)
     samples = [rng.normal(0.5, 1.0, size=25) for _ in range(40)]
@@ -132,7 +132,7 @@ def test_p_of_a_gaussian_mean_is_students() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(-3, 5), min_size=4, max_size=25), st.integers(0, 2**16), st.sampled_from([100, 250]))
-def test_low_p_is_an_interval_without_0(values: list[int], seed: int, resamples: int) -> None:
+def test_low_p_is_interval_without_0(values: list[int], seed: int, resamples: int) -> None:
     """Ties, constants and odd ones among equals too: small whole numbers have many."""
     found = mean_of(np.array(values, dtype=float), seed=seed, resamples=resamples)
     without = found.low[0] > 0 or found.high[0] < 0
@@ -158,7 +158,7 @@ def test_equal_models_seldom_have_small_p() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-10, 10), min_size=5, max_size=30), st.floats(-5, 5), st.floats(0.1, 10))
-def test_intervals_move_and_scale_with_the_values(values: list[float], shift: float, scale: float) -> None:
+def test_intervals_move_and_scale_with_values(values: list[float], shift: float, scale: float) -> None:
     one = mean_of(np.array(values), resamples=200)
     two = mean_of(scale * np.array(values) + shift, resamples=200)
     size = scale * (1 + np.abs(values).max()) + abs(shift)

@@ -52,7 +52,7 @@ def test_pairing_narrows_the_interval(made: MadeUp, compared: Comparison) -> Non
     assert pair.high - pair.low < unpaired
 
 
-def test_clear_difference_is_claimed_absent_one_not(compared: Comparison) -> None:
+def test_clear_difference_claimed_absent_one_not(compared: Comparison) -> None:
     clear, _, none = compared.pairs
     assert (clear.a, clear.b) == ("good", "poor")
     assert clear.difference("overall", "all", "mean").better == "a"
@@ -63,7 +63,7 @@ def test_clear_difference_is_claimed_absent_one_not(compared: Comparison) -> Non
     assert "would be found" in none.words
 
 
-def test_turning_the_pair_round_turns_every_sign(made: MadeUp) -> None:
+def test_turning_pair_round_turns_every_sign(made: MadeUp) -> None:
     a, b = made.runs[:2]
     options = {"resamples": 200}
     one = compare({"a": a, "b": b}, made.answers, made.metas, made.cards, **options).pairs[0]
@@ -76,7 +76,7 @@ def test_turning_the_pair_round_turns_every_sign(made: MadeUp) -> None:
     assert one.apart[0].sample == two.apart[0].sample
 
 
-def test_a_model_compared_with_itself_differs_nowhere(made: MadeUp) -> None:
+def test_model_compared_with_itself_differs_nowhere(made: MadeUp) -> None:
     pair = compare({"a": made.runs[0], "b": made.runs[0]}, made.answers, made.metas, made.cards, resamples=100).pairs[0]
     assert all(row.value == 0 and row.p == 1.0 and row.better == "undecided" for row in pair.differences)
     assert pair.duels["mean"].ties == len(made.metas)
@@ -92,7 +92,7 @@ def test_holm_counts_pairs_and_rows(compared: Comparison) -> None:
             assert row.p_holm >= row.p
 
 
-def test_interval_p_and_words_say_the_same() -> None:
+def test_interval_p_and_words_say_same() -> None:
     """Over 84 made-up pairs, nine of them equally good: 0 outside the interval, p < 0.05 and the words are one."""
     seen = []
     for i in range(3):
@@ -151,7 +151,7 @@ def test_scores_shown_are_the_runs(made: MadeUp, compared: Comparison) -> None:
     assert compared.scores["good"] == {**one.axes, "mean": one.mean}
 
 
-def test_few_sources_are_said_and_claim_nothing() -> None:
+def test_few_sources_said_and_claim_nothing() -> None:
     made = made_up_suite(np.random.default_rng(3), clusters=15, recoveries=(0.5, 0.1))
     runs = dict(zip("ab", made.runs, strict=True))
     pair = compare(runs, made.answers, made.metas, made.cards, resamples=100).pairs[0]
@@ -202,7 +202,7 @@ def test_detectable_difference_is_found_mostly() -> None:
     assert 0.6 <= np.mean(shown) <= 0.97
 
 
-def test_runs_that_cannot_be_compared_are_refused(made: MadeUp) -> None:
+def test_runs_that_cannot_be_compared_refused(made: MadeUp) -> None:
     with pytest.raises(RefbenchError, match="at least two"):
         compare({"a": made.runs[0]}, made.answers, made.metas, made.cards)
     without = made.runs[1][made.runs[1]["metric"] != "c_low"]

@@ -9,7 +9,7 @@ from refbench.stats.recovery import summarise
 from stats.made_up import coverage, made_up_suite
 
 
-def test_intervals_hold_the_truth_with_20_clusters() -> None:
+def test_intervals_hold_truth_with_20_clusters() -> None:
     # 60 suites x 4 overall numbers: a share of 0.95 over 240 (correlated) trials has an error of about 0.02;
     # percentile intervals reach 0.87-0.90 here and fail this bound.
     found = coverage(suites=60, clusters=20, skewed=True, resamples=300, seed=1)

@@ -50,7 +50,7 @@ def test_ratings_average_a_thousand(made: MadeUp) -> None:
     assert small["m1"] != pytest.approx(large["m1"], abs=1.0)
 
 
-def test_order_of_the_runs_does_not_matter(made: MadeUp) -> None:
+def test_order_of_runs_does_not_matter(made: MadeUp) -> None:
     one, two = pool(made, 0, 1, 2), pool(made, 2, 0, 1)
     assert [s.model for s in one.standings] == [s.model for s in two.standings]
     for a, b in zip(one.standings, two.standings, strict=True):

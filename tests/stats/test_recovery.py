@@ -206,7 +206,7 @@ def test_score_weighs_lower_axis_and_consistency() -> None:
     assert found == pytest.approx(dict(zip((*AXES, "mean"), (40.0, 80.0, 60.0, 30.0), strict=True)))
 
 
-def test_what_is_made_worse_counts_in_full() -> None:
+def test_what_made_worse_counts_in_full() -> None:
     assert one_sample({"t": -0.4, "r": -0.8, "l": 0.6}, three())["mean"] == pytest.approx(-0.75 * 80 - 0.25 * 40)
     assert one_sample({"t": 0.4, "r": 0.8, "l": -0.6}, three())["mean"] == 0.0  # nothing that does not sit earns
 
@@ -236,7 +236,7 @@ def test_draft_has_0_and_truth_100() -> None:
     assert found[1].axes["local_consistency"].value == pytest.approx(100.0)
 
 
-def test_axis_lacking_a_metric_has_no_score() -> None:
+def test_axis_lacking_metric_has_no_score() -> None:
     """Its other metrics keep their numbers, the other axes theirs; the axis and the mean have none in any view."""
     made = made_up_suite(np.random.default_rng(2))
     rest = [frame[frame["metric"] != "a_face"] for frame in (made.runs[0], made.answers)]
@@ -259,7 +259,7 @@ def test_what_is_undefined_everywhere_withholds_nothing() -> None:
     assert found.mean.value is not None
 
 
-def test_a_metric_beside_the_score_withholds_nothing() -> None:
+def test_metric_beside_score_withholds_nothing() -> None:
     made = made_up_suite(np.random.default_rng(2))
     cards = made.cards | {"beside": card("beside", scored=False, note="beside the score")}
     found = summarise(
@@ -386,7 +386,7 @@ def test_single_recoveries_are_clipped() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_without_tolerance_gapless_samples_are_left_out() -> None:
+def test_without_tolerance_gapless_samples_left_out() -> None:
     # A count (say, matched keypoints) has tolerance 0: a gap of 0 passes its floor, and must not be divided by.
     cards = {"m": card("m", tolerance=0.0)}
     draft, truth = {("a", "m"): 3.0, ("b", "m"): 3.0}, {("a", "m"): 3.0, ("b", "m"): 5.0}

@@ -16,7 +16,7 @@ def mean_of(values: np.ndarray, seed: int = 0, resamples: int = 400) -> Estimate
     return estimate(numerators, np.ones_like(numerators), np.eye(1), strata, rng=rng, resamples=resamples)
 
 
-def test_the_error_is_that_of_the_two_stage_bootstrap() -> None:
+def test_error_is_that_of_two_stage_bootstrap() -> None:
     values = np.random.default_rng(3).normal(size=(3, 12)) + np.arange(12)
     found = mean_of(values, resamples=60_000)
     between = values.mean(axis=0).var(ddof=1) / 12
@@ -35,7 +35,7 @@ def test_repetitions_that_agree_change_nothing() -> None:
     assert three.se == pytest.approx(one.se)
 
 
-def test_clusters_that_agree_keep_the_spread_between_seeds() -> None:
+def test_agreeing_clusters_keep_seed_spread() -> None:
     values = np.tile(np.array([[1.0], [2.0], [3.0]]), (1, 10))
     found = mean_of(values)
     assert found.value[0] == 2.0
@@ -44,7 +44,7 @@ def test_clusters_that_agree_keep_the_spread_between_seeds() -> None:
 
 
 @pytest.mark.parametrize(("between", "within"), [(1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
-def test_the_interval_holds_the_truth_as_often_as_it_says(between: float, within: float) -> None:
+def test_interval_covers_as_promised(between: float, within: float) -> None:
     rng, held, count = np.random.default_rng(5), 0, 300
     for number in range(count):
         values = rng.normal(0, between, 20) + rng.normal(0, within, (3, 20))

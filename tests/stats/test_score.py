@@ -97,11 +97,11 @@ def test_axis_with_little_to_win_says_little() -> None:
     assert points({"t": 0.05}, truth=small)[TEXTURE] == pytest.approx(20.0)
 
 
-def test_a_large_gap_is_its_own_unit() -> None:
+def test_large_gap_is_its_own_unit() -> None:
     assert points({"t": 1.0}, truth={"s": {"t": 4.0}})[TEXTURE] == pytest.approx(25.0)
 
 
-def test_a_gain_counts_not_below_minus_1() -> None:
+def test_gain_counts_not_below_minus_1() -> None:
     """One metric of two is 50 units worse, the other right: (-1 + 1) / 2, not (-50 + 1) / 2."""
     cards = CARDS | {"t2": card("t2", axis=TEXTURE, unit=0.5)}
     row = {"s": TRUTH | {"t": -50.0, "t2": 1.0}}
@@ -134,7 +134,7 @@ def test_beyond_the_truth_is_the_truth() -> None:
     assert points({"t": 7.0, "a": 7.0, "c": -7.0}) == dict.fromkeys((*AXES, "mean"), 100.0)
 
 
-def test_score_takes_the_axis_a_sample_has() -> None:
+def test_score_takes_axis_sample_has() -> None:
     """The truth of `s` wins no alignment, so that texture alone is weighed; without either there is no score."""
     none = {"s": {"a": -0.5}}
     found = points({"t": 0.5, "a": 0.0}, truth=none)

@@ -67,9 +67,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> type[Drawn]:
     return Drawn
 
 
-def test_stopped_assets_end_as_the_same_file(
-    drawn: type[Drawn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_assets_end_as_same_file(drawn: type[Drawn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, int, int]] = []
     whole = training_assets.prepare_training_assets("s", tmp_path / "a", progress=lambda *what: told.append(what))
     assert told[0] == ("fonts", 0, 1)

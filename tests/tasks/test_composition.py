@@ -28,7 +28,7 @@ def test_homography_is_opencvs(moves: list[float]) -> None:
     assert np.abs(mine - other).max() < 1e-4  # OpenCV solves from float32 corners
 
 
-def test_the_identity_quad_samples_the_print_itself() -> None:
+def test_identity_quad_samples_print_itself() -> None:
     grid = print_grid(SQUARE, torch.zeros(1, 1, 8, 6, dtype=torch.float64))
     xs = (torch.arange(6, dtype=torch.float64) * 2 + 1) / 6 - 1
     assert torch.allclose(grid[0, 3, :, 0], xs)
@@ -44,7 +44,7 @@ def test_cylinder_shows_print_by_arc_sine() -> None:
     assert torch.equal(bent[..., 1], flat[..., 1])
 
 
-def test_outside_the_print_the_surface_is_untouched() -> None:
+def test_outside_print_surface_is_untouched() -> None:
     surface = torch.rand(1, 3, 48, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     layer = torch.ones(1, 4, 16, 16, dtype=torch.float64)
     quad = rotate_quad(torch.zeros(1, 2), torch.full((1, 2), 0.4), torch.tensor([0.2]), torch.zeros(1, 2)).double()

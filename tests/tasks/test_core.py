@@ -73,7 +73,7 @@ def test_recorded_hash_is_the_pixels(core: Suite) -> None:
     core.verify()
 
 
-def test_the_stored_pictures_stay_under_their_budget() -> None:
+def test_stored_pictures_stay_under_their_budget() -> None:
     folder = data_folder()
     assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) <= 18_000_000
     assert sum(p.stat().st_size for p in (folder / "core" / "sheets").iterdir()) <= 2_000_000

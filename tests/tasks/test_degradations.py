@@ -66,7 +66,7 @@ def test_strengths_are_per_sample(photo: torch.Tensor) -> None:
     assert (out[1] - pair[1]).abs().max() > 0.1
 
 
-def test_a_mixed_batch_spoils_each_as_chosen(photo: torch.Tensor) -> None:
+def test_mixed_batch_spoils_each_as_chosen(photo: torch.Tensor) -> None:
     batch = photo.repeat(3, 1, 1, 1)
     out = degrade_mixed(("jpeg", "latent-x8"), torch.tensor([0, -1, 1]), batch, torch.full((3,), 0.8), _seeded())
     assert torch.equal(out[1], batch[1])

@@ -69,7 +69,7 @@ def test_drawn_recipes_name_training_assets(pool: drawing.Pool, monkeypatch: pyt
             assert right != wrong
 
 
-def test_tasks_and_masks_are_the_validation_suites(pool: drawing.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_and_masks_are_validation_suites(pool: drawing.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "VIEWS", {})
     recipes = prints(pool, 800)
     tasks = Counter(r["task"] for r in recipes)

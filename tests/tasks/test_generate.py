@@ -49,7 +49,7 @@ def test_another_seed_is_another_folder(assets: Path, tmp_path: Path) -> None:
         generate(1, tmp_path / "a", size=64, seed=1, workers=1, assets=assets)
 
 
-def test_bad_numbers_and_missing_assets_are_refused(tmp_path: Path) -> None:
+def test_bad_numbers_and_missing_assets_refused(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="n = 0"):
         generate(0, tmp_path)
     with pytest.raises(RefbenchError, match="size = 1000"):

@@ -29,7 +29,7 @@ def imported(found: Found, out: Path, rules: Rules = RULES, **more: object) -> I
     return import_suite(found.entries, out, rules, **{"targets": found.targets, **more})  # type: ignore[arg-type]
 
 
-def test_folders_become_a_suite_pixel_by_pixel(tmp_path: Path) -> None:
+def test_folders_become_suite_pixel_by_pixel(tmp_path: Path) -> None:
     own = write_folders(tmp_path / "own", 3)
     (own / "masks/000.png").rename(own / "masks/000_Mask.PNG")
     (own / "drafts/notes.txt").write_text("x")
@@ -51,7 +51,7 @@ def test_folders_become_a_suite_pixel_by_pixel(tmp_path: Path) -> None:
     assert {meta.licence for meta in suite.metas} == {"CC0-1.0"}
 
 
-def test_table_and_dataset_give_the_folders_suite(tmp_path: Path) -> None:
+def test_table_and_dataset_give_folders_suite(tmp_path: Path) -> None:
     own = write_folders(tmp_path / "own", 3)
     wanted = imported(from_folders(own), tmp_path / "suite").hash
     rows = [
@@ -247,7 +247,7 @@ def test_a_dataset_saved_to_disk(tmp_path: Path) -> None:
         from_dataset(str(tmp_path / "dict"), {})
 
 
-def test_too_small_pictures_are_told_and_used(tmp_path: Path) -> None:
+def test_too_small_pictures_told_and_used(tmp_path: Path) -> None:
     found = from_folders(write_folders(tmp_path / "own", 1))
     smallest = {"face_id": (64, ("face",)), "vast": (49, None), "fine": (48, None)}
     done = imported(found, tmp_path / "suite", smallest=smallest)
@@ -291,7 +291,7 @@ def test_resize_brings_draft_to_target(tmp_path: Path) -> None:
     np.testing.assert_array_equal(suite.target("000")[mask], target[mask])
 
 
-def test_samples_of_one_thing_share_a_source(tmp_path: Path) -> None:
+def test_samples_of_one_thing_share_source(tmp_path: Path) -> None:
     own = write_folders(tmp_path / "own", 4)
     (own / "references/003.png").write_bytes((own / "references/001.png").read_bytes())
     done = imported(from_folders(own), tmp_path / "suite")
@@ -322,7 +322,7 @@ def test_a_killed_import_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sorted(path.name for path in (tmp_path / "other/suite").iterdir()) == ["README.md", "data", "suite.json"]
 
 
-def test_what_is_in_the_way_is_kept(tmp_path: Path) -> None:
+def test_what_is_in_way_is_kept(tmp_path: Path) -> None:
     found = from_folders(write_folders(tmp_path / "own", 1))
     with pytest.raises(RefbenchError, match="holds other things"):
         imported(found, tmp_path / "own")
@@ -348,7 +348,7 @@ def test_a_wrong_map_is_one_sentence(tmp_path: Path, given: str, words: str) -> 
     assert words in str(error.value)
 
 
-def test_box_in_the_draft_is_a_mask(tmp_path: Path) -> None:
+def test_box_in_draft_is_mask(tmp_path: Path) -> None:
     own = write_folders(tmp_path / "own", 1)
     row = {"draft": "drafts/000.png", "reference": "references/000.png", "mask_box": [20, 10, 30, 20]}
     (own / "t.json").write_text(json.dumps([row]))

@@ -28,7 +28,7 @@ def test_masks_cover_the_shape(x: int, y: int, w: int, h: int, seed: int) -> Non
     assert not np.array_equal(scribble, box)
 
 
-def test_an_axis_aligned_polygon_is_its_rectangle() -> None:
+def test_axis_aligned_polygon_is_its_rectangle() -> None:
     mask = polygon([(10, 20), (29, 20), (29, 39), (10, 39)], (60, 50))
     assert mask[20:40, 10:30].all()
     assert mask.sum() == 400

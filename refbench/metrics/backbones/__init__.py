@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from refbench.errors import RefbenchError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from refbench.metrics.backbones.efficientnet import EfficientNetLite0
     from refbench.metrics.backbones.squeezenet import SqueezeNet
 
+Network = TypeVar("Network", bound="torch.nn.Module")
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 SHA256 = {
@@ -53,33 +54,28 @@ def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, torch.Tensor]:
     return {key: value.float() for key, value in load(data).items()}
 
 
-@lru_cache(maxsize=4)
-def load_squeezenet(device: str = "cpu") -> SqueezeNet:
-    """SqueezeNet 1.1 features (Iandola et al. 2016), frozen, on `device`; the same object every time."""
+def _frozen(network: Network, name: str, device: str) -> Network:
+    """The network with its shipped weights, on `device`, channels last: as images come, and the quickest on a CPU."""
     import torch
 
-    from refbench.metrics.backbones.squeezenet import SqueezeNet
-
-    network = SqueezeNet()
-    network.load_state_dict(read_weights("squeezenet1_1"))
+    network.load_state_dict(read_weights(name))
     network.eval().requires_grad_(False).to(device)
-    # Channels last: the layout in which images come, and the quickest on a CPU.
     for value in network.parameters():
         value.data = value.data.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value.data
     return network
+
+
+@lru_cache(maxsize=4)
+def load_squeezenet(device: str = "cpu") -> SqueezeNet:
+    """SqueezeNet 1.1 features (Iandola et al. 2016), frozen, on `device`; the same object every time."""
+    from refbench.metrics.backbones.squeezenet import SqueezeNet
+
+    return _frozen(SqueezeNet(), "squeezenet1_1", device)
 
 
 @lru_cache(maxsize=4)
 def load_efficientnet(device: str = "cpu") -> EfficientNetLite0:
     """EfficientNet-Lite0 up to its pooled 1280-d embedding (Tan & Le 2019), frozen; the same object every time."""
-    import torch
-
     from refbench.metrics.backbones.efficientnet import EfficientNetLite0
 
-    network = EfficientNetLite0()
-    network.load_state_dict(read_weights("efficientnet_lite0"))
-    network.eval().requires_grad_(False).to(device)
-    # Channels last: the layout in which images come, and the quickest on a CPU.
-    for value in network.parameters():
-        value.data = value.data.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value.data
-    return network
+    return _frozen(EfficientNetLite0(), "efficientnet_lite0", device)

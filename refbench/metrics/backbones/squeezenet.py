@@ -12,8 +12,6 @@ MEAN = (123.0, 117.0, 104.0)
 TAPS = (4, 7, 9, 12)
 """Layers whose outputs :meth:`SqueezeNet.stages` returns: the last at strides 4 and 8, first and last at 16."""
 
-CHANNELS = (128, 256, 384, 512)
-
 
 class Fire(nn.Module):
     """Squeeze to few channels with 1x1, expand to many with 1x1 and 3x3 side by side."""
@@ -58,7 +56,7 @@ class SqueezeNet(nn.Sequential):
             images: (N, 3, H, W) RGB in [0, 1], H and W at least 32.
 
         Returns:
-            Four tensors (N, C_l, H_l, W_l), C_l from ``CHANNELS``, at strides 4, 8, 16, 16.
+            Four tensors (N, C_l, H_l, W_l), C_l 128, 256, 384, 512, at strides 4, 8, 16, 16.
         """
         mean = self.mean
         assert isinstance(mean, Tensor)

@@ -185,7 +185,3 @@ class SharpnessChange(Metric):
         """The number for one output."""
         ratio = detail_ratio(view.luma, view.known.luma, view.mask)
         return 100.0 * (float(np.exp(ratio.mean())) - 1.0)
-
-    def closed_forms(self) -> Iterator[Form]:
-        """See :meth:`Metric.closed_forms`."""
-        yield Form("an image and itself", 0.0, self.number(bare(noise()), noise()), 1e-9)

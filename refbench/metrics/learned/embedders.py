@@ -70,12 +70,12 @@ class Embedder(ABC):
     def forward(self, batch: Tensor) -> Tensor:
         """Vectors (n, d) of RGB (n, 3, side, side) in [0, 1]."""
 
-    def embed(self, images: Sequence[Image], device: str, batch: int = 16) -> Vectors:
+    def embed(self, images: Sequence[Image], device: str) -> Vectors:
         """Vectors (n, d), float32, of uint8 pictures of any size."""
         import torch
 
         # On a CPU one picture at a time is quickest: its activations stay in the cache.
-        step = 1 if device == "cpu" else batch
+        step = 1 if device == "cpu" else 16
         squares = self.squares(images)
         found = []
         for at in range(0, len(squares), step):

@@ -59,12 +59,12 @@ def clean(image: Image) -> NDArray[np.float32]:
     return np.stack(channels, axis=-1)
 
 
-def features(images: Sequence[Image], device: str, batch: int = 16) -> Vectors:
+def features(images: Sequence[Image], device: str) -> Vectors:
     """Inception features (n, 2048) of uint8 pictures of any size."""
     import torch
 
     model = inception(device)
-    step = 1 if device == "cpu" else batch
+    step = 1 if device == "cpu" else 16
     found = []
     for at in range(0, len(images), step):
         x: Tensor = torch.from_numpy(np.stack([clean(image) for image in images[at : at + step]])).to(device)

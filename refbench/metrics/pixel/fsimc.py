@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -11,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from refbench.metrics.checks import Form, bare, by_piq, noise
+from refbench.metrics.checks import by_piq
 from refbench.metrics.contract import Metric, library, opencv
 from refbench.metrics.filters import SCHARR, Floats, gradient, similarity
 from refbench.metrics.view import View
@@ -168,7 +167,3 @@ class FSIMc(Metric):
         )
         congruency = phase_congruency(x[..., 0]).astype(np.float32)
         return fsimc(x, y, congruency.astype(np.float64), known["map"].astype(np.float64))
-
-    def closed_forms(self) -> Iterator[Form]:
-        """See :meth:`Metric.closed_forms`."""
-        yield Form("an image and itself", 1.0, self.number(bare(noise()), noise()), 1e-06)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from refbench.images import Image, Mask
-from refbench.metrics.checks import Form, Second, bare, inside, masked, noise, tensors
+from refbench.metrics.checks import Second, inside, masked, tensors
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import PREWITT, Floats, gradient, halve, similarity
 from refbench.metrics.regions import half
@@ -80,7 +78,3 @@ class GMSD(Metric):
     def value(self, view: View) -> float:
         """The number for one output."""
         return gmsd(view.luma, view.known.luma, view.mask)
-
-    def closed_forms(self) -> Iterator[Form]:
-        """See :meth:`Metric.closed_forms`."""
-        yield Form("an image and itself", 0.0, self.number(bare(noise()), noise()), 0.0)

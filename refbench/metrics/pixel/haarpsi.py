@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
-from refbench.metrics.checks import Form, bare, by_piq, noise
+from refbench.metrics.checks import by_piq
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, halve, similarity
 from refbench.metrics.pixel.fsimc import YIQ
@@ -92,7 +91,3 @@ class HaarPSI(Metric):
     def value(self, view: View) -> float:
         """The number for one output."""
         return haarpsi(view.rgb, view.known.rgb)
-
-    def closed_forms(self) -> Iterator[Form]:
-        """See :meth:`Metric.closed_forms`."""
-        yield Form("an image and itself", 1.0, self.number(bare(noise()), noise()), 1e-06)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from refbench.metrics.checks import Form, bare, by_piq, noise
+from refbench.metrics.checks import by_piq
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import PREWITT, Floats, gradient, similarity
 from refbench.metrics.view import View
@@ -75,7 +73,3 @@ class MDSI(Metric):
         if view.same:
             return 0.0
         return mdsi(view.rgb, view.known.rgb)
-
-    def closed_forms(self) -> Iterator[Form]:
-        """See :meth:`Metric.closed_forms`."""
-        yield Form("an image and itself", 0.0, self.number(bare(noise()), noise()), 0.0)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from refbench.metrics.checks import Form, bare, by_piq, noise
+from refbench.metrics.checks import by_piq
 from refbench.metrics.contract import Metric, opencv
 from refbench.metrics.filters import Floats, valid
 from refbench.metrics.view import View
@@ -81,7 +79,3 @@ class VIFp(Metric):
     def value(self, view: View) -> float:
         """The number for one output."""
         return vifp(view.luma, view.known.luma)
-
-    def closed_forms(self) -> Iterator[Form]:
-        """See :meth:`Metric.closed_forms`."""
-        yield Form("an image and itself", 1.0, self.number(bare(noise()), noise()), 1e-06)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from refbench.images import Image
 from refbench.metrics.backbones import SHA256
-from refbench.metrics.checks import Form, Second, bare, boxes, noise, squeezenet_taps
+from refbench.metrics.checks import Second, boxes, squeezenet_taps
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.tiles import large, tiled_means
 from refbench.metrics.view import View
@@ -140,7 +140,3 @@ class Squeeze(Metric):
             torch.from_numpy(np.stack([arrays[str(depth)] for arrays in stored])).to(self.device).permute(0, 3, 1, 2)
             for depth in range(len(stored[0]))
         ]
-
-    def closed_forms(self) -> Iterator[Form]:
-        """See :meth:`Metric.closed_forms`."""
-        yield Form("an image and itself", 0.0, self.number(bare(noise()), noise()), 0.0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from refbench.images import Image
 from refbench.metrics import deep
 from refbench.metrics.backbones import SHA256
-from refbench.metrics.checks import Form, Second, bare, boxes, covered, noise, squeezenet_taps
+from refbench.metrics.checks import Second, boxes, covered, squeezenet_taps
 from refbench.metrics.contract import Metric, library
 from refbench.metrics.view import View
 from refbench.schema import MetricCard, Truth
@@ -99,7 +97,3 @@ class SqueezeMatch(Metric):
         target = deep.unit(deep.of_target(view.known, self.device)[0])
         weight = deep.coverage(view.known, output.shape)
         return (best_match(output, target, weight) + best_match(target, output, weight)) / 2.0
-
-    def closed_forms(self) -> Iterator[Form]:
-        """See :meth:`Metric.closed_forms`."""
-        yield Form("an image and itself", 0.0, self.number(bare(noise(), reference=noise()), noise()), 0.0)

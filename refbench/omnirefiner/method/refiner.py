@@ -78,14 +78,9 @@ class Refiner:
             guidance=(self.config.guidance or 1.0) if self.transformer.config.guidance_embeds else None,
         )  # fmt: skip
 
-    def predict(self, noisy: Tensor, sigma: Tensor, conditions: Conditions, *, transformer: Any = None) -> Tensor:
-        """One call, read by the head: the velocity (B, N, C).
-
-        Args:
-            transformer: another than this one's own.
-        """
-        model = self.transformer if transformer is None else transformer
-        answer = call(model, noisy, sigma, conditions, self.config.mask_mode)
+    def predict(self, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
+        """One call, read by the head: the velocity (B, N, C)."""
+        answer = call(self.transformer, noisy, sigma, conditions, self.config.mask_mode)
         return self.head.read(answer, noisy, sigma, conditions)
 
     def set_schedule(self, steps: int, tokens: int) -> Tensor:

@@ -71,18 +71,20 @@ class SceneSampler:
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The same, and how far ``place-blend`` lets the reference in, in the order of :class:`SceneBatch`."""
         draft, placed, view, target, mask, other, kind = self.rows(count, generator)
-        weight = torch.stack([blend_weight(*row) for row in zip(draft, placed, mask, kind, strict=True)])
+        weight = torch.stack([blend_weight(*row) for row in zip(draft, placed, mask, kind, other, strict=True)])
         return draft, placed, view, target, mask, weight, other
 
 
-def blend_weight(draft: Tensor, placed: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
+def blend_weight(draft: Tensor, placed: Tensor, mask: Tensor, kind: Tensor, other: Tensor) -> Tensor:
     """Weights (1, S, S): 1 where the placed reference (3, S, S) differs from the draft, else 0
-    (:mod:`refbench.registration.selection`); a clip, whose surroundings are the draft's own, is laid whole."""
+    (:mod:`refbench.registration.selection`; `other` () is 1 where the draft shows another thing); a clip (`kind` () is
+    1), whose surroundings are the draft's own, is laid whole."""
     inside = mask[0].numpy() > 0.5
     if kind > 0.5 or not inside.any():
         return mask
     before, laid = (((p.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy() for p in (draft, placed))
-    return torch.from_numpy(differing(before, laid, inside, max(mask_box(inside)[2:])) * inside)[None]
+    side = max(mask_box(inside)[2:])
+    return torch.from_numpy(differing(before, laid, inside, side, other=bool(other > 0.5)) * inside)[None]
 
 
 def draw_weight(

@@ -6,7 +6,8 @@ group, and the patch's numbers are moved by a - m. The policy is a Gaussian in t
 KL are those of :mod:`refbench.omnirefiner.method.policy`, per patch; and because the reward is patch-wise, each patch
 is credited with its own reward, compared with the same patch of the group's other pictures.
 
-The reward's features are EfficientNet-Lite0's, which no metric of the score uses; the score judges. There is no term
+The reward's features are EfficientNet-Lite0's, which no metric of the score uses; its energy of detail is kin to the
+score's ``sharpness``, as stage 1's loss is. The score judges. There is no term
 against double exposures: where the reference is let in is no action, and retouching mixes no two pictures.
 """
 
@@ -43,8 +44,9 @@ PATCH = 32
 """Side in px of a patch."""
 SPREAD = (0.3,) * 3 + (0.1,) * 3 + (0.2,) * 2
 """Standard deviation of each number, before it is bounded: about 0.3 of a gain's logarithm, 0.05 of light, 0.8 px."""
-REWARDS = {"matched": 1.0, "reference": 0.5, "pixel": 0.1}
-"""Weights of the reward's parts: features nearest in the target, likeness to the reference, masked pixel accuracy."""
+REWARDS = {"matched": 1.0, "energy": 0.5, "reference": 0.5, "pixel": 0.1}
+"""Weights of the reward's parts: features nearest in the target, energy of detail as the target's, likeness to the
+reference, masked pixel accuracy."""
 CLIP, KL, CAP, FLOOR = 0.2, 0.02, 4.0, 1e-3
 """Range of the ratio, weight of the KL to stage 1, largest advantage, least spread that advantages are divided by."""
 
@@ -110,6 +112,7 @@ def reward_maps(picture: Tensor, scenes: SceneBatch, known: list[Tensor], seen: 
     like = sum(windowed(a, b, side) for a, b in zip(said[1:], seen[1:], strict=True)) / 2
     return {
         "matched": torch.as_tensor(matched), "reference": torch.as_tensor(like),
+        "energy": -pooled(terms.energy_difference(out, scenes.target, mask), mask, side),
         "pixel": pixel_map((out + 1) / 2, (scenes.target + 1) / 2, mask, PATCH),
     }  # fmt: skip
 

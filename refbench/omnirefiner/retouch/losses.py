@@ -45,13 +45,19 @@ def rmse(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def detail_energy(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute difference of the logarithms of local energy of detail, in three bands (below 1, 2 and 4 px)."""
-    total, bands = torch.zeros(len(out), device=out.device), [luminance(out), luminance(target)]
+    """Mean of :func:`energy_difference` inside the mask."""
+    return inside(energy_difference(out, target, mask), mask)
+
+
+def energy_difference(out: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Absolute difference (B, 1, H, W) of the logarithms of local energy of detail inside the mask, mean of three bands
+    (below 1, 2 and 4 px)."""
+    total, bands = torch.zeros_like(mask), [luminance(out), luminance(target)]
     known = blur(mask, 5.0).clamp(min=1e-3)
     for sigma in (1.0, 2.0, 4.0):
         lower = [blur(luminance(x), sigma) for x in (out, target)]
         logs = [(blur((x - y).square() * mask, 5.0) / known + NOISE).log() for x, y in zip(bands, lower, strict=True)]
-        total, bands = total + inside((logs[0] - logs[1]).abs(), mask) / 3, lower
+        total, bands = total + (logs[0] - logs[1]).abs() / 3, lower
     return total
 
 

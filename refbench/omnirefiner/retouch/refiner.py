@@ -103,7 +103,7 @@ class Retoucher:
         marked = torch.from_numpy(cut(mask.astype(np.uint8)[..., None], box)[..., 0].astype(np.float32))[None]
         drafted, placed, warped = (to_tensor(picture) for picture in shown)
         same, other = (torch.tensor(float(x)) for x in (found.pose.same_scene, found.other))
-        weight = blend_weight(drafted, placed, marked, same)
+        weight = blend_weight(drafted, placed, marked, same, other)
         parts = [part[None] for part in (drafted, placed, warped, drafted, marked, weight, other)]
         scene = SceneBatch(*parts).to(self.device)
         out = put(draft, self.retouched(scene, scale), mask, box)

@@ -122,9 +122,9 @@ class Learner(ABC):
         del out, average
 
 
-def sheet(*columns: Tensor, rows: int = 4) -> Image:
-    """The first samples of equally large pictures (B, 3, H, W) in [-1, 1], one a row: (rows x H, columns x W, 3)."""
-    shown = torch.cat([column[:rows].float().clamp(-1, 1) for column in columns], dim=3)
+def sheet(*columns: Tensor) -> Image:
+    """The first four samples of equally large pictures (B, 3, H, W) in [-1, 1], one a row: (4 H, columns x W, 3)."""
+    shown = torch.cat([column[:4].float().clamp(-1, 1) for column in columns], dim=3)
     picture = torch.cat(list((shown + 1) * 127.5), dim=1).round().to(torch.uint8)
     return picture.permute(1, 2, 0).cpu().numpy()
 

@@ -84,11 +84,10 @@ def validate(
     prompts: tuple[Tensor, Tensor],
     *,
     reference: bool,
-    steps: int = 4,
 ) -> dict[str, float]:
-    """PSNR and recovery inside the mask on validation samples: draft, autoencoder bound, and the refined with the
-    right reference, a shuffled one and none; `shown` is the reference as it stands, `one_step` the conditional mean
-    at sigma 1."""
+    """PSNR and recovery inside the mask on validation samples: draft, autoencoder bound, and what four steps make of it
+    with the right reference, a shuffled one and none; `shown` is the reference as it stands, `one_step` the
+    conditional mean at sigma 1."""
     conditions, clean = encode_batch(pipeline, batch, prompts, reference=reference)
     noise = pipeline.noise(conditions, torch.Generator().manual_seed(1234))
     out = {"draft": masked_psnr(batch.draft, batch)}
@@ -101,11 +100,11 @@ def validate(
     note("bound", clean)
     if reference:
         out["shown_recovery"] = recovery(batch.reference, batch)
-    note("none", pipeline.denoise(noise, conditions.without_reference(), steps))
+    note("none", pipeline.denoise(noise, conditions.without_reference(), 4))
     if reference:
-        note("right", pipeline.denoise(noise, conditions, steps))
+        note("right", pipeline.denoise(noise, conditions, 4))
         other = pipeline.conditions(batch.draft, batch.reference.roll(1, 0), batch.mask, prompts)
-        note("shuffled", pipeline.denoise(noise, other, steps))
+        note("shuffled", pipeline.denoise(noise, other, 4))
         note("one_step", pipeline.denoise(noise, conditions, 1))
     return out
 

@@ -170,16 +170,14 @@ def _fetched(name: str) -> Path:
         ) from None
 
 
-def load_pipeline(
-    folder: str | Path, adapters: Sequence[str] = (), *, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> OmniRefinerPipeline:
+def load_pipeline(folder: str | Path, adapters: Sequence[str] = (), *, device: str = "cpu") -> OmniRefinerPipeline:
     """Load a checkpoint folder (or a hub id) with adapters by name, merged into the weights in order.
 
     Raises:
         RefbenchError: a local folder that is not a checkpoint, or an adapter it does not hold.
     """
     path = open_checkpoint(folder)
-    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(path, dtype=dtype)
+    pipeline: OmniRefinerPipeline = OmniRefinerPipeline.from_pretrained(path, dtype=torch.float32)
     for name in adapters:
         where = path / "adapters" / name
         if not (where / LORA_FILE).is_file():
