@@ -158,15 +158,18 @@ def from_template(view: View, count: int = 2) -> list[Matrix]:
 
 
 def from_matches(view: View, found: Sequence[Matches]) -> list[tuple[Matrix, str]]:
-    """Hypotheses from each set of a network's matches; those near the mask count as keypoints' do from here on."""
+    """Hypotheses from each set of a network's matches: inside the mask, near it, and anywhere.
+
+    Those near the mask are kept in `view.learned`, and back poses from here on.
+    """
     left, top, right, bottom = view.window(view.reach)
-    fits, near = [], [view.matched]
+    fits, near = [], [(np.zeros((0, 2)), np.zeros((0, 2)))]
     for here, there in found:
-        fits += [(matrix, "learned") for matrix, _ in _fits(here, there, view)]
         close = np.all((here >= (left, top)) & (here < (right, bottom)), axis=1)
-        fits += [(matrix, "learned") for matrix, _ in _fits(here[close], there[close], view)]
+        for chosen in (close & view.masked(here), close, np.ones(len(here), bool)):
+            fits += [(matrix, "learned") for matrix, _ in _fits(here[chosen], there[chosen], view)]
         near.append((here[close], there[close]))
-    view.matched = (np.concatenate([a for a, _ in near]), np.concatenate([b for _, b in near]))
+    view.learned = (np.concatenate([a for a, _ in near]), np.concatenate([b for _, b in near]))
     return fits
 
 

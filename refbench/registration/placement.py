@@ -150,7 +150,12 @@ def place(
         best, view, there = _anywhere(here, reference, marked, thorough and not other)
     else:
         view = View(light.to_lab(here.picture), light.to_lab(there.picture), marked, box)
-        best = hypotheses.find_pose(view)[0]
+        matches: Sequence[hypotheses.Matches] = ()
+        if thorough and not other:
+            from refbench.registration.learned import Matcher
+
+            matches = Matcher(here.picture, marked)(there.picture, box)
+        best = hypotheses.find_pose(view, matches)[0]
     around = best.same_scene and best.matches >= AROUND
     if box is not None and not around and (other or best.score < UNRELATED):
         best, other = view.judge(hypotheses.from_boxes(view), "placed"), True
