@@ -35,6 +35,8 @@ CONFIDENT = 0.5
 """Least score of a pose (see :class:`~refbench.registration.pose.Pose`) at which the reference is laid by it."""
 SEARCHED = 0.75
 """The same where no box says where to look in a large reference: of so many places one is always a little alike."""
+BACKED, LIKELY = 0.2, 0.3
+"""Least support by a network's matches at which a pose is believed from the second score on."""
 UNRELATED = 0.15
 """Best score of a pose below which the draft is taken to show something else than the reference."""
 AROUND = 12
@@ -155,12 +157,14 @@ def place(
             from refbench.registration.learned import Matcher
 
             matches = Matcher(here.picture, marked)(there.picture, box)
-        best = hypotheses.find_pose(view, matches)[0]
+        best = hypotheses.find_pose(view, matches)
     around = best.same_scene and best.matches >= AROUND
     if box is not None and not around and (other or best.score < UNRELATED):
         best, other = view.judge(hypotheses.from_boxes(view), "placed"), True
-    least = SEARCHED if box is None and max(reference.shape) >= 2 * looks.WORK_SIDE else CONFIDENT
-    confident = best.score >= least or best.source == "placed" or (other and around)
+    searched = box is None and (thorough or max(reference.shape) >= 2 * looks.WORK_SIDE)
+    least = SEARCHED if searched else CONFIDENT
+    sure = best.plain >= (LIKELY if best.support >= BACKED else least)
+    confident = sure or best.source == "placed" or (other and around)
     if thorough and box is not None and not best.same_scene and not around:
         traced = _traced(view, best, confident, other, here.picture, there.picture, marked, box)
         best, confident = (best, confident) if traced is None else (traced, True)
@@ -188,7 +192,7 @@ def _anywhere(here: Look, reference: Image, mask: Mask, learned: bool) -> tuple[
 
     def found(there: Look, also: Sequence[tuple[Matrix, str]] = ()) -> tuple[Pose, View, Look]:
         view = View(lab, light.to_lab(there.picture), mask, None)
-        return hypotheses.find_pose(view, matcher(there.picture) if matcher else (), also)[0], view, there
+        return hypotheses.find_pose(view, matcher(there.picture) if matcher else (), also), view, there
 
     best, view, there = max(map(found, looks.coarse_to_fine(reference)), key=lambda each: each[0].score)
     whole = np.linalg.inv(there.matrix) @ best.matrix
@@ -211,6 +215,8 @@ def _traced(
     if found is None or found[1] < least or not pose.plausible(found[0], view):
         return None
     judged = view.judge(found[0], "outline")
+    if judged.support < best.support - BACKED:
+        return None
     if not other and judged.inside < (best.inside - WORSE if confident else CORROBORATED):
         return None
     return judged

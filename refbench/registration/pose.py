@@ -52,15 +52,20 @@ class Pose:
     cover: float
     """Share of the mask that the reference (its box, where the surroundings differ) has content for."""
     asked: int = 0
-    """Matches of a network near the mask."""
+    """Matches of a network inside the mask."""
     agreed: int = 0
     """Those of them that agree with it."""
 
     @property
     def score(self) -> float:
-        """What hypotheses are ranked by: likeness inside and around, and agreeing keypoints."""
+        """What hypotheses are ranked by: likeness inside and around, agreeing keypoints and a network's matches."""
+        return self.plain + LEARNED * self.support
+
+    @property
+    def plain(self) -> float:
+        """The score without what a network's matches say."""
         likeness = min(1.0, self.cover / 0.6) * (self.inside + 0.35 * max(self.ring, 0.0))
-        return likeness + 0.5 * min(max(self.matches - 4, 0), 25) / 25 + LEARNED * self.support
+        return likeness + 0.5 * min(max(self.matches - 4, 0), 25) / 25
 
     @property
     def support(self) -> float:
@@ -99,7 +104,7 @@ class View:
         self.matched: Points = (np.zeros((0, 2)), np.zeros((0, 2)))
         """Keypoints of the draft near the mask and of the reference that may show the same."""
         self.learned: Points = (np.zeros((0, 2)), np.zeros((0, 2)))
-        """The same, found by a network."""
+        """The same of a network, inside the mask."""
         self.near = max(3.0, NEAR * side)
         self.levels = pyramid(reference)
         self.reduce = max(1.0, max(self.frame[2:]) / JUDGE_SIDE)
@@ -156,13 +161,13 @@ class View:
         return len({tuple(point) for point in b[close].round().tolist()})
 
     def masked(self, points: NDArray[np.float64]) -> Mask:
-        """Which points (n, 2) of the draft lie inside the mask, (n,)."""
-        rows, columns = self.mask.shape
-        x, y = points.round().astype(int).T
-        return np.asarray(self.mask[y.clip(0, rows - 1), x.clip(0, columns - 1)])
+        """Which points (n, 2) of the draft lie inside the mask or up to 3 px beside it, (n,)."""
+        area = cv2.dilate(self.mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        x, y = np.clip(points.round().astype(int), 0, np.array(self.mask.shape[::-1]) - 1).T
+        return np.asarray(area[y, x])
 
     def backed(self, matrix: Matrix) -> int:
-        """How many of a network's matches near the mask agree with a pose, measured in the draft."""
+        """How many of a network's matches inside the mask agree with a pose, measured in the draft."""
         a, b = self.learned
         if not len(a) or abs(float(np.linalg.det(matrix))) < 1e-12:
             return 0

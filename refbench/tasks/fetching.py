@@ -145,7 +145,9 @@ def fetch_package(package: Package, place: Path, cache: Path) -> None:
     else:
         whole = package.kind == "wheel"
         only = ["--only-binary", ":all:"] if whole else ["--no-binary", ":all:", "--no-build-isolation"]
-        _run([sys.executable, "-m", "pip", "download", "--no-deps", *only, "-d", str(cache), f"{name}=={version}"], cache)
+        _run(
+            [sys.executable, "-m", "pip", "download", "--no-deps", *only, "-d", str(cache), f"{name}=={version}"], cache
+        )
         file = _one(cache, f"{name.replace('-', '_')}-{version}" + ("-*.whl" if whole else ".tar.gz"))
         opener = zipfile.ZipFile if whole else tarfile.open  # type: ignore[assignment]
     filters = {} if package.kind == "wheel" else {"filter": "data"}
