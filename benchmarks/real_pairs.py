@@ -1,8 +1,9 @@
 """Twelve real pairs that no suite holds: photographs, frames, a stereo pair, a drawn label, in packages with a licence.
 
-    python benchmarks/real_pairs.py PACKAGES OUT
+    python benchmarks/real_pairs.py make PACKAGES OUT
     refbench import folders OUT --out SUITE
-    refbench eval --model omnirefiner --suite SUITE --out RUN
+    refbench generate --model omnirefiner --suite SUITE --out RUN
+    python benchmarks/real_pairs.py sheet OUT RUN reports/figures/real-pairs.webp
 
 PACKAGES is where the packages are fetched to. The reference is another photograph, frame or view of the detail, never
 the target's own pixels. The draft is the target spoilt inside the mask by the degradations of the suites
@@ -62,7 +63,9 @@ class Picture:
         path = root / self.package.place / self.path
         found = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "no file"
         if found != self.sha256:
-            raise RefbenchError(f"Expected SHA-256 {self.sha256}... at {path}, but got {found}; fetch the package again.")
+            raise RefbenchError(
+                f"Expected SHA-256 {self.sha256}... at {path}, but got {found}; fetch the package again."
+            )
         picture = load_image(path) if self.frame is None else frame_of(path, self.frame)
         if self.part is None:
             return picture
@@ -110,18 +113,105 @@ def film(frame: int) -> Picture:
 
 
 PAIRS = (
-    Pair("cookies", "text", opencv("data/box_in_scene.png", "8b0225ff76244a42"), opencv("data/box.png", "1094629c1e2ebbc8"), (122, 178, 66, 90), False, (("melt", 0.8), ("latent-x2", 0.6))),
-    Pair("graffiti", "pattern", opencv("data/graf1.png", "1504b769303c7bde"), opencv("data/graf3.png", "492e0e96f21748d0"), (262, 124, 170, 150), True, (("hallucinate", 0.7),)),
-    Pair("window", "object", opencv("data/leuvenA.jpg", "b2977cdbd9fb3f94"), opencv("data/leuvenB.jpg", "5bb41a60038a2baa"), (142, 312, 62, 66), False, (("hallucinate", 0.6),), box=(408, 332, 42, 50)),
-    Pair("aloe", "object", opencv("data/aloeL.jpg", "cce5736808efe80d"), opencv("data/aloeR.jpg", "9b23100df31a846b"), (720, 560, 170, 170), True, (("hallucinate", 0.8),), box=(640, 560, 190, 170)),
+    Pair(
+        "cookies",
+        "text",
+        opencv("data/box_in_scene.png", "8b0225ff76244a42"),
+        opencv("data/box.png", "1094629c1e2ebbc8"),
+        (122, 178, 66, 90),
+        False,
+        (("melt", 0.8), ("latent-x2", 0.6)),
+    ),
+    Pair(
+        "graffiti",
+        "pattern",
+        opencv("data/graf1.png", "1504b769303c7bde"),
+        opencv("data/graf3.png", "492e0e96f21748d0"),
+        (262, 124, 170, 150),
+        True,
+        (("hallucinate", 0.7),),
+    ),
+    Pair(
+        "window",
+        "object",
+        opencv("data/leuvenA.jpg", "b2977cdbd9fb3f94"),
+        opencv("data/leuvenB.jpg", "5bb41a60038a2baa"),
+        (142, 312, 62, 66),
+        False,
+        (("hallucinate", 0.6),),
+        box=(408, 332, 42, 50),
+    ),
+    Pair(
+        "aloe",
+        "object",
+        opencv("data/aloeL.jpg", "cce5736808efe80d"),
+        opencv("data/aloeR.jpg", "9b23100df31a846b"),
+        (720, 560, 170, 170),
+        True,
+        (("hallucinate", 0.8),),
+        box=(640, 560, 190, 170),
+    ),
     Pair("eyes", "face", film(960), film(880), (176, 168, 60, 24), True, (("regenerate", 0.8),)),
-    Pair("mouth", "face", film(560), film(1040), (172, 204, 60, 34), True, (("regenerate", 0.8),), box=(172, 204, 60, 34)),
-    Pair("president", "face", portrait("obama3", "76ac6bf97c36dc2d"), portrait("obama", "0930e3aa8cae5920"), (600, 330, 280, 230), True, (("regenerate", 0.8),), box=(350, 150, 280, 230)),
-    Pair("basilica", "object", vismatch("example_pairs/outdoor/montmartre_close.jpg", "17f565e70f7e01f6"), vismatch("example_pairs/outdoor/montmartre_far.jpg", "faa3fbebd3186401"), (545, 380, 160, 190), False, (("hallucinate", 0.7),)),
-    Pair("fresco", "face", vismatch("example_pairs/fresco/sist_chapel.jpg", "eb5d24bb7743da2b"), vismatch("example_test/original.jpg", "06fb80446769b993"), (82, 140, 80, 80), True, (("regenerate", 0.9),), box=(0, 60, 300, 330)),
-    Pair("sign", "text", opencv("text/scenetext01.jpg", "7f3041a7019ab4d3"), None, (262, 20, 176, 244), False, (("melt", 0.6), ("latent-x2", 0.5))),
-    Pair("closed", "text", vismatch("example_pairs/sphereglue/barbershop-00000000.jpg", "292fc7c8bdbf00be", (0, 600, 4300, 2800)), vismatch("example_pairs/sphereglue/barbershop-00000001.jpg", "cfaadd118bec4f9f", (2770, 600, 4300, 2800)), (2318, 1240, 216, 140), False, (("melt", 0.7), ("latent-x4", 0.5))),
-    Pair("pin", "logo", portrait("obama3", "76ac6bf97c36dc2d"), portrait("obama", "0930e3aa8cae5920"), (864, 816, 48, 34), False, (("hallucinate", 0.8),), box=(551, 559, 40, 26)),
+    Pair(
+        "mouth", "face", film(560), film(1040), (172, 204, 60, 34), True, (("regenerate", 0.8),), box=(172, 204, 60, 34)
+    ),
+    Pair(
+        "president",
+        "face",
+        portrait("obama3", "76ac6bf97c36dc2d"),
+        portrait("obama", "0930e3aa8cae5920"),
+        (600, 330, 280, 230),
+        True,
+        (("regenerate", 0.8),),
+        box=(350, 150, 280, 230),
+    ),
+    Pair(
+        "basilica",
+        "object",
+        vismatch("example_pairs/outdoor/montmartre_close.jpg", "17f565e70f7e01f6"),
+        vismatch("example_pairs/outdoor/montmartre_far.jpg", "faa3fbebd3186401"),
+        (545, 380, 160, 190),
+        False,
+        (("hallucinate", 0.7),),
+    ),
+    Pair(
+        "fresco",
+        "face",
+        vismatch("example_pairs/fresco/sist_chapel.jpg", "eb5d24bb7743da2b"),
+        vismatch("example_test/original.jpg", "06fb80446769b993"),
+        (82, 140, 80, 80),
+        True,
+        (("regenerate", 0.9),),
+        box=(0, 60, 300, 330),
+    ),
+    Pair(
+        "sign",
+        "text",
+        opencv("text/scenetext01.jpg", "7f3041a7019ab4d3"),
+        None,
+        (262, 20, 176, 244),
+        False,
+        (("melt", 0.6), ("latent-x2", 0.5)),
+    ),
+    Pair(
+        "closed",
+        "text",
+        vismatch("example_pairs/sphereglue/barbershop-00000000.jpg", "292fc7c8bdbf00be", (0, 600, 4300, 2800)),
+        vismatch("example_pairs/sphereglue/barbershop-00000001.jpg", "cfaadd118bec4f9f", (2770, 600, 4300, 2800)),
+        (2318, 1240, 216, 140),
+        False,
+        (("melt", 0.7), ("latent-x4", 0.5)),
+    ),
+    Pair(
+        "pin",
+        "logo",
+        portrait("obama3", "76ac6bf97c36dc2d"),
+        portrait("obama", "0930e3aa8cae5920"),
+        (864, 816, 48, 34),
+        False,
+        (("hallucinate", 0.8),),
+        box=(551, 559, 40, 26),
+    ),
 )
 
 
@@ -141,12 +231,18 @@ def frame_of(path: Path, number: int) -> Image:
 
 
 def drawn_label(root: Path) -> Image:
-    """Artwork of the parking sign, as a designer would hand it over, (620, 440, 3): flat, and not in the sign's own font."""
+    """Artwork of the parking sign as a designer would hand it over, (620, 440, 3): flat, in a font like the sign's."""
     label = Pictures.new("RGB", (440, 620), "white")
     pen = ImageDraw.Draw(label)
     pen.rounded_rectangle((8, 8, 431, 611), 40, "white", (30, 30, 60), 10)
     pen.rounded_rectangle((24, 24, 415, 156), 24, (235, 70, 30))
-    lines = (("NOTICE", 92, 88), ("DOUBLE", 92, 214), ("PARKING", 92, 316), ("PROHIBITED", 80, 418), ("AT ALL TIMES", 66, 520))
+    lines = (
+        ("NOTICE", 92, 88),
+        ("DOUBLE", 92, 214),
+        ("PARKING", 92, 316),
+        ("PROHIBITED", 80, 418),
+        ("AT ALL TIMES", 66, 520),
+    )
     for words, size, height in lines:
         font = ImageFont.truetype(str(root / ROBOTO.place / FONT), size)
         pen.text((220, height), words, (30, 30, 60), font, anchor="mm")
@@ -194,12 +290,63 @@ def make(root: Path, out: Path) -> None:
             csv.writer(file).writerows(rows)
 
 
+TILE, GAP, TITLE = 190, 4, 18
+"""Side of a picture of the sheet, space between them, height of a title, px."""
+
+
+def cut_out(picture: Image, box: Box | None) -> Pictures.Image:
+    """A square about a box with a margin, or the whole picture, at the size of a tile."""
+    shown = Pictures.fromarray(picture)
+    if box is not None:
+        x, y, width, height = box
+        half = round(0.85 * max(width, height))
+        middle = x + width // 2, y + height // 2
+        shown = shown.crop((middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half))
+    shown.thumbnail((TILE, TILE), Pictures.Resampling.LANCZOS)
+    if box is not None:
+        shown = shown.resize((TILE, TILE), Pictures.Resampling.BICUBIC)
+    return shown
+
+
+def sheet(made: Path, run: Path, out: Path) -> None:
+    """Draw draft, reference, result and target of each pair about the mask, two pairs a row.
+
+    Raises:
+        RefbenchError: the run has no picture of a pair.
+    """
+    wide, high = 4 * (TILE + GAP) + 3 * GAP, TILE + TITLE + GAP
+    page = Pictures.new("RGB", (2 * wide, -(-len(PAIRS) // 2) * high), "white")
+    pen = ImageDraw.Draw(page)
+    for number, pair in enumerate(PAIRS):
+        result = next(run.glob(f"outputs/**/{pair.name}.png"), None)
+        if result is None:
+            raise RefbenchError(
+                f"Expected {pair.name}.png below {run / 'outputs'}, but there is none; run the model again."
+            )
+        files = [made / folder / f"{pair.name}.png" for folder in ("drafts", "references", "targets")]
+        draft, reference, target = (load_image(path) for path in files)
+        left, top = number % 2 * wide, number // 2 * high
+        boxed = "with a box" if pair.box else "no box"
+        size = f"mask {max(pair.detail[2:])} px of {max(draft.shape)}"
+        pen.text((left + 2, top + 2), f"{pair.name}: draft, reference ({boxed}), result, target; {size}", "black")
+        shown = ((draft, pair.detail), (reference, pair.box), (load_image(result), pair.detail), (target, pair.detail))
+        for place, (picture, box) in enumerate(shown):
+            page.paste(cut_out(picture, box), (left + place * (TILE + GAP), top + TITLE))
+    page.save(out, quality=82, method=6)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", type=Path)
-    parser.add_argument("out", type=Path)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, names in (("make", ("packages", "out")), ("sheet", ("made", "run", "out"))):
+        asked = verbs.add_parser(verb)
+        for name in names:
+            asked.add_argument(name, type=Path)
     chosen = parser.parse_args()
-    make(chosen.packages, chosen.out)
+    if chosen.verb == "make":
+        make(chosen.packages, chosen.out)
+    else:
+        sheet(chosen.made, chosen.run, chosen.out)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ SqueezeNet 1.1 is read straight from Caffe's protocol buffer (field numbers of c
 torchvision's layout, and its first layer turned from BGR to RGB. EfficientNet-Lite0 keeps the 1280-d
 features without the classifier, XFeat (:mod:`refbench.registration.xfeat`) everything but its fine matcher; of both
 every batch normalisation is folded into the convolution before it. They are stored in half precision. LighterGlue
-(:mod:`refbench.registration.lighterglue`) comes without the extractor and the heads of its early layers; its matrices are
-stored as 8-bit integers with a scale in half precision for each row.
+(:mod:`refbench.registration.lighterglue`) comes without the extractor and the heads of its early layers; its
+matrices are stored as 8-bit integers with a scale in half precision for each row.
 """
 
 from __future__ import annotations
@@ -192,7 +192,9 @@ def main(arguments: list[str]) -> str:
     from safetensors.torch import save_file
 
     kind, source, out = arguments
-    state = {"squeezenet": squeezenet, "efficientnet": efficientnet, "xfeat": xfeat, "lighterglue": lighterglue}[kind](Path(source))
+    state = {"squeezenet": squeezenet, "efficientnet": efficientnet, "xfeat": xfeat, "lighterglue": lighterglue}[kind](
+        Path(source)
+    )
     halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     save_file({name: value.contiguous() for name, value in halves.items()}, out)
     return hashlib.sha256(Path(out).read_bytes()).hexdigest()

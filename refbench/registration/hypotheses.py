@@ -28,6 +28,8 @@ CLEARLY = 0.2
 """By so much at least a network's matches must back their own pose more than another (:attr:`Pose.support`)."""
 KEPT = 0.5
 """Share of what the other covers of the mask that it has to cover at least."""
+WORSE = 0.15
+"""By so much at most it may be worse in plain score, where the other is sure."""
 OUTSIDE = 8
 """Least matches of a network outside the mask at which a homography is fitted to them and those inside."""
 
@@ -185,7 +187,9 @@ def from_matches(view: View, found: Sequence[Matches]) -> list[tuple[Matrix, str
     return fits
 
 
-def find_pose(view: View, found: Sequence[Matches] = (), also: Sequence[tuple[Matrix, str]] = ()) -> Pose:
+def find_pose(
+    view: View, found: Sequence[Matches] = (), also: Sequence[tuple[Matrix, str]] = (), *, sure: float
+) -> Pose:
     """The best of all hypotheses, polished; the boxes are always one.
 
     Args:
@@ -193,6 +197,7 @@ def find_pose(view: View, found: Sequence[Matches] = (), also: Sequence[tuple[Ma
         found: sets of a network's matches between them. A pose that they give has to be backed clearly more by them
             than the best one without, and to have the higher score as well.
         also: further hypotheses, with where they came from.
+        sure: plain score from which a pose is believed; one that is, is not given up for one far below it.
     """
     start = [view.judge(*each) for each in (*from_keypoints(view), *also, (from_boxes(view), "box"))]
     best = max(start, key=lambda p: p.score)
@@ -205,5 +210,6 @@ def find_pose(view: View, found: Sequence[Matches] = (), also: Sequence[tuple[Ma
     learned = sorted((view.judge(*each) for each in from_matches(view, found)), key=lambda p: -p.score)
     best = view.judge(best.matrix, best.source)  # with what the matches say of it
     backed = [polish(view, p) for p in learned[:3] if p.support >= best.support + CLEARLY]
-    backed = [p for p in backed if p.cover >= KEPT * best.cover]
+    lowest = best.plain - WORSE if best.plain >= sure else -np.inf
+    backed = [p for p in backed if p.cover >= KEPT * best.cover and p.plain >= lowest]
     return max((best, *backed), key=lambda p: p.score)

@@ -35,7 +35,7 @@ CONFIDENT = 0.5
 """Least score of a pose (see :class:`~refbench.registration.pose.Pose`) at which the reference is laid by it."""
 SEARCHED = 0.75
 """The same where no box says where to look in a large reference: of so many places one is always a little alike."""
-BACKED, LIKELY = 0.2, 0.3
+BACKED, LIKELY = 0.45, 0.3
 """Least support by a network's matches at which a pose is believed from the second score on."""
 UNRELATED = 0.15
 """Best score of a pose below which the draft is taken to show something else than the reference."""
@@ -157,7 +157,7 @@ def place(
             from refbench.registration.learned import Matcher
 
             matches = Matcher(here.picture, marked)(there.picture, box)
-        best = hypotheses.find_pose(view, matches)
+        best = hypotheses.find_pose(view, matches, sure=CONFIDENT)
     around = best.same_scene and best.matches >= AROUND
     if box is not None and not around and (other or best.score < UNRELATED):
         best, other = view.judge(hypotheses.from_boxes(view), "placed"), True
@@ -192,7 +192,7 @@ def _anywhere(here: Look, reference: Image, mask: Mask, learned: bool) -> tuple[
 
     def found(there: Look, also: Sequence[tuple[Matrix, str]] = ()) -> tuple[Pose, View, Look]:
         view = View(lab, light.to_lab(there.picture), mask, None)
-        return hypotheses.find_pose(view, matcher(there.picture) if matcher else (), also), view, there
+        return hypotheses.find_pose(view, matcher(there.picture) if matcher else (), also, sure=SEARCHED), view, there
 
     best, view, there = max(map(found, looks.coarse_to_fine(reference)), key=lambda each: each[0].score)
     whole = np.linalg.inv(there.matrix) @ best.matrix

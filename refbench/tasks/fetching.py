@@ -25,7 +25,6 @@ from refbench.errors import RefbenchError, UnavailableError
 from refbench.tasks.sources import FONTS
 from refbench.tasks.writing import check_free, check_writable
 
-
 MEDIA = "comfyui-workflow-templates-media-"
 
 
