@@ -195,7 +195,7 @@ def find_pose(
     Args:
         view: the pictures.
         found: sets of a network's matches between them. A pose that they give has to be backed clearly more by them
-            than the best one without, and to have the higher score as well.
+            than the best one without, to have the higher score as well, and with a box to be believed.
         also: further hypotheses, with where they came from.
         sure: plain score from which a pose is believed; one that is, is not given up for one far below it.
     """
@@ -211,5 +211,7 @@ def find_pose(
     best = view.judge(best.matrix, best.source)  # with what the matches say of it
     backed = [polish(view, p) for p in learned[:3] if p.support >= best.support + CLEARLY]
     lowest = best.plain - WORSE if best.plain >= sure else -np.inf
-    backed = [p for p in backed if p.cover >= KEPT * best.cover and p.plain >= lowest]
+    backed = [
+        p for p in backed if p.cover >= KEPT * best.cover and p.plain >= lowest and (p.backed or not view.has_box)
+    ]
     return max((best, *backed), key=lambda p: p.score)

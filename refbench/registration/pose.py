@@ -31,6 +31,8 @@ LEARNED = 0.5
 """What full support by a network's matches adds to a pose's score."""
 ENOUGH = 40
 """So many agreeing matches of a network are full support."""
+BACKED, LIKELY = 0.45, 0.3
+"""Least support by a network's matches, and least plain score with it, at which a pose is believed."""
 SAME_SCENE = 0.5
 """Least correlation around the mask at which the surroundings are taken for the same scene."""
 
@@ -71,6 +73,11 @@ class Pose:
     def support(self) -> float:
         """What a network's matches say for it, 0 to 1: their number times the share of them that agree."""
         return min(self.agreed, ENOUGH) / ENOUGH * self.agreed / self.asked if self.asked else 0.0
+
+    @property
+    def backed(self) -> bool:
+        """Whether a network's matches say that it is right."""
+        return self.support >= BACKED and self.plain >= LIKELY
 
     @property
     def same_scene(self) -> bool:
