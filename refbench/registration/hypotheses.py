@@ -24,6 +24,16 @@ Matches: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Points (n, 2) of the draft and of the reference, in px of a view, that show the same."""
 
 
+CLEARLY = 0.2
+"""By so much at least a network's matches must back their own pose more than another (:attr:`Pose.support`)."""
+KEPT = 0.5
+"""Share of what the other covers of the mask that it has to cover at least."""
+WORSE = 0.15
+"""By so much at most it may be worse in plain score, where the other is sure."""
+OUTSIDE = 8
+"""Least matches of a network outside the mask at which a homography is fitted to them and those inside."""
+
+
 @functools.cache
 def _sift() -> Any:
     return cv2.SIFT_create(nfeatures=2500, contrastThreshold=0.015, edgeThreshold=12)
@@ -77,13 +87,14 @@ def from_keypoints(view: View) -> list[tuple[Matrix, str]]:
     return [fit for pairs in sets for fit in _fits(points[pairs[:, 0]], there[pairs[:, 1]], view)]
 
 
-def _fits(a: NDArray[Any], b: NDArray[Any], view: View) -> list[tuple[Matrix, str]]:
+def _fits(a: NDArray[Any], b: NDArray[Any], view: View, *, rigid: bool = False) -> list[tuple[Matrix, str]]:
+    """Homographies and similarities, or similarities alone, of points (n, 2) that may show the same."""
     found = []
     for _ in range(2):  # the second round finds another surface than the first
         if len(a) < 4:
             break
         inliers = np.zeros((len(a), 1), np.uint8)
-        if len(a) >= 6:
+        if len(a) >= 6 and not rigid:
             matrix, kept = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 3.0, maxIters=3000, confidence=0.999)
             if matrix is not None and kept.sum() >= 6 and plausible(matrix, view):
                 found.append((matrix, "keypoints"))
@@ -158,31 +169,49 @@ def from_template(view: View, count: int = 2) -> list[Matrix]:
 
 
 def from_matches(view: View, found: Sequence[Matches]) -> list[tuple[Matrix, str]]:
-    """Hypotheses from each set of a network's matches; those near the mask count as keypoints' do from here on."""
+    """Hypotheses from each set of a network's matches: inside the mask, near it, and anywhere.
+
+    What is inside is spoilt: alone it says where, how large and how turned, and a homography would take its distortion
+    along. The matches inside are kept in `view.learned`, and back poses from here on.
+    """
     left, top, right, bottom = view.window(view.reach)
-    fits, near = [], [view.matched]
+    fits, inside = [], [(np.zeros((0, 2)), np.zeros((0, 2)))]
     for here, there in found:
-        fits += [(matrix, "learned") for matrix, _ in _fits(here, there, view)]
-        close = np.all((here >= (left, top)) & (here < (right, bottom)), axis=1)
-        fits += [(matrix, "learned") for matrix, _ in _fits(here[close], there[close], view)]
-        near.append((here[close], there[close]))
-    view.matched = (np.concatenate([a for a, _ in near]), np.concatenate([b for _, b in near]))
+        close, marked = np.all((here >= (left, top)) & (here < (right, bottom)), axis=1), view.masked(here)
+        for chosen in (marked, close, np.ones(len(here), bool)):
+            spoilt = int((chosen & ~marked).sum()) < OUTSIDE
+            made = _fits(here[chosen], there[chosen], view, rigid=spoilt)
+            fits += [(matrix, "learned") for matrix, _ in made]
+        inside.append((here[marked], there[marked]))
+    view.learned = (np.concatenate([a for a, _ in inside]), np.concatenate([b for _, b in inside]))
     return fits
 
 
-def find_pose(view: View, found: Sequence[Matches] = (), also: Sequence[tuple[Matrix, str]] = ()) -> list[Pose]:
-    """All hypotheses polished and scored, best first; never empty (the boxes are always one).
+def find_pose(
+    view: View, found: Sequence[Matches] = (), also: Sequence[tuple[Matrix, str]] = (), *, sure: float
+) -> Pose:
+    """The best of all hypotheses, polished; the boxes are always one.
 
     Args:
         view: the pictures.
-        found: sets of a network's matches between them.
+        found: sets of a network's matches between them. A pose that they give has to be backed clearly more by them
+            than the best one without, to have the higher score as well, and with a box to be believed.
         also: further hypotheses, with where they came from.
+        sure: plain score from which a pose is believed; one that is, is not given up for one far below it.
     """
-    made = [*from_keypoints(view), *from_matches(view, found), *also]
-    start = [view.judge(*each) for each in made]
-    start.append(view.judge(from_boxes(view), "box"))
+    start = [view.judge(*each) for each in (*from_keypoints(view), *also, (from_boxes(view), "box"))]
     best = max(start, key=lambda p: p.score)
     if best.matches < 15 or best.inside < 0.7:
         start += [view.judge(m, "template") for m in from_template(view)]
     start.sort(key=lambda p: -p.score)
-    return sorted((polish(view, p) for p in start[:3]), key=lambda p: -p.score)
+    best = max((polish(view, p) for p in start[:3]), key=lambda p: p.score)
+    if not found:
+        return best
+    learned = sorted((view.judge(*each) for each in from_matches(view, found)), key=lambda p: -p.score)
+    best = view.judge(best.matrix, best.source)  # with what the matches say of it
+    backed = [polish(view, p) for p in learned[:3] if p.support >= best.support + CLEARLY]
+    lowest = best.plain - WORSE if best.plain >= sure else -np.inf
+    backed = [
+        p for p in backed if p.cover >= KEPT * best.cover and p.plain >= lowest and (p.backed or not view.has_box)
+    ]
+    return max((best, *backed), key=lambda p: p.score)

@@ -1,4 +1,4 @@
-"""A network's matches between what is seen of a draft around its mask and a reference (XFeat)."""
+"""A network's matches between what is seen of a draft around its mask and a reference (XFeat and LighterGlue)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,46 @@ from numpy.typing import NDArray
 
 from refbench.images import Image, Mask, mask_box
 from refbench.registration.hypotheses import Matches
+from refbench.registration.lighterglue import load_lighterglue
 from refbench.registration.opencv import cv2
-from refbench.registration.xfeat import MULTIPLE, load_xfeat, match
+from refbench.registration.xfeat import MULTIPLE, load_xfeat
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIDES = (128, 320)
-"""Sides in px to which the mask's box is brought: the network bears about twice or half the scale."""
-MARGIN = 0.25
-"""Around the mask's box, share of its longer side."""
+    from refbench.schema import Box
+
+SIDE = 400
+"""Long side in px to which a close look at a detail is brought, its margin included."""
+MARGIN = 0.5
+"""Around the detail's box in a close look, share of its longer side."""
 MOST = 1024
 """Most keypoints of a picture."""
 LEAST_SIDE = 320
-"""A smaller reference is enlarged to this long side (px)."""
+"""A smaller picture is enlarged to this long side (px)."""
+
+
+class Found:
+    """The keypoints of a part of a picture.
+
+    Args:
+        picture: (H, W, 3).
+        box: the part (x, y, width, height), or None for all of it.
+    """
+
+    def __init__(self, picture: Image, box: Box | None) -> None:
+        x, y, width, height = box or (0, 0, picture.shape[1], picture.shape[0])
+        part = np.ascontiguousarray(picture[y : y + height, x : x + width])
+        long = max(width, height)
+        factor = SIDE / long if box else max(1.0, LEAST_SIDE / long)
+        self.size = (_whole(width * factor), _whole(height * factor))
+        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        points, self.described = load_xfeat().detect(cv2.resize(part, self.size, interpolation=how), MOST)
+        self.points: Tensor = points.float()
+        """(n, 2) in px of the part as the network sees it."""
+        scale = np.array(self.size) / (width, height)
+        self.places: NDArray[np.float64] = (points.numpy() + 0.5) / scale - 0.5 + (x, y)
+        """(n, 2) in px of the picture."""
 
 
 class Matcher:
@@ -34,27 +60,30 @@ class Matcher:
     """
 
     def __init__(self, draft: Image, mask: Mask) -> None:
-        self.network = load_xfeat()
-        side = max(mask_box(mask)[2:])
-        x, y, w, h = mask_box(mask, round(MARGIN * side))
-        self.drafts = []
-        for wanted in SIDES:
-            points, described = self._detect(draft[y : y + h, x : x + w], wanted / side)
-            self.drafts.append((points + (x, y), described))
+        self.whole, self.close = Found(draft, None), Found(draft, _grown(mask_box(mask), draft))
 
-    def __call__(self, reference: Image) -> list[Matches]:
-        """The matches with a reference (h, w, 3), for each size at which the mask was seen."""
-        points, described = self._detect(reference, max(1.0, LEAST_SIDE / max(reference.shape[:2])))
+    def __call__(self, reference: Image, box: Box | None = None) -> list[Matches]:
+        """The matches with a reference (h, w, 3): of the whole pictures, and of the detail with the box in the
+        reference, or with all of it where there is none."""
+        network, all_ = load_lighterglue(), Found(reference, None)
         found = []
-        for mine, own in self.drafts:
-            pairs = match(own, described).numpy()
-            found.append((mine[pairs[:, 0]], points[pairs[:, 1]]))
+        for here, there in (
+            (self.whole, all_),
+            (self.close, Found(reference, _grown(box, reference)) if box else all_),
+        ):
+            sizes = (here.size, there.size)
+            pairs = network.match((here.points, here.described), (there.points, there.described), sizes).numpy()
+            found.append((here.places[pairs[:, 0]], there.places[pairs[:, 1]]))
         return found
 
-    def _detect(self, picture: Image, factor: float) -> tuple[NDArray[np.float64], Tensor]:
-        """Keypoints (n, 2) in the picture's own px, and their descriptors, of the picture enlarged by `factor`."""
-        size = [max(2, round(side * factor / MULTIPLE)) * MULTIPLE for side in picture.shape[1::-1]]
-        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-        points, described = self.network.detect(cv2.resize(picture, size, interpolation=how), MOST)
-        scale = np.array(size) / picture.shape[1::-1]
-        return (points.numpy() + 0.5) / scale - 0.5, described
+
+def _whole(side: float) -> int:
+    return max(2, round(side / MULTIPLE)) * MULTIPLE
+
+
+def _grown(box: Box, picture: Image) -> Box:
+    x, y, width, height = box
+    margin = round(MARGIN * max(width, height))
+    left, top = max(x - margin, 0), max(y - margin, 0)
+    right, bottom = min(x + width + margin, picture.shape[1]), min(y + height + margin, picture.shape[0])
+    return left, top, right - left, bottom - top

@@ -32,9 +32,11 @@ LIT, LIT_TRACED = 8.0, 12.0
 """So many lengths go into the mask's longer side: what the draft shows over more than one of them is its light, which
 stays where the same thing is repaired. The second where outlines are traced, as OmniRefiner does."""
 CONFIDENT = 0.5
-"""Least score of a pose (see :class:`~refbench.registration.pose.Pose`) at which the reference is laid by it."""
+"""Least plain score of a pose (:class:`~refbench.registration.pose.Pose`) at which the reference is laid by it, unless
+a network's matches back it."""
 SEARCHED = 0.75
-"""The same where no box says where to look in a large reference: of so many places one is always a little alike."""
+"""The same where no box says where to look, in a large reference or where a network's matches were asked for and do not
+back it: of so many places one is always a little alike."""
 UNRELATED = 0.15
 """Best score of a pose below which the draft is taken to show something else than the reference."""
 AROUND = 12
@@ -70,7 +72,7 @@ class Placement:
     boxed: bool = False
     """A box said where the detail is in the reference."""
     least: float = CONFIDENT
-    """The score from which a pose is believed."""
+    """The plain score from which a pose is believed that nothing else backs."""
     figure: float | None = None
     """As :attr:`Laid.figure`, once the reference is laid."""
 
@@ -78,7 +80,7 @@ class Placement:
     def facts(self) -> dict[str, Any]:
         """{"pose": source or "none", "score": score, "matches": count}, for the run's record; "figure" where known."""
         source = self.pose.source if self.confident else "none"
-        facts = {"pose": source, "score": round(self.pose.score, 3), "matches": self.pose.matches}
+        facts = {"pose": source, "score": round(self.pose.plain, 3), "matches": self.pose.matches}
         return facts if self.figure is None else {**facts, "figure": round(self.figure, 2)}
 
 
@@ -96,7 +98,7 @@ def told(draft: Image, refined: Image, found: Placement | None = None) -> dict[s
     changed = int(np.count_nonzero((draft != refined).any(-1)))
     facts = {**(found.facts if found is not None else {}), "changed": changed}
     if found is not None and not found.confident:
-        sure = f"score {found.pose.score:.2f}, {found.least:g} is enough"
+        sure = f"score {found.pose.plain:.2f}, {found.least:g} is enough"
         do = "check that the box in the reference holds the marked detail" if found.boxed else (
             "say where the detail is in the reference: --reference-box x,y,width,height"
         )  # fmt: skip
@@ -137,9 +139,9 @@ def place(
         mask: (H, W), not empty.
         reference_box: (x, y, width, height) of the detail in the reference, or None.
         prompt: words of exchange in it say that the draft shows something else.
-        thorough: with a box, let the outline of what it holds have the last word
-            (:mod:`refbench.registration.outline`); without one, ask a network's matches as well
-            (:mod:`refbench.registration.learned`).
+        thorough: where the draft shows the same thing, ask a network's matches as well
+            (:mod:`refbench.registration.learned`), and with a box let the outline of what it holds have the last word
+            (:mod:`refbench.registration.outline`).
     """
     other = asks_exchange(prompt)
     here = looks.around(draft, mask_box(mask))
@@ -150,12 +152,18 @@ def place(
         best, view, there = _anywhere(here, reference, marked, thorough and not other)
     else:
         view = View(light.to_lab(here.picture), light.to_lab(there.picture), marked, box)
-        best = hypotheses.find_pose(view)[0]
+        matches: Sequence[hypotheses.Matches] = ()
+        if thorough and not other:
+            from refbench.registration.learned import Matcher
+
+            matches = Matcher(here.picture, marked)(there.picture, box)
+        best = hypotheses.find_pose(view, matches, sure=CONFIDENT)
     around = best.same_scene and best.matches >= AROUND
     if box is not None and not around and (other or best.score < UNRELATED):
         best, other = view.judge(hypotheses.from_boxes(view), "placed"), True
-    least = SEARCHED if box is None and max(reference.shape) >= 2 * looks.WORK_SIDE else CONFIDENT
-    confident = best.score >= least or best.source == "placed" or (other and around)
+    searched = box is None and ((thorough and not other) or max(reference.shape) >= 2 * looks.WORK_SIDE)
+    least = SEARCHED if searched else CONFIDENT
+    confident = best.plain >= least or best.backed or best.source == "placed" or (other and around)
     if thorough and box is not None and not best.same_scene and not around:
         traced = _traced(view, best, confident, other, here.picture, there.picture, marked, box)
         best, confident = (best, confident) if traced is None else (traced, True)
@@ -183,7 +191,7 @@ def _anywhere(here: Look, reference: Image, mask: Mask, learned: bool) -> tuple[
 
     def found(there: Look, also: Sequence[tuple[Matrix, str]] = ()) -> tuple[Pose, View, Look]:
         view = View(lab, light.to_lab(there.picture), mask, None)
-        return hypotheses.find_pose(view, matcher(there.picture) if matcher else (), also)[0], view, there
+        return hypotheses.find_pose(view, matcher(there.picture) if matcher else (), also, sure=SEARCHED), view, there
 
     best, view, there = max(map(found, looks.coarse_to_fine(reference)), key=lambda each: each[0].score)
     whole = np.linalg.inv(there.matrix) @ best.matrix
@@ -206,6 +214,8 @@ def _traced(
     if found is None or found[1] < least or not pose.plausible(found[0], view):
         return None
     judged = view.judge(found[0], "outline")
+    if judged.support < best.support - pose.BACKED:
+        return None
     if not other and judged.inside < (best.inside - WORSE if confident else CORROBORATED):
         return None
     return judged

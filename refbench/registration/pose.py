@@ -9,7 +9,7 @@ makes the poses.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,19 @@ from refbench.schema import Box
 
 Float = NDArray[np.float32]
 Matrix = NDArray[np.float64]
+Points: TypeAlias = "tuple[NDArray[np.float64], ...]"
 
 JUDGE_SIDE = 144
 """Hypotheses are judged with the mask's window reduced to this long side (px)."""
+NEAR = 0.03
+"""So far from where a pose takes a point a network's match may lie to agree, share of the mask's longer side; 3 px at
+least."""
+LEARNED = 0.5
+"""What full support by a network's matches adds to a pose's score."""
+ENOUGH = 40
+"""So many agreeing matches of a network are full support."""
+BACKED, LIKELY = 0.45, 0.3
+"""Least support by a network's matches, and least plain score with it, at which a pose is believed."""
 SAME_SCENE = 0.5
 """Least correlation around the mask at which the surroundings are taken for the same scene."""
 
@@ -43,12 +53,31 @@ class Pose:
     """The same in a band around the mask; low where the surroundings are another scene."""
     cover: float
     """Share of the mask that the reference (its box, where the surroundings differ) has content for."""
+    asked: int = 0
+    """Matches of a network inside the mask."""
+    agreed: int = 0
+    """Those of them that agree with it."""
 
     @property
     def score(self) -> float:
-        """What hypotheses are ranked by: likeness inside and around, and agreeing keypoints."""
+        """What hypotheses are ranked by: likeness inside and around, agreeing keypoints and a network's matches."""
+        return self.plain + LEARNED * self.support
+
+    @property
+    def plain(self) -> float:
+        """The score without what a network's matches say."""
         likeness = min(1.0, self.cover / 0.6) * (self.inside + 0.35 * max(self.ring, 0.0))
         return likeness + 0.5 * min(max(self.matches - 4, 0), 25) / 25
+
+    @property
+    def support(self) -> float:
+        """What a network's matches say for it, 0 to 1: their number times the share of them that agree."""
+        return min(self.agreed, ENOUGH) / ENOUGH * self.agreed / self.asked if self.asked else 0.0
+
+    @property
+    def backed(self) -> bool:
+        """Whether a network's matches say that it is right."""
+        return self.support >= BACKED and self.plain >= LIKELY
 
     @property
     def same_scene(self) -> bool:
@@ -79,7 +108,11 @@ class View:
         self.reference_box: Box = reference_box or (0, 0, reference.shape[1], reference.shape[0])
         left, top, right, bottom = self.window(int(2.5 * self.coarse) + 2 + self.reach)
         self.frame = (left, top, right - left, bottom - top)
-        self.matched = (np.zeros((0, 2)), np.zeros((0, 2)))
+        self.matched: Points = (np.zeros((0, 2)), np.zeros((0, 2)))
+        """Keypoints of the draft near the mask and of the reference that may show the same."""
+        self.learned: Points = (np.zeros((0, 2)), np.zeros((0, 2)))
+        """The same of a network, inside the mask."""
+        self.near = max(3.0, NEAR * side)
         self.levels = pyramid(reference)
         self.reduce = max(1.0, max(self.frame[2:]) / JUDGE_SIDE)
         self.size = (round(self.frame[3] / self.reduce), round(self.frame[2] / self.reduce))
@@ -134,6 +167,21 @@ class View:
         close = np.hypot(*(moved[:, :2] / depth - b).T) < 3
         return len({tuple(point) for point in b[close].round().tolist()})
 
+    def masked(self, points: NDArray[np.float64]) -> Mask:
+        """Which points (n, 2) of the draft lie inside the mask or up to 3 px beside it, (n,)."""
+        area = cv2.dilate(self.mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        x, y = np.clip(points.round().astype(int), 0, np.array(self.mask.shape[::-1]) - 1).T
+        return np.asarray(area[y, x])
+
+    def backed(self, matrix: Matrix) -> int:
+        """How many of a network's matches inside the mask agree with a pose, measured in the draft."""
+        a, b = self.learned
+        if not len(a) or abs(float(np.linalg.det(matrix))) < 1e-12:
+            return 0
+        moved = np.column_stack([b, np.ones(len(b))]) @ np.linalg.inv(matrix).T
+        depth = np.where(np.abs(moved[:, 2:]) < 1e-9, 1e-9, moved[:, 2:])
+        return int((np.hypot(*(moved[:, :2] / depth - a).T) < self.near).sum())
+
     def judge(self, matrix: Matrix, source: str) -> Pose:
         """Score a hypothesis."""
         warped, valid = self.warp(matrix)
@@ -147,7 +195,9 @@ class View:
         inside = self.inside & valid
         cover = float(inside.sum()) / max(int(self.inside.sum()), 1)
         likeness = correlation(self.banded[inside], banded[inside])
-        return Pose(matrix, source, self.agreeing(matrix), likeness, around, cover)
+        return Pose(
+            matrix, source, self.agreeing(matrix), likeness, around, cover, len(self.learned[0]), self.backed(matrix)
+        )
 
 
 def _shrink(image: NDArray[Any], size: tuple[int, int]) -> Any:
@@ -273,6 +323,7 @@ def polish(view: View, pose: Pose) -> Pose:
         matrix = best.matrix @ np.linalg.inv(scale) @ step.astype(np.float64) @ scale
         if plausible(matrix, view):
             tried = view.judge(matrix, best.source)
-            if tried.score > best.score and tried.matches >= 0.8 * pose.matches:
+            backed = tried.matches >= 0.8 * pose.matches and tried.agreed >= 0.8 * pose.agreed
+            if tried.score > best.score and backed:
                 best = tried
     return best

@@ -1,25 +1,22 @@
-"""XFeat (Potje et al., CVPR 2024, arXiv 2404.19174): a small network's keypoints, and those of two pictures matched.
+"""XFeat (Potje et al., CVPR 2024, arXiv 2404.19174): a small network's keypoints and their descriptors.
 
 The sparse path of the authors' code: keypoints are the peaks of a heatmap, ranked by how reliable the network takes
-them for, and matches are mutual nearest neighbours. The weights (weights/README.md) ship in half precision, every batch
+them for. The weights (weights/README.md) ship in half precision, every batch
 normalisation folded into the convolution before it.
 """
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load
 from torch import Tensor, nn
 
-from refbench.errors import RefbenchError
 from refbench.images import Image
+from refbench.registration.shipped import shipped
 
-WEIGHTS = Path(__file__).resolve().parent / "weights" / "xfeat.safetensors"
+FILE = "xfeat.safetensors"
 SHA256 = "8da28af5d4e922fa7541f09a72c1596156104413cf0b77378a84bd1c4de3efe0"
 """What the shipped file hashes to."""
 
@@ -27,8 +24,6 @@ MULTIPLE = 32
 """The sides of a picture must be multiples of so many px."""
 PEAK = 0.05
 """Least value of the heatmap at a keypoint."""
-ALIKE = 0.82
-"""Least cosine similarity of two descriptors that are matched, the authors' value."""
 
 
 def _layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -93,17 +88,6 @@ class XFeat(nn.Module):
         return points[order], described[order]
 
 
-@torch.inference_mode()
-def match(first: Tensor, second: Tensor) -> Tensor:
-    """Pairs (n, 2) of rows of two sets of descriptors, (k, 64) and (l, 64), that are each other's nearest."""
-    if not len(first) or not len(second):
-        return torch.zeros(0, 2, dtype=torch.long)
-    alike = first @ second.T
-    best, there = alike.max(1)
-    chosen = (alike.argmax(0)[there] == torch.arange(len(first))) & (best > ALIKE)
-    return torch.stack([chosen.nonzero()[:, 0], there[chosen]], 1)
-
-
 @lru_cache(maxsize=1)
 def load_xfeat() -> XFeat:
     """The shipped network on the CPU; the same object every time.
@@ -111,18 +95,6 @@ def load_xfeat() -> XFeat:
     Raises:
         RefbenchError: the file of the weights is missing, or another one.
     """
-    try:
-        data = WEIGHTS.read_bytes()
-    except OSError as error:
-        raise RefbenchError(
-            f"Expected the weights of XFeat at {WEIGHTS}, but {error.strerror}; install refbench again."
-        ) from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
-        raise RefbenchError(
-            f"Expected SHA-256 {SHA256[:12]}... at {WEIGHTS}, but it is {found[:12]}...: the file is damaged or "
-            "another one; install refbench again."
-        )
     network = XFeat()
-    network.load_state_dict({name: value.float() for name, value in load(data).items()})
+    network.load_state_dict(shipped(FILE, SHA256))
     return network.eval().requires_grad_(False)

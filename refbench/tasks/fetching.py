@@ -16,22 +16,58 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from refbench.errors import RefbenchError, UnavailableError
 from refbench.tasks.sources import FONTS
 from refbench.tasks.writing import check_free, check_writable
 
-PYPI = {
-    "image": "0.3.160", "api": "0.3.84", "video": "0.3.101", "other": "0.3.229",
-    "assets-01": "0.1.48", "assets-02": "0.1.24",
-}  # fmt: skip
-NPM = {"@iconify-json/logos": "1.2.19", "@lobehub/fluent-emoji-3d": "1.1.0"}
+MEDIA = "comfyui-workflow-templates-media-"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of a registry."""
+
+    kind: Literal["wheel", "sdist", "npm", "debian"]
+    name: str
+    version: str = ""
+    """Of Debian's packages the one that the machine's release has, when empty."""
+    at: str = ""
+    """Folder in which it is unpacked; by kind when empty."""
+
+    @property
+    def key(self) -> str:
+        """A name for progress and messages."""
+        return self.name.removeprefix(MEDIA)
+
+    @property
+    def place(self) -> Path:
+        """Where it is unpacked, relative to the folder of all packages."""
+        if self.kind == "debian":
+            return Path(self.at or "deb") / self.name
+        if self.name.startswith(MEDIA):
+            return Path("comfyui") / f"media_{self.key.replace('-', '_')}-{self.version}"
+        return Path(self.at or self.kind) / f"{self.name.lstrip('@').replace('/', '-')}-{self.version}"
+
+
+PACKAGES = (
+    *(
+        Package("wheel", MEDIA + name, version)
+        for name, version in (
+            ("image", "0.3.160"), ("api", "0.3.84"), ("video", "0.3.101"), ("other", "0.3.229"),
+            ("assets-01", "0.1.48"), ("assets-02", "0.1.24"),
+        )
+    ),
+    Package("npm", "@iconify-json/logos", "1.2.19"), Package("npm", "@lobehub/fluent-emoji-3d", "1.1.0"),
+    *(Package("debian", name) for name in ("gcompris-qt-data", "lomiri-wallpapers-16.04", "libjxl-testdata")),
+)  # fmt: skip
+"""What the suites are made of, but for the fonts."""
 NEEDED_MB = 3000
 """Disk for all packages, downloads and unpacked."""
-DEBIAN = ("gcompris-qt-data", "lomiri-wallpapers-16.04", "libjxl-testdata")
 
 Progress = Callable[[str, int, int], None]
 
@@ -55,10 +91,12 @@ def fetch(folder: str | Path, progress: Progress | None = None) -> Path:
     """
     root = check_writable(folder)
     cache = check_writable(root / "dl")
-    fonts = tuple(sorted({entry[0].split("/")[0] for entry in FONTS.values()}))
-    places = _places(root, fonts)
+    packages = _packages()
+    places = {**{package.key: root / package.place for package in packages}, "gcompris": root / "gcompris"}
     missing = [name for name, place in places.items() if not place.is_dir()]
-    _check_clients(missing)
+    check_clients([package for package in packages if package.key in missing])
+    if "gcompris" in missing:
+        _check_program("zstd")
     check_free(root, NEEDED_MB * len(missing) / len(places))
     done = 0
     if progress:
@@ -70,72 +108,63 @@ def fetch(folder: str | Path, progress: Progress | None = None) -> Path:
         if progress and done >= len(places) - len(missing):
             progress(name, done, len(places))
 
-    for name, version in PYPI.items():
-        place = places[name]
-        if not place.is_dir():
-            package = f"comfyui-workflow-templates-media-{name}=={version}"
-            _run(
-                [
-                    sys.executable,
-                    "-m",
-                    "pip",
-                    "download",
-                    "--no-deps",
-                    "--only-binary",
-                    ":all:",
-                    "-d",
-                    str(cache),
-                    package,
-                ],
-                cache,
-            )
-            stem = package.split("==")[0].replace("-", "_")
-            with _opened(_one(cache, f"{stem}-{version}-*.whl"), zipfile.ZipFile) as wheel:
-                _whole(place, wheel.extractall)
-        step(name)
-    for name, version in NPM.items():
-        place = places[name]
-        if not place.is_dir():
-            _run(["npm", "pack", f"{name}@{version}"], cache)
-            with _opened(_one(cache, f"{place.name}.tgz"), tarfile.open) as archive:
-                _whole(place, lambda path, archive=archive: archive.extractall(path, filter="data"))  # type: ignore[misc]
-        step(name)
-    for name in (*DEBIAN, *fonts):
-        place = places[name]
-        if not place.is_dir():
-            _run(["apt-get", "download", name], cache)
-            file = _one(cache, f"{name}_*.deb")
-            _whole(place, lambda path, file=file: _run(["dpkg-deb", "-x", str(file), str(path)], cache))  # type: ignore[misc]
-        step(name)
+    for package in packages:
+        fetch_package(package, places[package.key], cache)
+        step(package.key)
     if not places["gcompris"].is_dir():
-        place = root / "deb" / "gcompris-qt-data" / "usr" / "share" / "gcompris-qt" / "rcc"
-        _whole(places["gcompris"], lambda path: _unpack_all(place, path))
+        resources = places["gcompris-qt-data"] / "usr" / "share" / "gcompris-qt" / "rcc"
+        _whole(places["gcompris"], lambda path: _unpack_all(resources, path))
     step("gcompris")
     return root
 
 
-def _places(root: Path, fonts: Sequence[str]) -> dict[str, Path]:
-    """Where each package is unpacked, in the order in which they are fetched."""
-    return {
-        **{name: root / "comfyui" / f"media_{name.replace('-', '_')}-{version}" for name, version in PYPI.items()},
-        **{name: root / "npm" / f"{name.lstrip('@').replace('/', '-')}-{version}" for name, version in NPM.items()},
-        **{name: root / "deb" / name for name in DEBIAN},
-        **{name: root / "fonts" / name for name in fonts},
-        "gcompris": root / "gcompris",
-    }
+def _packages() -> tuple[Package, ...]:
+    fonts = sorted({entry[0].split("/")[0] for entry in FONTS.values()})
+    return (*PACKAGES, *(Package("debian", name, at="fonts") for name in fonts))
 
 
-def _check_clients(missing: Sequence[str]) -> None:
-    """Refuse before the first download what would end a later one: a client that is not installed."""
-    wanted = {
-        "npm": any(name in NPM for name in missing),
-        "apt-get": any(name not in PYPI and name not in NPM and name != "gcompris" for name in missing),
-        "zstd": "gcompris" in missing,
-    }
-    wanted["dpkg-deb"] = wanted["apt-get"]
-    for program in (name for name, needed in wanted.items() if needed):
-        _check_program(program)
-    if any(name in PYPI for name in missing) and find_spec("pip") is None:
+def fetch_package(package: Package, place: Path, cache: Path) -> None:
+    """Download a package into `cache` with its registry's client and unpack it to `place`, where nothing is yet.
+
+    Raises:
+        UnavailableError: the client is not installed.
+        RefbenchError: the download fails, or what came is damaged.
+    """
+    name, version = package.name, package.version
+    if place.is_dir():
+        return
+    if package.kind == "debian":
+        _run(["apt-get", "download", name + (f"={version}" if version else "")], cache)
+        file = _one(cache, f"{name}_*.deb")
+        _whole(place, lambda path: _run(["dpkg-deb", "-x", str(file), str(path)], cache))
+        return
+    if package.kind == "npm":
+        _run(["npm", "pack", f"{name}@{version}"], cache)
+        file, opener = _one(cache, f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"), tarfile.open
+    else:
+        whole = package.kind == "wheel"
+        only = ["--only-binary", ":all:"] if whole else ["--no-binary", ":all:", "--no-build-isolation"]
+        _run(
+            [sys.executable, "-m", "pip", "download", "--no-deps", *only, "-d", str(cache), f"{name}=={version}"], cache
+        )
+        file = _one(cache, f"{name.replace('-', '_')}-{version}" + ("-*.whl" if whole else ".tar.gz"))
+        opener = zipfile.ZipFile if whole else tarfile.open  # type: ignore[assignment]
+    filters = {} if package.kind == "wheel" else {"filter": "data"}
+    with _opened(file, opener) as archive:
+        _whole(place, lambda path: archive.extractall(path, **filters))
+
+
+def check_clients(packages: Sequence[Package]) -> None:
+    """Refuse before the first download what would end a later one.
+
+    Raises:
+        UnavailableError: a client of these packages is not installed.
+    """
+    kinds = {package.kind for package in packages}
+    for program, kind in (("npm", "npm"), ("apt-get", "debian"), ("dpkg-deb", "debian")):
+        if kind in kinds:
+            _check_program(program)
+    if kinds & {"wheel", "sdist"} and find_spec("pip") is None:
         raise UnavailableError(
             "Expected pip to fetch the suite's sources, but this Python has none; run python -m ensurepip."
         )

@@ -109,15 +109,14 @@ def test_fetching_tells_what_is_missing_first(tmp_path: Path, monkeypatch: pytes
 
 
 def test_fetched_is_told_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fonts = sorted({entry[0].split("/")[0] for entry in fetching.FONTS.values()})
-    places = fetching._places(tmp_path, fonts)
-    for place in list(places.values())[:-1]:
+    places = [tmp_path / package.place for package in fetching._packages()]
+    for place in places:
         place.mkdir(parents=True)
     told: list[tuple[str, int, int]] = []
     monkeypatch.setattr("shutil.which", lambda name: name)
     monkeypatch.setattr(fetching, "_whole", lambda place, unpack: place.mkdir())
     fetching.fetch(tmp_path, lambda *what: told.append(what))
-    total = len(places)
+    total = len(places) + 1
     assert told[0] == ("gcompris", total - 1, total)
     assert told[-1] == ("gcompris", total, total)
 

@@ -36,8 +36,8 @@ CODE = (
     "crops", "decoding.colour", "decoding.metadata", "decoding.opening", "decoding.rare", "decoding.samples",
     "decoding.shaper", "images", "omnirefiner.retouch.scenes", "omnirefiner.tensors", "omnirefiner.training.prepared",
     "registration.exchange", "registration.hypotheses", "registration.placement", "registration.learned",
-    "registration.light", "registration.looks", "registration.opencv", "registration.outline", "registration.pose",
-    "registration.selection", "registration.xfeat",
+    "registration.light", "registration.lighterglue", "registration.looks", "registration.opencv",
+    "registration.outline", "registration.pose", "registration.selection", "registration.shipped", "registration.xfeat",
     "tasks.composition", "tasks.degradations", "tasks.drawing", "tasks.lettering", "tasks.masks", "tasks.prints",
     "tasks.recipes",
 )  # fmt: skip
