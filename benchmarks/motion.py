@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from refbench.omnirefiner.retouch.data import SceneBatch, SceneSampler
-from refbench.omnirefiner.retouch.training import known_motion
-from refbench.tasks.composition import luminance
+from refbench.omnirefiner.retouch.training import known_motion, searched_motion
 from refbench.tasks.degradations import blur
 
 WIDTHS = (5.0, 12.0, 24.0)
@@ -28,10 +25,8 @@ WIDTHS = (5.0, 12.0, 24.0)
 
 def flow(a: Tensor, b: Tensor) -> Tensor:
     """Dense inverse search from pictures to pictures, (B, 2, H, W) in px."""
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [((luminance(x)[:, 0] + 1) * 127.5).clamp(0, 255).byte().numpy() for x in (a, b)]
-    found = np.stack([np.asarray(search.calc(p, q, None)) for p, q in zip(*grey, strict=True)])
-    return torch.from_numpy(found).permute(0, 3, 1, 2)
+    nothing = a[:, :1]
+    return searched_motion(SceneBatch(b, b, b, a, nothing, nothing, nothing))
 
 
 def averaged(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
@@ -65,7 +60,7 @@ def main() -> None:
     draft, placed, warped, target, mask, other, kind = rows
     mask = (mask > 0.5).float()
     scenes = SceneBatch(draft, placed, warped, target, mask, mask, other)
-    known, trust = known_motion(scenes)
+    known, trust = known_motion(scenes, searched_motion(scenes))
     seen = trust.sum((1, 2, 3)) > 200
     kinds = {
         "clips": seen & (kind > 0.5), "prints repaired": seen & (kind < 0.5) & (other < 0.5),

@@ -143,7 +143,7 @@ def open_shards(folder: Path) -> Prepared:
 class Ahead(Generic[Made]):
     """What a GPU learns from, made by threads while it works; on a processor, made when it is asked for.
 
-    A batch of 8 takes 0.06 s of a core to draw and 0.02 s to search for its motion, as long as a GPU's step or longer.
+    A batch of 8 takes 0.03 s of a core to draw and 0.02 s to search for its motion.
 
     Args:
         make: one batch, of what a generator says.
