@@ -6,6 +6,7 @@ import inspect
 import json
 import struct
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -81,9 +82,15 @@ def test_wandb_holds_log_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("WANDB_SILENT", "true")
     log = train(tmp_path / "sft", tracking("wandb"))
     (folder,) = (tmp_path / "sft" / "wandb").glob("offline-run-*")
-    rows = list(history(next(folder.glob("*.wandb"))))
     told = {line["step"]: line["loss"] for line in log if "loss" in line}
-    assert {row["_step"]: row["sft/loss"] for row in rows if "sft/loss" in row} == pytest.approx(told, rel=1e-4)
+    until = time.monotonic() + 60  # W&B's own process may still be writing when the run has been finished
+    while time.monotonic() < until:
+        rows = list(history(next(folder.glob("*.wandb"))))
+        kept = {row["_step"]: row["sft/loss"] for row in rows if "sft/loss" in row}
+        if len(kept) == len(told):
+            break
+        time.sleep(0.2)
+    assert kept == pytest.approx(told, rel=1e-4)
     shown = [(row["sft/near.width"], row["sft/near.height"]) for row in rows if "sft/near.width" in row]
     assert set(shown) == {(128, 64)}
 
