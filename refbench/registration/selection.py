@@ -20,7 +20,7 @@ CONTRAST = 95.0
 """Percentile of the differences inside the mask that stands for the contrast between draft and reference."""
 UNLIKE, UNLIKE_OTHER = 0.35, 0.2
 """Share of the contrast from which the reference is let in; the second where the draft shows another thing, of which
-nothing may shine through. Chosen on the validation suite (reports/placement.md)."""
+nothing may shine through. Chosen on the validation suite (reports/omnirefiner-stage1.md)."""
 
 
 def differing(draft: NDArray[np.uint8], laid: NDArray[np.uint8], inside: Mask, side: int, *, other: bool) -> Float:
