@@ -180,5 +180,5 @@ def test_citation_says_what_package_says() -> None:
 
 @pytest.mark.parametrize("path", [p for p in PAGES if "reports" not in p.parts], ids=lambda path: path.name)
 def test_pages_tell_no_history(path: Path) -> None:
-    history = r"(?i)\b(until now|as of now|is now|are now|no longer|formerly|previously|session|version before)\b"
+    history = r"(?i)\b((until|as of|is|are)\snow|no\slonger|formerly|previously|session|version\sbefore)\b"
     assert re.findall(history, prose(path)) == []

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refbench.registration.shipped import shipped
+from refbench.shipped import read_shipped
 
-FILE = "lighterglue.safetensors"
+FILE = Path(__file__).parent / "weights" / "lighterglue.safetensors"
 SHA256 = "6405564f4acd970e44f14428a56717782dff58b1c376000857815e5469ec441c"
 WIDTH, LAYERS, DESCRIPTOR = 96, 6, 64
 SURE = 0.1
@@ -150,5 +151,5 @@ def load_lighterglue() -> LighterGlue:
         RefbenchError: the file of the weights is missing, or another one.
     """
     network = LighterGlue()
-    network.load_state_dict(shipped(FILE, SHA256))
+    network.load_state_dict(read_shipped(FILE, SHA256))
     return network.eval().requires_grad_(False)

@@ -8,15 +8,16 @@ normalisation folded into the convolution before it.
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refbench.images import Image
-from refbench.registration.shipped import shipped
+from refbench.shipped import read_shipped
 
-FILE = "xfeat.safetensors"
+FILE = Path(__file__).parent / "weights" / "xfeat.safetensors"
 SHA256 = "8da28af5d4e922fa7541f09a72c1596156104413cf0b77378a84bd1c4de3efe0"
 """What the shipped file hashes to."""
 
@@ -96,5 +97,5 @@ def load_xfeat() -> XFeat:
         RefbenchError: the file of the weights is missing, or another one.
     """
     network = XFeat()
-    network.load_state_dict(shipped(FILE, SHA256))
+    network.load_state_dict(read_shipped(FILE, SHA256))
     return network.eval().requires_grad_(False)

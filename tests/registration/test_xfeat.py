@@ -10,7 +10,7 @@ from skimage import data
 
 from refbench.errors import RefbenchError
 from refbench.images import Image
-from refbench.registration import shipped, xfeat
+from refbench.registration import xfeat
 
 PACKAGE_POINTS = [[120, 104], [134, 93], [56, 153], [66, 149], [64, 115], [57, 125]]
 PACKAGE_DESCRIPTORS = [
@@ -40,7 +40,7 @@ def test_a_flat_picture_has_no_keypoints() -> None:
 
 
 def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(xfeat, "FILE", tmp_path / "xfeat.safetensors")
     with pytest.raises(RefbenchError, match="install refbench again"):
         xfeat.load_xfeat.__wrapped__()
     (tmp_path / "xfeat.safetensors").write_bytes(b"not these")

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from refbench.errors import RefbenchError
+from refbench.shipped import read_shipped
 
 if TYPE_CHECKING:
     import torch
@@ -34,24 +34,7 @@ def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, torch.Tensor]:
     Raises:
         RefbenchError: the file is missing, or is not the one that the cards name.
     """
-    import hashlib
-
-    from safetensors.torch import load
-
-    path = folder / f"{name}.safetensors"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RefbenchError(
-            f"Expected the weights of {name} at {path}, but {error.strerror}; install refbench again."
-        ) from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != SHA256[name]:
-        raise RefbenchError(
-            f"Expected SHA-256 {SHA256[name][:12]}... at {path}, but it is {found[:12]}...: the file is damaged or "
-            "another one; install refbench again."
-        )
-    return {key: value.float() for key, value in load(data).items()}
+    return read_shipped(folder / f"{name}.safetensors", SHA256[name])
 
 
 def _frozen(network: Network, name: str, device: str) -> Network:

@@ -1,4 +1,4 @@
-"""The networks that ship beside the search, read and checked (weights/README.md)."""
+"""Weights that ship inside the package, read and checked."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from refbench.errors import RefbenchError
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHTS = Path(__file__).resolve().parent / "weights"
 
-
-def shipped(name: str, sha256: str) -> dict[str, Tensor]:
-    """The weights in a file of :data:`WEIGHTS`, in single precision; 8-bit matrices times the scale of each row.
+def read_shipped(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The weights in a safetensors file, in single precision; 8-bit matrices times the ``.scale`` of each row.
 
     Raises:
         RefbenchError: the file is missing, or another one.
     """
     from safetensors.torch import load
 
-    path = WEIGHTS / name
     try:
         data = path.read_bytes()
     except OSError as error:
         raise RefbenchError(
-            f"Expected the weights of a matcher at {path}, but {error.strerror}; install refbench again."
+            f"Expected the weights of {path.stem} at {path}, but {error.strerror}; install refbench again."
         ) from None
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
