@@ -28,52 +28,56 @@ STRETCH = 1.3
 """Most by which a start may be stretched in one direction against the other: another label has another shape."""
 
 
-def outline_pose(
-    draft: Image, reference: Image, mask: Mask, reference_box: Box, starts: Iterable[Matrix]
-) -> tuple[Matrix, float] | None:
-    """The pose (draft px -> reference px) at which the two figures cover each other best, and how well.
+class Outlines:
+    """The figures of a draft and of a reference, and how well a pose lays the one on the other.
 
     Args:
         draft, reference: (H, W, 3) and (h, w, 3).
         mask: (H, W), not empty; the draft's figure is looked for inside it.
         reference_box: (x, y, width, height), in which the reference's figure is looked for.
-        starts: poses to begin from.
-
-    Returns:
-        The pose and the intersection over union of the soft mattes in [0, 1]; None where there is nothing to align.
     """
-    left, top, wide, high = mask_box(mask, max(12, max(mask_box(mask)[2:]) // 4))
-    factor = min(1.0, SIDE / max(wide, high))
-    size = (max(24, round(wide * factor)), max(24, round(high * factor)))
-    across, down = wide / size[0], high / size[1]
-    local = np.array([[across, 0, left + (across - 1) / 2], [0, down, top + (down - 1) / 2], [0, 0, 1.0]])
-    window = np.s_[top : top + high, left : left + wide]
-    here = light.figure(np.ascontiguousarray(draft[window]), mask[window])
-    here = _softened(cv2.resize(here, size, interpolation=cv2.INTER_AREA))
-    boxed = np.zeros(reference.shape[:2], bool)
-    x, y, w, h = reference_box
-    boxed[max(y, 0) : y + h, max(x, 0) : x + w] = True
-    if not boxed.any() or float(here.sum()) < 16:
-        return None
-    there = light.figure(reference, boxed)
 
-    def shown(matrix: Matrix) -> Float:
+    def __init__(self, draft: Image, reference: Image, mask: Mask, reference_box: Box) -> None:
+        left, top, wide, high = mask_box(mask, max(12, max(mask_box(mask)[2:]) // 4))
+        factor = min(1.0, SIDE / max(wide, high))
+        self.size = (max(24, round(wide * factor)), max(24, round(high * factor)))
+        across, down = wide / self.size[0], high / self.size[1]
+        self.local = np.array([[across, 0, left + (across - 1) / 2], [0, down, top + (down - 1) / 2], [0, 0, 1.0]])
+        window = np.s_[top : top + high, left : left + wide]
+        here = light.figure(np.ascontiguousarray(draft[window]), mask[window])
+        self.here = _softened(cv2.resize(here, self.size, interpolation=cv2.INTER_AREA))
+        boxed = np.zeros(reference.shape[:2], bool)
+        x, y, w, h = reference_box
+        boxed[max(y, 0) : y + h, max(x, 0) : x + w] = True
+        self.there = light.figure(reference, boxed) if boxed.any() else boxed.astype(np.float32)
+
+    def shown(self, matrix: Matrix) -> Float:
+        """The reference's soft matte through a map from the reduced window to it."""
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return _softened(cv2.warpPerspective(there, matrix, size, flags=flags))
+        return _softened(cv2.warpPerspective(self.there, matrix, self.size, flags=flags))
 
-    best, likeness = None, 0.0
-    for start in starts:
-        matrix = start @ local
-        found = _overlap(here, shown(matrix))
-        for motion in (cv2.MOTION_AFFINE, cv2.MOTION_HOMOGRAPHY):
-            step = _step(here, shown(matrix), motion)
-            moved = None if step is None else matrix @ step
-            overlap = 0.0 if moved is None else _overlap(here, shown(moved))
-            if moved is not None and overlap > found and _stretch(start @ local, moved, size) < STRETCH:
-                matrix, found = moved, overlap
-        if found > likeness:
-            best, likeness = matrix @ np.linalg.inv(local), found
-    return None if best is None else (best, likeness)
+    def overlap(self, pose: Matrix) -> float:
+        """Intersection over union in [0, 1] of the soft mattes through a pose (draft px -> reference px)."""
+        return _overlap(self.here, self.shown(pose @ self.local))
+
+    def fit(self, starts: Iterable[Matrix]) -> tuple[Matrix, float] | None:
+        """The pose at which the figures cover each other best, begun from each of some, and its :meth:`overlap`; None
+        where there is nothing to align."""
+        best, likeness = None, 0.0
+        if float(self.here.sum()) < 16 or not self.there.any():
+            return None
+        for start in starts:
+            matrix = start @ self.local
+            found = _overlap(self.here, self.shown(matrix))
+            for motion in (cv2.MOTION_AFFINE, cv2.MOTION_HOMOGRAPHY):
+                step = _step(self.here, self.shown(matrix), motion)
+                moved = None if step is None else matrix @ step
+                overlap = 0.0 if moved is None else _overlap(self.here, self.shown(moved))
+                if moved is not None and overlap > found and _stretch(start @ self.local, moved, self.size) < STRETCH:
+                    matrix, found = moved, overlap
+            if found > likeness:
+                best, likeness = matrix @ np.linalg.inv(self.local), found
+        return None if best is None else (best, likeness)
 
 
 def _softened(matte: NDArray[np.float32]) -> Float:

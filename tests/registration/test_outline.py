@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from refbench.images import Image, Mask
-from refbench.registration import placement
+from refbench.registration import placement, pose
 from refbench.registration.opencv import cv2
-from refbench.registration.outline import outline_pose
+from refbench.registration.outline import Outlines
 from refbench.registration.placement import place
 from refbench.schema import Box
 
@@ -62,7 +62,7 @@ def _off(found: np.ndarray, true: np.ndarray, corners: np.ndarray) -> float:
 def test_a_label_with_a_wrong_word_is_placed_by_its_panel(shift: tuple[float, float]) -> None:
     draft, reference, mask, box, true, corners = _question("SOAP")
     moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1.0]]) @ true
-    found = outline_pose(draft, reference, mask, box, [moved])
+    found = Outlines(draft, reference, mask, box).fit([moved])
     assert found is not None
     pose, overlap = found
     assert overlap > 0.95
@@ -75,7 +75,7 @@ def test_the_best_start_wins() -> None:
     draft, reference, mask, box, true, corners = _question("SOAP")
     away = np.array([[1, 0, 300.0], [0, 1, 0], [0, 0, 1.0]]) @ true
     near = np.array([[1, 0, 5.0], [0, 1, -5.0], [0, 0, 1.0]]) @ true
-    found = outline_pose(draft, reference, mask, box, [away, near])
+    found = Outlines(draft, reference, mask, box).fit([away, near])
     assert found is not None
     assert _off(found[0], true, corners) < 3
 
@@ -83,13 +83,13 @@ def test_the_best_start_wins() -> None:
 def test_a_label_of_another_shape_is_not_stretched_to_fit() -> None:
     draft, reference, mask, box, *_ = _question("SOAP", stretch=1.9)
     upright = _question("SOAP")[4]
-    found = outline_pose(draft, reference, mask, box, [upright])
+    found = Outlines(draft, reference, mask, box).fit([upright])
     assert found is None or found[1] < 0.9
 
 
 def test_nothing_is_found_where_there_is_nothing() -> None:
     draft, reference, mask, _, true, _ = _question("SOAP")
-    assert outline_pose(draft, reference, mask, (500, 500, 10, 10), [true]) is None
+    assert Outlines(draft, reference, mask, (500, 500, 10, 10)).fit([true]) is None
 
 
 def test_placing_with_outlines_gives_the_panel_the_last_word() -> None:
@@ -114,14 +114,42 @@ def test_an_outline_has_less_to_beat_where_only_the_boxes_speak(monkeypatch: pyt
     draft, reference, mask, box, true, _ = _question("SOAP")
 
     def source(overlap: float, prompt: str) -> str:
-        monkeypatch.setattr(placement, "outline_pose", lambda *_: (true, overlap))
+        monkeypatch.setattr(placement.Outlines, "fit", lambda *_: (true, overlap))
         return place(draft, reference, mask, box, prompt, thorough=True).pose.source
 
     replace = "Replace the word on the label."
     assert placement.ALIKE_BLIND < 0.85 < placement.ALIKE
     assert source(0.85, replace) == "outline"
     assert source(placement.ALIKE_BLIND - 0.01, replace) == "placed"
-    # a print that is to be repaired has its own content to go by
-    mended, known, marked, there, right, _ = _question("MINT")
-    monkeypatch.setattr(placement, "outline_pose", lambda *_: (right, 0.85))
-    assert place(mended, known, marked, there, "Restore it.", thorough=True).pose.source != "outline"
+
+
+@pytest.mark.parametrize(("overlap", "taken"), [(0.95, True), (0.6, False)])
+def test_a_repaired_print_is_placed_by_likeness_and_outline(
+    monkeypatch: pytest.MonkeyPatch, overlap: float, taken: bool
+) -> None:
+    """Pose by pose: likeness inside + 1.5 times the overlap; at 0.6 an outline is no outline."""
+    draft, reference, mask, box, true, _ = _question("SOAP")
+    monkeypatch.setattr(pose, "SAME_SCENE", 2.0)  # two plain grounds are taken for one
+    monkeypatch.setattr(placement.Outlines, "fit", lambda *_: (true, overlap))
+    monkeypatch.setattr(placement.Outlines, "overlap", lambda *_: 0.1)
+    found = place(draft, reference, mask, box, "Restore it.", thorough=True)
+    assert (found.pose.source == "outline") is taken
+
+
+def test_an_outline_that_covers_no_more_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft, reference, mask, box, true, _ = _question("MINT")
+    monkeypatch.setattr(pose, "SAME_SCENE", 2.0)
+    aside = np.array([[1, 0, 9.0], [0, 1, 0], [0, 0, 1.0]]) @ true
+    monkeypatch.setattr(placement.Outlines, "fit", lambda *_: (aside, 0.9))
+    monkeypatch.setattr(placement.Outlines, "overlap", lambda *_: 0.9)
+    assert place(draft, reference, mask, box, "Restore it.", thorough=True).pose.source != "outline"
+
+
+@pytest.mark.parametrize("shift", [0.0, 20.0])
+def test_the_overlap_is_that_of_moved_rectangles(shift: float) -> None:
+    """Intersection over union of two equal rectangles, the one moved along by `shift`; soft edges take a little."""
+    draft, reference, mask, box, true, _ = _question("SOAP")
+    moved = true @ np.array([[1, 0, shift], [0, 1, 0], [0, 0, 1.0]])
+    assert Outlines(draft, reference, mask, box).overlap(moved) == pytest.approx(
+        (WIDE - shift) / (WIDE + shift), abs=0.05
+    )
