@@ -50,6 +50,8 @@ class Outlines:
         x, y, w, h = reference_box
         boxed[max(y, 0) : y + h, max(x, 0) : x + w] = True
         self.there = light.figure(reference, boxed) if boxed.any() else boxed.astype(np.float32)
+        self.whole = bool(np.array_equal(self.there, boxed))
+        """No figure was found in the reference's box but all of it."""
 
     def shown(self, matrix: Matrix) -> Float:
         """The reference's soft matte through a map from the reduced window to it."""

@@ -22,7 +22,7 @@ from refbench.omnirefiner.retouch import exploring, training
 from refbench.omnirefiner.retouch.data import Ahead
 from refbench.omnirefiner.retouch.exploring import RetouchExplorer
 from refbench.omnirefiner.retouch.training import RetouchLearner, UNet, searched_motion
-from refbench.omnirefiner.training.loop import Learner
+from refbench.omnirefiner.training.loop import Learner, bfloat16
 from refbench.omnirefiner.training.state import Average
 from tests.omnirefiner.test_retouch import scenes
 
@@ -113,3 +113,12 @@ def test_batches_ahead_ignore_the_threads(cores: int, monkeypatch: pytest.Monkey
 
 def test_motion_is_searched_on_the_processor() -> None:
     assert searched_motion(scenes(2, 64)).shape == (2, 2, 64, 64)
+
+
+@pytest.mark.parametrize(("able", "used"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_processor_without_bfloat16_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch, able: bool, used: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: able)
+    with bfloat16("cpu"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == used

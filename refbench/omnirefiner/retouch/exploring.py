@@ -33,7 +33,7 @@ from refbench.omnirefiner.retouch.edit import CELL, NUMBERS, composite, from_num
 from refbench.omnirefiner.retouch.refiner import load_into
 from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, check_run, export, first_stage, shown
 from refbench.omnirefiner.retouch.unet import RetouchUNet
-from refbench.omnirefiner.training.loop import Learner, Settings, Values, train
+from refbench.omnirefiner.training.loop import Learner, Settings, Values, bfloat16, train
 from refbench.omnirefiner.training.progress import Telling
 from refbench.trackers import Tracking, untracked
 
@@ -104,7 +104,7 @@ def reward_maps(picture: Tensor, scenes: SceneBatch, known: list[Tensor], seen: 
     """
     mask = scenes.mask
     out = mask * picture + (1 - mask) * scenes.target
-    with torch.autocast(out.device.type, torch.bfloat16):
+    with bfloat16(out.device):
         said = terms.features(network, out.contiguous(memory_format=torch.channels_last))
     side = mask.shape[-1] // PATCH
     fine = list(zip(said[:2], known[:2], strict=True))
@@ -174,7 +174,7 @@ class RetouchExplorer(Learner):
 
     def numbers(self, net: RetouchUNet, trunk: tuple[Tensor, Tensor]) -> Tensor:
         """What the last level of a network says (G, 8, h, w), unbounded."""
-        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+        with bfloat16(self.device):
             return net.tail(*trunk)
 
     def means(self, numbers: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class RetouchExplorer(Learner):
     def explore(self, scenes: SceneBatch, numbers: Tensor, values: Values) -> tuple[Tensor, Tensor]:
         """Actions (G, K, 8, rows, columns) and their advantages (G, K, rows, columns)."""
         old, used = self.means(numbers), used_patches(scenes.mask, PATCH)
-        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+        with bfloat16(self.device):
             known, seen = (terms.features(self.features, x) for x in (scenes.target, scenes.warped))
         shape = (len(old), self.group, *old.shape[1:])
         offsets = self.spread * torch.randn(shape, generator=self.generator).to(old)
@@ -210,7 +210,7 @@ class RetouchExplorer(Learner):
             self.looked = time.monotonic()
         scenes = self.ahead.next().to(self.device)
         s = scenes
-        with torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+        with torch.no_grad(), bfloat16(self.device):
             trunk = self.network.net.trunk(s.draft, s.placed, s.warped, s.mask, s.weight, s.replaced)
         with torch.no_grad():
             held = self.means(self.numbers(self.first, trunk))

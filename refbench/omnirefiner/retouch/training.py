@@ -33,7 +33,7 @@ from refbench.omnirefiner.retouch.refiner import load_into
 from refbench.omnirefiner.retouch.scenes import PlacedScenes
 from refbench.omnirefiner.retouch.unet import RetouchUNet
 from refbench.omnirefiner.training.checks import FRESH_MB, check_device
-from refbench.omnirefiner.training.loop import Learner, Settings, Values, sheet, train
+from refbench.omnirefiner.training.loop import Learner, Settings, Values, bfloat16, sheet, train
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.prepared import Progress, prepare
 from refbench.omnirefiner.training.progress import Telling
@@ -107,10 +107,10 @@ def losses(
     mask, target = scenes.mask, scenes.target
     picture = composite(found, scenes)
     out = mask * picture + (1 - mask) * target
-    with torch.no_grad(), torch.autocast(out.device.type, torch.bfloat16):
+    with torch.no_grad(), bfloat16(out.device):
         known = terms.features(network, target)
         seen = terms.features(network, scenes.warped)
-    with torch.autocast(out.device.type, torch.bfloat16):
+    with bfloat16(out.device):
         said = terms.features(network, out.contiguous(memory_format=torch.channels_last))
     values = {
         "energy": terms.detail_energy(out, target, mask), "tint": terms.colour_shift(out, target, mask),
@@ -159,7 +159,7 @@ class UNet:
     def answer(self, scenes: SceneBatch, generator: torch.Generator) -> tuple[Retouch, dict[str, Tensor]]:
         """One call."""
         del generator
-        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+        with bfloat16(self.device):
             return self.refine(scenes), {}
 
     def refine(self, scenes: SceneBatch) -> Retouch:
@@ -215,7 +215,7 @@ class Streams:
         sigma = draw_sigma(len(clean), 1.6, 1.2, 1.0, generator).to(clean)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         noisy = add_noise(clean, noise, sigma)
-        with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
+        with bfloat16(self.device):
             answer = call(pipeline.transformer, noisy, sigma, conditions, pipeline.config.mask_mode)
         mask = conditions.mask
         assert mask is not None
