@@ -8,7 +8,6 @@ Constants were chosen on the validation suite (reports/models.md).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +23,7 @@ from refbench.registration.opencv import cv2
 from refbench.registration.outline import Outlines
 from refbench.registration.pose import Matrix, Pose, View
 from refbench.registration.selection import differing
+from refbench.registration.wording import asks_exchange
 from refbench.schema import Box
 
 Float = NDArray[np.float32]
@@ -41,20 +41,6 @@ UNRELATED = 0.15
 """Best score of a pose below which the draft is taken to show something else than the reference."""
 AROUND = 12
 """Least number of agreeing keypoints at which the surroundings alone say how the reference lies."""
-OTHER_CONTENT = re.compile(
-    r"\b(replac|swap|exchang|substitut|switch)\w*|\b(instead|rather than|in place of)\b|\bchange\b.*\b(to|into|for)\b"
-    r"|\b(should|ought to|must|shall|has to|is to)\s+(read|say|spell|show|carry|bear|wear|have|display)\b"
-    r"|^\W*(please\s+)?(write|print|show|put|paint|place|display|set)\b",
-    re.IGNORECASE,
-)
-"""English words of exchange ("replace"), of what is to stand there ("should read") and of putting it there ("write"):
-with one of them a prompt asks for something else than what the draft shows, so that likeness to the draft says nothing.
-A prompt that asks for repair has none of them."""
-
-
-def asks_exchange(prompt: str) -> bool:
-    """Whether a prompt asks for something else than what the draft shows, by :data:`OTHER_CONTENT`."""
-    return OTHER_CONTENT.search(prompt) is not None
 
 
 @dataclass(frozen=True, slots=True)

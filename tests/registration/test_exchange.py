@@ -8,7 +8,7 @@ import pytest
 from refbench.images import Image, Mask
 from refbench.registration.exchange import GAMMA, exchange, hulled, relit, shared_panel
 from refbench.registration.opencv import cv2
-from refbench.registration.placement import OTHER_CONTENT, lay
+from refbench.registration.placement import lay
 
 SIDE = 120
 PANEL = np.s_[35:85, 20:100]
@@ -117,19 +117,3 @@ def test_a_hull_fills_notches_and_leaves_an_open_shape() -> None:
     assert np.array_equal(hulled(ring), ring)
     empty = np.zeros_like(MATTE)
     assert np.array_equal(hulled(empty), empty)
-
-
-@pytest.mark.parametrize("prompt", [
-    "Replace the label by the reference's.", "Change the word to MINT.", "The door should read 'MINT'.",
-    "Please write MINT on the box.", "The cup ought to carry the pattern of the reference.",
-])  # fmt: skip
-def test_prompts_that_ask_for_other_content(prompt: str) -> None:
-    assert OTHER_CONTENT.search(prompt)
-
-
-@pytest.mark.parametrize("prompt", [
-    "Repair the letters; the reference shows them clearly.", "The print is damaged. Restore it.",
-    "Sharpen up what was written on the door.", "Make the words that the sign shows legible again.", "",
-])  # fmt: skip
-def test_a_prompt_for_repair_does_not(prompt: str) -> None:
-    assert not OTHER_CONTENT.search(prompt)
