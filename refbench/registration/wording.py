@@ -38,6 +38,10 @@ SURE = re.compile(
     re.IGNORECASE,
 )
 """What asks for an exchange whatever is said of damage."""
+NOT = re.compile(
+    r"\b(do not|don.t|dont|never|not|without|no) (to )?(replac|swap|exchang|substitut|switch)\w*", re.IGNORECASE
+)
+"""What asks that nothing be exchanged."""
 REPAIR = re.compile(
     "|".join((
         r"\b(fix|repair|restor|mend|heal|recover|reconstruct|rebuild|sharpen|clean|clear|correct|undo|sort out|adjust"
@@ -56,5 +60,7 @@ REPAIR = re.compile(
 
 def asks_exchange(prompt: str) -> bool:
     """Whether a prompt asks for something else than what the draft shows, so that likeness to the draft says nothing:
-    in words that are sure, or in words of exchange without any of repair."""
+    in words that are sure, or in words of exchange without any of repair. English alone is understood."""
+    if NOT.search(prompt) is not None:
+        return False
     return SURE.search(prompt) is not None or (EXCHANGE.search(prompt) is not None and REPAIR.search(prompt) is None)

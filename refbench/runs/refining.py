@@ -99,8 +99,8 @@ def jobs(
         show: as `out`.
 
     Raises:
-        RefbenchError: a file that is not there, a draft without its reference or mask, two drafts of one name, or a
-            file where a folder is needed.
+        RefbenchError: a file that is not there, a draft without its reference or mask, two drafts of one name, a file
+            where a folder is needed, or a result that would be written over another file.
     """
     files = [file for given in drafts for file in (_pictures(given) if given.is_dir() else [given])]
     several = len(files) > 1 or any(given.is_dir() for given in drafts)
@@ -129,7 +129,32 @@ def jobs(
                 raise RefbenchError(f"Expected an image at {path}, but there is no such file; check the path.")
         name = f"{file.stem}.png"
         found.append(Job(file, mine, marked, out / name if several else out, show / name if several and show else show))
+    _check_apart(found)
     return found
+
+
+def _check_apart(asked: Sequence[Job]) -> None:
+    """Refuse to write over what is read, or over what else is written; a draft alone may be its own result.
+
+    Raises:
+        RefbenchError: naming the two.
+    """
+    read = {path.resolve(): what for job in asked for what, path in (
+        ("a mask", job.mask), ("a reference", job.reference), ("a draft", job.draft),
+    ) if path is not None}  # fmt: skip
+    written: set[Path] = set()
+    for job in asked:
+        for option, target in (("--out", job.out), ("--show", job.show)):
+            if target is None:
+                continue
+            place = target.resolve()
+            own = option == "--out" and place == job.draft.resolve() and job.draft.resolve() != job.reference.resolve()
+            taken = "another result" if place in written else None if own else read.get(place)
+            if taken is not None:
+                raise RefbenchError(
+                    f"Expected {option} to be a file of its own, but {target} is {taken}'s too; name another file."
+                )
+            written.add(place)
 
 
 def _of(given: Path, draft: Path, what: str) -> Path:
@@ -200,6 +225,25 @@ def refine_files(
         adapter.close()
 
 
+LEAST_SIDE = 8
+"""Px of a reference, and of the box in it, below which there is nothing to look for."""
+
+
+def check_reference(reference: Image, box: Box | None, where: str) -> None:
+    """Refuse a reference (h, w, 3), or a box in it, that shows next to nothing.
+
+    Raises:
+        RefbenchError: with its size.
+    """
+    sides = {f"a reference at {where}": reference.shape[1::-1]} | ({"--reference-box": box[2:]} if box else {})
+    for what, (width, height) in sides.items():
+        if 0 < min(width, height) < LEAST_SIDE:
+            raise RefbenchError(
+                f"Expected {what} of {LEAST_SIDE} x {LEAST_SIDE} px or more, but it is {width} x {height} px; give one "
+                "that shows the detail."
+            )
+
+
 class Pictures(NamedTuple):
     """A job's files, decoded and checked."""
 
@@ -215,6 +259,7 @@ def read(job: Job, box: Box | None = None, reference_box: Box | None = None) -> 
         RefbenchError: a picture, mask or box that does not fit, or a place that cannot be written.
     """
     draft, reference = load_rgba(job.draft), load_image(job.reference)
+    check_reference(reference, reference_box, str(job.reference))
     if reference_box is not None:
         check_box(reference_box, (reference.shape[0], reference.shape[1]), "the reference")
     size = (draft.shape[0], draft.shape[1])

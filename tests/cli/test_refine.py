@@ -117,12 +117,21 @@ def test_one_bad_picture_costs_only_itself(cli: Cli, files: Path) -> None:
         (["-m", "warp-blnd"], "did you mean warp-blend"),
         (["--device", "abacus"], "'abacus' came"),
         (["--steps", "3"], "it has no 'steps'"),
+        (["-r", "dot.png"], "8 x 8 px or more, but it is 300 x 1 px"),
+        (["--reference-box", "5,5,7,20"], "--reference-box of 8 x 8 px or more, but it is 7 x 20 px"),
+        (["--out", "m.png"], "--out to be a file of its own, but m.png is a mask's too"),
+        (["--out", "r.png"], "--out to be a file of its own, but r.png is a reference's too"),
+        (["--show", "d.png"], "--show to be a file of its own, but d.png is a draft's too"),
+        (["--show", "o.png"], "--show to be a file of its own, but o.png is another result's too"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(cli: Cli, files: Path, change: list[str], words: str) -> None:
+    save_png(files / "dot.png", np.zeros((1, 300, 3), np.uint8))
+    before = {path: path.read_bytes() for path in files.glob("*.png")}
     done = cli(*ONE, *change)
     assert done.code == 2
     assert words in done.sentence
+    assert {path: path.read_bytes() for path in files.glob("*.png")} == before
     assert not (files / "o.png").exists()
 
 

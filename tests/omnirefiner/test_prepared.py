@@ -96,6 +96,19 @@ def test_recipe_covers_all_code_that_draws() -> None:
     assert set(found) - aside <= set(CODE)
 
 
+class Unopened(Counting):
+    """Whose sources are not there."""
+
+    def open(self) -> object:
+        raise RefbenchError("Expected the sources in nowhere, but there are none; fetch them.")
+
+
+def test_missing_sources_are_told_once_and_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "in_processes", lambda *_: pytest.fail("no process is started"))
+    with pytest.raises(RefbenchError, match="Expected the sources in nowhere"):
+        prepare(Unopened(), tmp_path, SHARD)
+
+
 def test_senseless_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match="--samples"):
         prepare(Counting(), tmp_path, 0)

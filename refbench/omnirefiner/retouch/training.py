@@ -363,7 +363,8 @@ class Scenes:
         """
         return prepare(
             PlacedScenes(self.sources or cache_folder() / "sources"), self.prepared or cache_folder() / "scenes",
-            self.samples or COUNT, seed=self.seed, workers=self.workers, progress=self.progress,
+            COUNT if self.samples is None else self.samples, seed=self.seed, workers=self.workers,
+            progress=self.progress,
         ).folder  # fmt: skip
 
 
@@ -381,7 +382,8 @@ def check_run(out: Path, minutes: float | None, device: str) -> None:
         RefbenchError: as said.
     """
     if not (minutes is not None and minutes > 0):
-        raise RefbenchError("Expected a budget of minutes to train, but there is none; add e.g. --minutes 60.")
+        came = "there is none" if minutes is None else f"{minutes:g} came"
+        raise RefbenchError(f"Expected a budget of minutes to train, above 0, but {came}; add e.g. --minutes 60.")
     check_device(device)
     check_free(check_writable(out), FRESH_MB)
 

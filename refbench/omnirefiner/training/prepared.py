@@ -37,7 +37,7 @@ CODE = (
     "decoding.shaper", "images", "omnirefiner.retouch.scenes", "omnirefiner.tensors", "omnirefiner.training.prepared",
     "registration.exchange", "registration.hypotheses", "registration.placement", "registration.learned",
     "registration.light", "registration.lighterglue", "registration.looks", "registration.opencv",
-    "registration.outline", "registration.pose", "registration.selection", "registration.xfeat", "shipped",
+    "registration.outline", "registration.pose", "registration.selection", "registration.wording", "registration.xfeat", "shipped",
     "tasks.composition", "tasks.degradations", "tasks.drawing", "tasks.lettering", "tasks.masks", "tasks.prints",
     "tasks.recipes",
 )  # fmt: skip
@@ -159,7 +159,7 @@ def prepare(
         progress: called with what is prepared, samples done and samples in all.
 
     Raises:
-        RefbenchError: numbers out of range, or the folder cannot be written.
+        RefbenchError: numbers out of range, the folder cannot be written, or as `drawing` opens.
     """
     from filelock import FileLock, Timeout
 
@@ -182,6 +182,7 @@ def prepare(
     tell(total - len(missing))
     if not missing:  # another process may be making more
         return Prepared(place, total, drawing.kinds)
+    drawing.open()  # what it lacks is told here, once, and not by every process
     lock = FileLock(place / ".lock")  # of several processes that train together one prepares, and the others wait
     try:
         held = lock.acquire(timeout=0)
