@@ -37,7 +37,8 @@ CODE = (
     "decoding.shaper", "images", "omnirefiner.retouch.scenes", "omnirefiner.tensors", "omnirefiner.training.prepared",
     "registration.exchange", "registration.hypotheses", "registration.placement", "registration.learned",
     "registration.light", "registration.lighterglue", "registration.looks", "registration.opencv",
-    "registration.outline", "registration.pose", "registration.selection", "registration.wording", "registration.xfeat", "shipped",
+    "registration.outline", "registration.pose", "registration.selection", "registration.wording",
+    "registration.xfeat", "shipped",
     "tasks.composition", "tasks.degradations", "tasks.drawing", "tasks.lettering", "tasks.masks", "tasks.prints",
     "tasks.recipes",
 )  # fmt: skip
