@@ -259,9 +259,9 @@ def read(job: Job, box: Box | None = None, reference_box: Box | None = None) -> 
         RefbenchError: a picture, mask or box that does not fit, or a place that cannot be written.
     """
     draft, reference = load_rgba(job.draft), load_image(job.reference)
-    check_reference(reference, reference_box, str(job.reference))
     if reference_box is not None:
         check_box(reference_box, (reference.shape[0], reference.shape[1]), "the reference")
+    check_reference(reference, reference_box, str(job.reference))
     size = (draft.shape[0], draft.shape[1])
     check_output(job.out, "--out", size)
     if job.show is not None:
