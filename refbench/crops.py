@@ -34,6 +34,24 @@ def check_box(box: tuple[int, int, int, int], size: tuple[int, int], what: str) 
         )
 
 
+LEAST_SIDE = 8
+"""Px of a reference, and of the box in it, below which there is nothing to look for."""
+
+
+def check_reference(size: tuple[int, int], box: tuple[int, int, int, int] | None, where: str = "the reference") -> None:
+    """Refuse a reference of (height, width), `where`, or a box in it, that is below :data:`LEAST_SIDE`; and a box
+    outside."""
+    if box is not None:
+        check_box(box, size, "the reference")
+    sides = {where: (size[1], size[0])} | ({"the box in the reference": box[2:]} if box is not None else {})
+    for what, (width, height) in sides.items():
+        if min(width, height) < LEAST_SIDE:
+            raise RefbenchError(
+                f"Expected {what} to have {LEAST_SIDE} x {LEAST_SIDE} px or more, but it has {width} x {height} px; "
+                "give one that shows the detail."
+            )
+
+
 def box_mask(box: tuple[int, int, int, int], size: tuple[int, int]) -> Mask:
     """A mask (H, W) that is true in the box (x, y, width, height).
 

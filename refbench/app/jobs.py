@@ -101,10 +101,10 @@ class Jobs:
         """Put a job at the end of the line.
 
         Raises:
-            RefbenchError: a model that is not offered, a box outside the reference, a mask of another draft, or too
-                many jobs are waiting.
+            RefbenchError: a model that is not offered, a reference or box in it below 8 px, a box outside it, a mask
+                of another draft, or too many jobs are waiting.
         """
-        from refbench.crops import check_box
+        from refbench.crops import check_reference
         from refbench.images import check_mask, load_mask
 
         if asked.model not in self.models:
@@ -112,8 +112,7 @@ class Jobs:
                 f"Expected one of the models that are ready here, but '{asked.model}' came; choose one of "
                 f"{', '.join(self.models)}."
             )
-        if asked.reference_box is not None:
-            check_box(asked.reference_box, reference.size, "the reference")
+        check_reference(reference.size, asked.reference_box)
         check_mask(load_mask(mask.path), draft.size, "the mask")
         with self._change:
             if len(self._waiting) >= MOST_WAITING:

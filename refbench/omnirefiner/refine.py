@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refbench.crops import box_mask, check_box
+from refbench.crops import box_mask, check_reference
 from refbench.devices import AUTO, resolve
 from refbench.errors import RefbenchError
 from refbench.images import Image, Mask, check_mask
@@ -98,7 +98,8 @@ def refine(
         The refined picture (H, W, 3); outside the mask it is the draft.
 
     Raises:
-        RefbenchError: neither or both of mask and box, a mask that is empty or of another size, a box outside.
+        RefbenchError: neither or both of mask and box, a mask that is empty or of another size, a box outside, or a
+            reference or box in it below 8 px.
     """
     if (mask is None) == (box is None):
         raise RefbenchError(
@@ -106,8 +107,7 @@ def refine(
         )
     drafted, shown = as_image(draft, "draft"), as_image(reference, "reference")
     size = (drafted.shape[0], drafted.shape[1])
-    if reference_box is not None:
-        check_box(reference_box, (shown.shape[0], shown.shape[1]), "the reference")
+    check_reference((shown.shape[0], shown.shape[1]), reference_box)
     if box is not None:
         marked = box_mask(box, size)
     else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from refbench.crops import box_mask, check_box, side_by_side
+from refbench.crops import box_mask, check_reference, side_by_side
 from refbench.errors import RefbenchError
 from refbench.images import (
     PICTURE_ENDINGS,
@@ -225,25 +225,6 @@ def refine_files(
         adapter.close()
 
 
-LEAST_SIDE = 8
-"""Px of a reference, and of the box in it, below which there is nothing to look for."""
-
-
-def check_reference(reference: Image, box: Box | None, where: str) -> None:
-    """Refuse a reference (h, w, 3), or a box in it, that shows next to nothing.
-
-    Raises:
-        RefbenchError: with its size.
-    """
-    sides = {f"a reference at {where}": reference.shape[1::-1]} | ({"--reference-box": box[2:]} if box else {})
-    for what, (width, height) in sides.items():
-        if 0 < min(width, height) < LEAST_SIDE:
-            raise RefbenchError(
-                f"Expected {what} of {LEAST_SIDE} x {LEAST_SIDE} px or more, but it is {width} x {height} px; give one "
-                "that shows the detail."
-            )
-
-
 class Pictures(NamedTuple):
     """A job's files, decoded and checked."""
 
@@ -259,9 +240,7 @@ def read(job: Job, box: Box | None = None, reference_box: Box | None = None) -> 
         RefbenchError: a picture, mask or box that does not fit, or a place that cannot be written.
     """
     draft, reference = load_rgba(job.draft), load_image(job.reference)
-    if reference_box is not None:
-        check_box(reference_box, (reference.shape[0], reference.shape[1]), "the reference")
-    check_reference(reference, reference_box, str(job.reference))
+    check_reference((reference.shape[0], reference.shape[1]), reference_box, f"the reference at {job.reference}")
     size = (draft.shape[0], draft.shape[1])
     check_output(job.out, "--out", size)
     if job.show is not None:

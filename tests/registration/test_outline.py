@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -123,17 +125,25 @@ def test_an_outline_has_less_to_beat_where_only_the_boxes_speak(monkeypatch: pyt
     assert source(placement.ALIKE_BLIND - 0.01, replace) == "placed"
 
 
-@pytest.mark.parametrize(("overlap", "taken"), [(0.95, True), (0.6, False)])
+@pytest.mark.parametrize(
+    ("overlap", "whole", "taken"), [(0.87, False, True), (0.87, True, False), (0.84, False, False)]
+)
 def test_a_repaired_print_is_placed_by_likeness_and_outline(
-    monkeypatch: pytest.MonkeyPatch, overlap: float, taken: bool
+    monkeypatch: pytest.MonkeyPatch, overlap: float, whole: bool, taken: bool
 ) -> None:
-    """Pose by pose: likeness inside + 1.5 times the overlap; at 0.6 an outline is no outline."""
+    """Likeness inside + 1.5 times the overlap, from an overlap of 0.85 on, where the box is not all figure."""
     draft, reference, mask, box, true, _ = _question("SOAP")
+    found = SimpleNamespace(whole=whole, fit=lambda _: (true, overlap), overlap=lambda _: 0.1)
     monkeypatch.setattr(pose, "SAME_SCENE", 2.0)  # two plain grounds are taken for one
-    monkeypatch.setattr(placement.Outlines, "fit", lambda *_: (true, overlap))
-    monkeypatch.setattr(placement.Outlines, "overlap", lambda *_: 0.1)
-    found = place(draft, reference, mask, box, "Restore it.", thorough=True)
-    assert (found.pose.source == "outline") is taken
+    monkeypatch.setattr(placement, "Outlines", lambda *_: found)
+    assert (place(draft, reference, mask, box, "Restore it.", thorough=True).pose.source == "outline") is taken
+
+
+def test_a_box_inside_a_panel_is_all_figure() -> None:
+    draft, reference, mask, box, *_ = _question("SOAP")
+    x, y, width, height = box
+    assert not Outlines(draft, reference, mask, box).whole
+    assert Outlines(draft, reference, mask, (x + 12, y + 10, width // 6, height // 6)).whole
 
 
 def test_an_outline_that_covers_no_more_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
