@@ -39,9 +39,11 @@ SURE = re.compile(
 )
 """Exchange by name, whatever is said of damage."""
 NOT = re.compile(
-    r"\b(do not|don.t|dont|never|not|without|no) (to )?(replac|swap|exchang|substitut|switch)\w*", re.IGNORECASE
+    r"\b(do not|don.t|dont|never|not|without|no|was|were|been|got) (to )?(replac|swap|exchang|substitut|switch)\w*"
+    r"|\b(replac|substitut)\w* (the |these |those |all |any )*(missing|lost)\b",
+    re.IGNORECASE,
 )
-"""What asks that nothing be exchanged."""
+"""What asks that nothing be exchanged: it says so, tells what happened before, or what is missing."""
 REPAIR = re.compile(
     "|".join((
         r"\b(fix|repair|restor|mend|heal|recover|reconstruct|rebuild|sharpen|clean|clear|correct|undo|sort out|adjust"

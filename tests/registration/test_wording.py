@@ -27,7 +27,8 @@ def test_prompts_that_ask_for_other_content(prompt: str) -> None:
     "Sharpen up what was written on the door.", "Make the words that the sign shows legible again.", "",
     "letters are wrong, use the reference", "give the mug its handle back, it got smeared",
     "Make the print on the door look as it does in the reference.", "Do not replace the logo, only repair it.",
-    "Please don't swap the label; mend the letters.",
+    "Please don't swap the label; mend the letters.", "Restore the print that was replaced by the factory.",
+    "Replace the missing pixels.",
 ])  # fmt: skip
 def test_a_prompt_for_repair_does_not(prompt: str) -> None:
     assert not asks_exchange(prompt)
