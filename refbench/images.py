@@ -144,7 +144,7 @@ def check_mask(mask: Mask, size: tuple[int, int], where: str) -> None:
     if mask.all():
         raise RefbenchError(
             f"Expected a mask that leaves some pixels alone at {where}, but it is all white; mark only the wrong "
-            "detail (to measure the full image, leave the mask out)."
+            "detail (a suite that is measured on full images has no masks)."
         )
 
 

@@ -116,8 +116,13 @@ def train(
         return _told(stage, made, lines, as_json)
     device = o.device(device)
     if stage in RETOUCH:
+        from refbench.omnirefiner.training.checks import check_run, first_stage
         from refbench.tasks.working import cores
 
+        if stage is not Stage.prepare:
+            check_run(out, minutes)
+            if stage is Stage.stage2 or (init is not None and network is Network.unet):
+                first_stage(init or out / "model")
         with going_on():
             lines.note(f"{stage.value}: on {device}, in {out}; loading torch")
             from refbench.omnirefiner.retouch.exploring import run_stage2

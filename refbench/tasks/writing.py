@@ -143,8 +143,8 @@ def file_entry(data: bytes) -> tuple[int, str]:
     return len(data), hashlib.sha256(data).hexdigest()
 
 
-def check_writable(folder: str | os.PathLike[str]) -> Path:
-    """Make a folder and try to write there.
+def check_writable(folder: str | os.PathLike[str], option: str = "--out") -> Path:
+    """Make a folder, which an option of the command names, and try to write there.
 
     Raises:
         RefbenchError: it cannot be made or written.
@@ -157,7 +157,7 @@ def check_writable(folder: str | os.PathLike[str]) -> Path:
         probe.unlink()
     except OSError as error:
         raise RefbenchError(
-            f"Expected a folder that can be written at {path}, but {error.strerror}; choose another with --out."
+            f"Expected a folder that can be written at {path}, but {error.strerror}; choose another with {option}."
         ) from None
     return path
 

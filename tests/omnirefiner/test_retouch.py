@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from refbench.cli.main import main
 from refbench.errors import RefbenchError
 from refbench.omnirefiner.retouch.data import CLIPS, SceneBatch, draw_weight
 from refbench.omnirefiner.retouch.edit import Retouch, composite, from_numbers, warp
@@ -251,3 +252,15 @@ def test_wrong_options_are_told_before_any_scene(tmp_path: Path) -> None:
     with pytest.raises(RefbenchError, match=r"stage1\.safetensors.*--init"):
         run_stage2(where, tmp_path / "run", 1)
     assert not (tmp_path / "scenes").exists()
+
+
+@pytest.mark.parametrize("asked", [
+    ["stage1"], ["stage1", "--minutes", "1", "--init", "nowhere"], ["stage2", "--minutes", "1"],
+])  # fmt: skip
+def test_the_command_tells_them_before_torch_is_loaded(
+    tmp_path: Path, asked: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *asked, "--out", str(tmp_path / "run")]) == 2
+    said = capfd.readouterr().err
+    assert "Error: Expected" in said
+    assert "loading torch" not in said

@@ -25,6 +25,7 @@ from refbench.omnirefiner.retouch.exploring import (
 from refbench.omnirefiner.retouch.refiner import load_retoucher
 from refbench.omnirefiner.retouch.training import Scenes, UNet
 from refbench.omnirefiner.training import loop
+from refbench.registration.xfeat import load_xfeat
 from refbench.tasks.degradations import blur
 from tests.omnirefiner.test_retouch import folder_of, scenes
 
@@ -68,12 +69,14 @@ def test_rewards_prefer_what_is_right() -> None:
     with torch.no_grad():
         known = terms.features(network, target)
     right, soft, shifted = (
-        reward_maps(p, batch, known, known, network) for p in (target, blur(target, 2.0), target.roll(2, -1))
+        reward_maps(p, batch, known, known, network, load_xfeat())
+        for p in (target, blur(target, 2.0), target.roll(2, -1))
     )
     for name in room.REWARDS:
         assert right[name].shape == (1, 2, 2)
         assert (right[name] > soft[name]).all()
-    # two px are half a cell of the finest map
+    # two px are half a cell of the finest map, a quarter of one of the keypoints'
+    assert (shifted["keypoints"] > soft["keypoints"]).all()
     assert (shifted["matched"] > soft["matched"]).all()
     assert (shifted["pixel"] < soft["pixel"]).all()
 
@@ -100,7 +103,7 @@ def test_the_constant_finds_the_light(tmp_path: Path, monkeypatch: pytest.Monkey
     laid = (torch.rand(32, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 100).to(torch.uint8)
     save_file(parts | {"01": laid, "02": laid.clone(), "03": laid + 100}, path)
     monkeypatch.setattr(UNet, "crop", 64)
-    monkeypatch.setattr(room, "REWARDS", {"matched": 0.0, "energy": 0.0, "reference": 0.0, "pixel": 1.0})
+    monkeypatch.setattr(room, "REWARDS", dict.fromkeys(room.REWARDS, 0.0) | {"pixel": 1.0})
     monkeypatch.setattr("refbench.omnirefiner.retouch.data.blend_weight", lambda draft, placed, mask, kind, other: mask)
     one = learner(folder, constant=True)
     optimiser = torch.optim.Adam(one.names.values(), 0.1)

@@ -6,9 +6,9 @@ group, and the patch's numbers are moved by a - m. The policy is a Gaussian in t
 KL are those of :mod:`refbench.omnirefiner.method.policy`, per patch; and because the reward is patch-wise, each patch
 is credited with its own reward, compared with the same patch of the group's other pictures.
 
-The reward's features are EfficientNet-Lite0's, which no metric of the score uses; its energy of detail is kin to the
-score's ``sharpness``, as stage 1's loss is. The score judges. There is no term
-against double exposures: where the reference is let in is no action, and retouching mixes no two pictures.
+The reward's features are EfficientNet-Lite0's and XFeat's, which no metric of the score uses; its energy of detail is
+kin to the score's ``sharpness``, as stage 1's loss is. The score judges. There is no term against double exposures:
+where the reference is let in is no action, and retouching mixes no two pictures.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from refbench.omnirefiner.retouch import losses as terms
 from refbench.omnirefiner.retouch.data import Ahead, SceneBatch, SceneSampler, draw
 from refbench.omnirefiner.retouch.edit import CELL, NUMBERS, composite, from_numbers
 from refbench.omnirefiner.retouch.refiner import load_into
-from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, check_run, export, first_stage, shown
+from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, export, shown
 from refbench.omnirefiner.retouch.unet import RetouchUNet
+from refbench.omnirefiner.training.checks import check_device, check_run, first_stage
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, bfloat16, train
 from refbench.omnirefiner.training.progress import Telling
+from refbench.registration.xfeat import XFeat, load_xfeat
 from refbench.trackers import Tracking, untracked
 
 if TYPE_CHECKING:
@@ -44,10 +46,10 @@ PATCH = 32
 """Side in px of a patch."""
 SPREAD = (0.3,) * 3 + (0.1,) * 3 + (0.2,) * 2
 """Standard deviation of each number, before it is bounded: about 0.3 of a gain's logarithm, 0.05 of light, 0.8 px."""
-REWARDS = {"matched": 1.0, "energy": 0.5, "reference": 0.5, "pixel": 0.1}
+REWARDS = {"matched": 1.0, "energy": 0.5, "reference": 0.5, "keypoints": 0.5, "pixel": 0.1}
 """Weights of the reward's parts: features nearest in the target, energy of detail as the target's, likeness to the
-reference, masked pixel accuracy."""
-CLIP, KL, CAP, FLOOR = 0.2, 0.02, 4.0, 1e-3
+reference, its keypoints found again, masked pixel accuracy."""
+CLIP, KL, CAP, FLOOR = 0.2, 0.05, 4.0, 1e-3
 """Range of the ratio, weight of the KL to stage 1, largest advantage, least spread that advantages are divided by."""
 
 
@@ -92,15 +94,16 @@ def policy_loss(
 
 
 @torch.no_grad()
-def reward_maps(picture: Tensor, scenes: SceneBatch, known: list[Tensor], seen: list[Tensor], network: Any) -> dict[
-    str, Tensor
-]:  # fmt: skip
+def reward_maps(
+    picture: Tensor, scenes: SceneBatch, known: list[Tensor], seen: list[Tensor], network: Any, keypoints: XFeat
+) -> dict[str, Tensor]:
     """The reward's parts by name, each (B, rows, columns), of pictures (B, 3, S, S) in [-1, 1].
 
     Args:
         scenes: what the pictures were made of.
         known, seen: features of the target, and of the reference through its pose.
         network: that they are of.
+        keypoints: network whose keypoints are looked for.
     """
     mask = scenes.mask
     out = mask * picture + (1 - mask) * scenes.target
@@ -110,11 +113,26 @@ def reward_maps(picture: Tensor, scenes: SceneBatch, known: list[Tensor], seen: 
     fine = list(zip(said[:2], known[:2], strict=True))
     matched = sum(pooled(terms.best_match(*pair), mask, side) for a, b in fine for pair in ((a, b), (b, a))) / 4
     like = sum(windowed(a, b, side) for a, b in zip(said[1:], seen[1:], strict=True)) / 2
+    found = keypoints_found(keypoints, out, scenes.warped)
     return {
         "matched": torch.as_tensor(matched), "reference": torch.as_tensor(like),
         "energy": -pooled(terms.energy_difference(out, scenes.target, mask), mask, side),
+        "keypoints": pooled(found, mask, side),
         "pixel": pixel_map((out + 1) / 2, (scenes.target + 1) / 2, mask, PATCH),
     }  # fmt: skip
+
+
+def keypoints_found(network: XFeat, picture: Tensor, view: Tensor) -> Tensor:
+    """How well the keypoints of a view of the reference are found in a picture, both (B, 3, S, S) in [-1, 1].
+
+    Returns:
+        (B, 1, S / 8, S / 8), cosine of XFeat's descriptors with the best within one cell, times how reliable XFeat
+        calls the view there.
+    """
+    described, _, reliable = network(torch.cat([picture, view]) / 2 + 0.5)
+    own, wanted = F.normalize(described, dim=1).chunk(2)
+    found: Tensor = terms.best_match(wanted, own) * reliable.chunk(2)[1]
+    return found
 
 
 def pooled(values: Tensor, mask: Tensor, side: int) -> Tensor:
@@ -155,10 +173,11 @@ class RetouchExplorer(Learner):
         for p in self.names.values():
             p.requires_grad_(True)
         self.settings = Settings(
-            steps=None, lr=3e-3 if constant else 1e-4, warmup=20, batch=batch, ema=0.99, betas=(0.9, 0.99),
+            steps=None, lr=3e-3 if constant else 5e-5, warmup=100, batch=batch, ema=0.998, betas=(0.9, 0.99),
             weight_decay=0.0, clip=1.0, log_every=20, save_minutes=5.0,
         )  # fmt: skip
         self.features = load_efficientnet(self.device)
+        self.keypoints = copy.deepcopy(load_xfeat()).to(self.device)
         self.scenes = SceneSampler(prepared)
         self.spread = torch.tensor(SPREAD, device=self.device).view(-1, 1, 1)
 
@@ -193,7 +212,7 @@ class RetouchExplorer(Learner):
         for k in range(self.group):
             wide = F.interpolate(offsets[:, k], numbers.shape[-2:], mode="bilinear", align_corners=False)
             picture = composite(from_numbers(numbers + wide), scenes).clamp(-1, 1)
-            for name, found in reward_maps(picture, scenes, known, seen, self.features).items():
+            for name, found in reward_maps(picture, scenes, known, seen, self.features, self.keypoints).items():
                 parts[name].append(found)
         total = torch.zeros(shape[0], self.group, *shape[3:], device=old.device)
         for name, maps in parts.items():
@@ -262,7 +281,8 @@ def run_stage2(
         RefbenchError: no minutes, no stage 1, or `out` cannot be written.
     """
     name = "constant" if constant else "stage2"
-    check_run(out / name, minutes, device)
+    check_run(out / name, minutes)
+    check_device(device)
     first = first_stage(stage1 or out / "model")
     folder = scenes.open()
     network = UNet(device=device)

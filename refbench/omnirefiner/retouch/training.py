@@ -32,7 +32,7 @@ from refbench.omnirefiner.retouch.head import RetouchHead, RetouchLayer
 from refbench.omnirefiner.retouch.refiner import load_into
 from refbench.omnirefiner.retouch.scenes import PlacedScenes
 from refbench.omnirefiner.retouch.unet import RetouchUNet
-from refbench.omnirefiner.training.checks import FRESH_MB, check_device
+from refbench.omnirefiner.training.checks import check_device, check_run, first_stage
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, bfloat16, sheet, train
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.prepared import Progress, prepare
@@ -40,7 +40,6 @@ from refbench.omnirefiner.training.progress import Telling
 from refbench.omnirefiner.training.weights import load_pipeline
 from refbench.tasks.composition import luminance
 from refbench.tasks.degradations import blur
-from refbench.tasks.writing import check_free, check_writable
 from refbench.trackers import Tracking, untracked
 
 if TYPE_CHECKING:
@@ -375,39 +374,11 @@ def shown(network: Network, scenes: SceneSampler) -> Image:
     return sheet(drawn.draft, drawn.placed, drawn.mask * made + (1 - drawn.mask) * drawn.draft, drawn.target)
 
 
-def check_run(out: Path, minutes: float | None, device: str) -> None:
-    """Refuse a training without minutes, on a device that is not there, or whose folder cannot be written.
-
-    Raises:
-        RefbenchError: as said.
-    """
-    if not (minutes is not None and minutes > 0):
-        came = "there is none" if minutes is None else f"{minutes:g} came"
-        raise RefbenchError(f"Expected a budget of minutes to train, above 0, but {came}; add e.g. --minutes 60.")
-    check_device(device)
-    check_free(check_writable(out), FRESH_MB)
-
-
 def export(average: Path, out: Path, stage: str) -> Path:
     """Copy averaged weights to ``out/model/STAGE.safetensors``, what ``--checkpoint out/model`` refines with; the
     folder."""
     write_atomic(out / "model" / f"{stage}.safetensors", average.read_bytes())
     return out / "model"
-
-
-def first_stage(folder: Path) -> Path:
-    """The weights of stage 1 in a folder.
-
-    Raises:
-        RefbenchError: there are none.
-    """
-    first = folder / "stage1.safetensors"
-    if not first.is_file():
-        raise RefbenchError(
-            f"Expected the weights of stage 1 at {first}, but there are none; run `refbench train stage1` first, or "
-            "start from another folder with --init."
-        )
-    return first
 
 
 def run_stage1(
@@ -434,7 +405,8 @@ def run_stage1(
             :class:`RetouchLearner`, the loop and :meth:`Scenes.open`.
     """
     check_losses(without)
-    check_run(out / network, minutes, device)
+    check_run(out / network, minutes)
+    check_device(device)
     if network == "streams" and init is None:
         raise RefbenchError(
             "Expected a base editor for the streams, but --init is missing; train one with `refbench train base` and "

@@ -114,6 +114,33 @@ def check_device(device: str) -> None:
         )
 
 
+def check_run(out: Path, minutes: float | None) -> None:
+    """Refuse a training of the shipped network without minutes, or whose folder cannot be written.
+
+    Raises:
+        RefbenchError: as said.
+    """
+    if not (minutes is not None and minutes > 0):
+        came = "there is none" if minutes is None else f"{minutes:g} came"
+        raise RefbenchError(f"Expected a budget of minutes to train, above 0, but {came}; add e.g. --minutes 60.")
+    check_free(check_writable(out), FRESH_MB)
+
+
+def first_stage(folder: Path) -> Path:
+    """The weights of stage 1 in a folder.
+
+    Raises:
+        RefbenchError: there are none.
+    """
+    first = folder / "stage1.safetensors"
+    if not first.is_file():
+        raise RefbenchError(
+            f"Expected the weights of stage 1 at {first}, but there are none; run `refbench train stage1` first, or "
+            "start from another folder with --init."
+        )
+    return first
+
+
 def check_assets(folder: Path) -> None:
     """Refuse a folder without prepared training assets.
 

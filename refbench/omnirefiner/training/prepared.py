@@ -169,7 +169,7 @@ def prepare(
         raise RefbenchError(f"Expected at least one sample to prepare, got {count}; correct --samples.")
     recipe = recipe_of(drawing, seed)
     name = recipe_hash(recipe)
-    place = check_writable(Path(folder) / f"{recipe['kind']}-{name}")
+    place = check_writable(Path(folder) / f"{recipe['kind']}-{name}", "--prepared")
     total = -(-count // SHARD)
 
     def left() -> list[int]:
