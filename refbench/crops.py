@@ -5,6 +5,7 @@ Shared by every refiner that crops, enlarges and pastes (Focus-and-Refine, Refin
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -26,6 +27,8 @@ FEATHER = 1.2
 
 def check_box(box: tuple[int, int, int, int], size: tuple[int, int], what: str) -> None:
     """Refuse a box (x, y, width, height) that has no area or leaves a picture, `what`, of (height, width)."""
+    if isinstance(box, str) or len(box) != 4 or not all(isinstance(value, Integral) for value in box):
+        raise RefbenchError(f"Expected a box as four whole numbers x, y, width, height in px, but got {box!r}.")
     x, y, width, height = box
     if width < 1 or height < 1 or x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
         raise RefbenchError(

@@ -115,6 +115,10 @@ def train(
         made = draw_curves(out / folder / "log.jsonl", out / f"{of.value}.png")
         return _told(stage, made, lines, as_json)
     device = o.device(device)
+    if stage is Stage.export and of in RETOUCH:
+        from refbench.omnirefiner.training.checks import export_saved
+
+        return _told(stage, export_saved(out, of.value, network.value), lines, as_json)
     if stage in RETOUCH:
         from refbench.omnirefiner.training.checks import check_run, first_stage
         from refbench.tasks.working import cores

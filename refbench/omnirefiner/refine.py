@@ -8,11 +8,11 @@ from typing import Any
 
 from refbench.crops import box_mask, check_reference
 from refbench.devices import AUTO, resolve
-from refbench.errors import RefbenchError
+from refbench.errors import RefbenchError, check_seed
 from refbench.images import Image, Mask, check_mask
 from refbench.omnirefiner.method.instructions import RESTORE
 from refbench.omnirefiner.method.refiner import Refiner
-from refbench.omnirefiner.retouch.refiner import Retoucher, load_retoucher
+from refbench.omnirefiner.retouch.refiner import STAGES, Retoucher, load_retoucher
 from refbench.pictures import Marked, Picture, as_image, as_mask, where
 from refbench.schema import Box
 
@@ -41,7 +41,7 @@ def load_refiner(
     from refbench.omnirefiner.training.weights import adapters_of, base_of, load_pipeline, open_checkpoint
 
     folder = open_checkpoint(checkpoint)
-    if (folder / "stage1.safetensors").is_file():
+    if any((folder / f"{name}.safetensors").is_file() for name in STAGES):
         return load_retoucher(None if last else "stage1", folder, device=device)
     if not (folder / "model_index.json").is_file():
         adapters = adapters_of(folder)
@@ -98,13 +98,20 @@ def refine(
         The refined picture (H, W, 3); outside the mask it is the draft.
 
     Raises:
-        RefbenchError: neither or both of mask and box, a mask that is empty or of another size, a box outside, or a
-            reference or box in it below 8 px.
+        RefbenchError: neither or both of mask and box, a mask that is empty or of another size, a box outside or that
+            is none, a reference or box in it below 8 px, or a prompt, pipeline, steps or seed of another kind.
     """
     if (mask is None) == (box is None):
         raise RefbenchError(
-            "Expected either a mask or a box, but got " + ("both" if box else "neither") + "; give one."
+            "Expected either a mask or a box, but got " + ("neither" if box is None else "both") + "; give one."
         )
+    if not isinstance(prompt, str):
+        raise RefbenchError(f"Expected a prompt as text, but got {prompt!r}; leave it out to restore.")
+    if not (pipeline is None or isinstance(pipeline, Retoucher | Refiner)):
+        raise RefbenchError(f"Expected a pipeline of load_refiner, but got {pipeline!r}; a folder is checkpoint=.")
+    if steps is not None and steps < 1:
+        raise RefbenchError(f"Expected 1 step or more, but {steps} came.")
+    check_seed(seed)
     drafted, shown = as_image(draft, "draft"), as_image(reference, "reference")
     size = (drafted.shape[0], drafted.shape[1])
     check_reference((shown.shape[0], shown.shape[1]), reference_box)

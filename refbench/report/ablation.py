@@ -45,7 +45,9 @@ def read_log(path: Path) -> pd.DataFrame:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RefbenchError(
-            f"Expected a training log (JSON lines) at {path}, but {error}; name a stage's log.jsonl."
+            f"Expected a training log (JSON lines) at {path}, but "
+            f"{getattr(error, 'strerror', None) or error}; a stage writes a line each 20 to 100 steps: train longer, "
+            "or name another."
         ) from None
     rows: dict[int, dict[str, Any]] = {}
     for number, line in enumerate(lines, start=1):

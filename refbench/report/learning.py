@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from refbench.errors import RefbenchError
 from refbench.report.ablation import read_log
 
 SKIPPED = {"stage", "step", "samples", "minutes", "progress", "backbone"}
@@ -33,6 +34,10 @@ def draw_curves(log: str | Path, out: str | Path) -> Path:
         if mode in MODES:
             title = f"{'recovery' if mode != tail else 'PSNR, dB,'} inside the mask, {head}"
         panels.setdefault(title, []).append(name)
+    if not panels:
+        raise RefbenchError(
+            f"Expected values over minutes in the training log {log}, but there are none; train longer."
+        )
     columns = 3
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.9 * lines), layout="constrained")

@@ -218,9 +218,10 @@ class OpenModel:
         """
         from refbench.adapters.load import open_contained
 
-        if content_of(self.spec) != self.content:
+        if content_of(self.spec, self.options) != self.content:
+            where = self.spec.path or ", ".join(map(str, self.options.values()))
             raise RefbenchError(
-                f"Expected the model {self.spec.text} to be the same on every machine, but at {self.spec.path} on "
+                f"Expected the model {self.spec.text} to be the same on every machine, but at {where} on "
                 f"{socket.gethostname()} it is another; put it on a mount that all machines share."
             )
         return open_contained(

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from refbench.tasks.suite import Suite
 
 
+WEIGHTS = (".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".gguf", ".yaml", ".yml")
+"""Endings of what makes a checkpoint another one."""
+LOADED = ("checkpoint", "ip_adapter", "model")
+"""Options of models that name weights."""
+EDGE = 1 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """One evaluation as the user asked for it; what a field says of a verb's option holds for the Python API too."""
@@ -112,7 +119,7 @@ class RunOptions:
         for text, what in ((self.model, "--model"), (recorded(self.suite), "--suite"), (self.device, "--device")):
             check_utf8(text, what)
         _plain(self.options)
-        self._set("content", content_of(self.spec))
+        self._set("content", content_of(self.spec, self.options or {}))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -185,14 +192,41 @@ def batches(ids: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
         yield tuple(ids[at : at + size])
 
 
-def content_of(spec: Spec) -> str | None:
-    """12 hex digits that change when a model given by path changes; None for a registered name.
+def content_of(spec: Spec, options: Mapping[str, Any] | None = None) -> str | None:
+    """12 hex digits that change when a model given by path changes, or files that its options name, a checkpoint say;
+    None for a registered name without such.
 
-    A file counts by its bytes and the class named in it, a folder by the names and bytes of its PNGs.
+    A file counts by its bytes and the class named in it, a folder by the names and bytes of its PNGs, an option's file
+    or folder by :func:`_weights`.
 
     Raises:
         RefbenchError: the file or folder cannot be read.
     """
+    found = _content(spec)
+    named = [(name, Path(value)) for name in LOADED if isinstance(value := (options or {}).get(name), str)]
+    try:
+        files = [f"{name} {line}" for name, path in named if path.exists() for line in _weights(path)]
+    except OSError as error:
+        raise RefbenchError(f"Expected readable files in the model's options, but {error}.") from None
+    if not files:
+        return found
+    return hashlib.sha256("\0".join([found or spec.text, *files]).encode()).hexdigest()[:12]
+
+
+def _weights(place: Path) -> Iterator[str]:
+    """Name, size and hash of a file of weights or settings, or of those in a folder; of a large one its first and last
+    MB, as weights that were trained on differ everywhere."""
+    paths = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.suffix in WEIGHTS and p.is_file())
+    for path in paths:
+        with path.open("rb") as file:
+            digest = hashlib.sha256(file.read(EDGE))
+            size = path.stat().st_size
+            file.seek(max(EDGE, size - EDGE))
+            digest.update(file.read())
+        yield f"{path.relative_to(place)} {size} {digest.hexdigest()}"
+
+
+def _content(spec: Spec) -> str | None:
     if spec.path is None:
         return None
     if spec.kind == "folder":

@@ -83,7 +83,7 @@ class Refined:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_ENDINGS and not p.name.startswith("."))
 
 
 def jobs(
@@ -134,7 +134,7 @@ def jobs(
 
 
 def _check_apart(asked: Sequence[Job]) -> None:
-    """Refuse to write over what is read, or over what else is written; a draft alone may be its own result.
+    """Refuse to write over what is read, or over what else is written.
 
     Raises:
         RefbenchError: naming the two.
@@ -148,8 +148,7 @@ def _check_apart(asked: Sequence[Job]) -> None:
             if target is None:
                 continue
             place = target.resolve()
-            own = option == "--out" and place == job.draft.resolve() and job.draft.resolve() != job.reference.resolve()
-            taken = "another result" if place in written else None if own else read.get(place)
+            taken = "another result" if place in written else read.get(place)
             if taken is not None:
                 raise RefbenchError(
                     f"Expected {option} to be a file of its own, but {target} is {taken}'s too; name another file."

@@ -1,6 +1,7 @@
 """Whether a run that is there can go on: it belongs to a suite, to arguments, and to the content of a model.
 
-The content is the bytes of the model's file or of its PNGs, and its card; not where it lies, or since when.
+The content is the bytes of the model's file or of its PNGs, and its card, and the weights that its options name; not
+where it lies, or since when.
 A run of a model that has changed goes on only where no kept output could differ, so that all its outputs are of one
 model; everything else is refused with what to type.
 """
@@ -62,7 +63,7 @@ def _word(value: Any) -> str:
 
 
 def changed(manifest: RunManifest, options: RunOptions) -> bool:
-    """Whether a model given by path is not what it was when the run was started."""
+    """Whether a model given by path, or its checkpoint, is not what it was when the run was started."""
     return bool(manifest.arguments.get("model_content") != options.content)
 
 

@@ -119,6 +119,7 @@ def test_one_bad_picture_costs_only_itself(cli: Cli, files: Path) -> None:
         (["--steps", "3"], "it has no 'steps'"),
         (["-r", "dot.png"], "the reference at dot.png to have 8 x 8 px or more, but it has 300 x 1 px"),
         (["--reference-box", "5,5,7,20"], "the box in the reference to have 8 x 8 px or more, but it has 7 x 20 px"),
+        (["--out", "d.png"], "--out to be a file of its own, but d.png is a draft's too"),
         (["--out", "m.png"], "--out to be a file of its own, but m.png is a mask's too"),
         (["--out", "r.png"], "--out to be a file of its own, but r.png is a reference's too"),
         (["--show", "d.png"], "--show to be a file of its own, but d.png is a draft's too"),

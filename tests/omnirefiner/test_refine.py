@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,18 @@ def test_mask_or_box_but_not_both(scene: tuple[np.ndarray, ...]) -> None:
         refine(draft, reference, np.zeros((120, 120), bool))
     with pytest.raises(RefbenchError, match="a variant"):
         load_refiner("omnirefiner-huge")
+
+
+@pytest.mark.parametrize(("asked", "words"), [
+    ({"box": (1.5, 2, 30, 30)}, "four whole numbers"), ({"box": (1, 2, 30)}, "four whole numbers"),
+    ({"box": "1,2,30,30"}, "four whole numbers"), ({"box": (2, 2, 30, 30), "reference_box": (1, 2)}, "four whole"),
+    ({"box": (2, 2, 30, 30), "prompt": None}, "prompt as text"),
+    ({"box": (2, 2, 30, 30), "pipeline": "a/folder"}, "checkpoint="),
+    ({"box": (2, 2, 30, 30), "steps": 0}, "1 step"), ({"box": (2, 2, 30, 30), "seed": -1}, "seed"),
+])  # fmt: skip
+def test_what_is_no_argument_is_one_sentence(scene: tuple[np.ndarray, ...], asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(RefbenchError, match=words):
+        refine(scene[0], scene[1], **asked)
 
 
 def test_the_shipped_weights_have_their_card() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from refbench.errors import RefbenchError
 from refbench.omnirefiner.retouch.data import CLIPS, SceneBatch, draw_weight
 from refbench.omnirefiner.retouch.edit import Retouch, composite, from_numbers, warp
 from refbench.omnirefiner.retouch.exploring import run_stage2
+from refbench.omnirefiner.retouch.refiner import checkpoints, load_retoucher
 from refbench.omnirefiner.retouch.scenes import KINDS
 from refbench.omnirefiner.retouch.training import (
     Network,
@@ -28,6 +30,8 @@ from refbench.omnirefiner.retouch.training import (
 )
 from refbench.omnirefiner.retouch.unet import RetouchUNet, correlation
 from refbench.omnirefiner.training import loop, prepared
+from refbench.omnirefiner.training.checks import check_going_on, export_saved
+from refbench.omnirefiner.training.state import load_state
 from refbench.omnirefiner.training.weights import save_base
 from refbench.tasks.degradations import blur
 
@@ -264,3 +268,51 @@ def test_the_command_tells_them_before_torch_is_loaded(
     said = capfd.readouterr().err
     assert "Error: Expected" in said
     assert "loading torch" not in said
+
+
+def test_a_training_goes_on_as_it_was_started(tmp_path: Path) -> None:
+    check_going_on(tmp_path, init="a", without=[], seed=0)
+    (tmp_path / "state.pt").write_bytes(b"")
+    check_going_on(tmp_path, init=None, without=[], seed=0)
+    for start in ({"init": "b"}, {"without": ["critic"]}, {"seed": 5}):
+        with pytest.raises(RefbenchError, match=f"with {next(iter(start))} .*--out"):
+            check_going_on(tmp_path, **start)
+
+
+def test_stages_that_belong_together_are_not_parted(tmp_path: Path) -> None:
+    model, other = tmp_path / "model", tmp_path / "other"
+    for name, text in ((model / "stage1", "one"), (model / "stage2", "of one"), (other / "stage1", "another")):
+        name.parent.mkdir(exist_ok=True)
+        name.with_suffix(".safetensors").write_text(text)
+    with pytest.raises(RefbenchError, match="no stage2 in"):
+        run_stage1(Scenes(tmp_path / "scenes", tmp_path), tmp_path, 1)
+    with pytest.raises(RefbenchError, match="the same stage1 in"):
+        run_stage2(Scenes(tmp_path / "scenes", tmp_path), tmp_path, 1, stage1=other)
+    assert (model / "stage1.safetensors").read_text() == "one"
+
+
+def test_what_a_stopped_training_has_is_exported(tmp_path: Path) -> None:
+    with pytest.raises(RefbenchError, match="none to export"):
+        export_saved(tmp_path, "stage1")
+    for name in ("unet", "stage2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "average.safetensors").write_text(name)
+    with pytest.raises(RefbenchError, match="--of stage1"):
+        export_saved(tmp_path, "stage2")
+    assert main(["train", "export", "--of", "stage1", "--out", str(tmp_path)]) == 0
+    assert export_saved(tmp_path, "stage2") == tmp_path / "model"
+    assert [(tmp_path / "model" / f"{n}.safetensors").read_text() for n in ("stage1", "stage2")] == ["unet", "stage2"]
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_damaged_weights_are_named(tmp_path: Path, stage: str) -> None:
+    shutil.copy(checkpoints() / "stage1.safetensors", tmp_path)
+    (tmp_path / f"{stage}.safetensors").write_bytes(b"")
+    with pytest.raises(RefbenchError, match=rf"{stage}\.safetensors"):
+        load_retoucher(folder=tmp_path)
+
+
+def test_an_empty_state_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"")
+    with pytest.raises(RefbenchError, match="damaged"):
+        load_state(tmp_path / "state.pt")

@@ -24,6 +24,7 @@ from refbench.omnirefiner.retouch.exploring import RetouchExplorer
 from refbench.omnirefiner.retouch.training import RetouchLearner, UNet, searched_motion
 from refbench.omnirefiner.training.loop import Learner, bfloat16
 from refbench.omnirefiner.training.state import Average
+from refbench.registration.xfeat import XFeat
 from tests.omnirefiner.test_retouch import scenes
 
 
@@ -47,6 +48,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for room in (training, exploring):
         monkeypatch.setattr(room, "SceneSampler", lambda folder: None)
         monkeypatch.setattr(room, "load_efficientnet", lambda device: moved(EfficientNetLite0()))
+    monkeypatch.setattr(exploring, "load_xfeat", XFeat)  # the one that is kept would be of fake tensors
     monkeypatch.setattr(nn.Module, "to", moved)
     monkeypatch.setattr(torch.autograd, "backward", lambda loss: None)
     with FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True):

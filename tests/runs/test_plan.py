@@ -169,3 +169,19 @@ def test_card_has_price_or_none(tmp_path: Path, price: float) -> None:
     card = {"name": "x", "summary": "s", "price_per_image_usd": price}
     with pytest.raises(RefbenchError, match="price_per_image_usd"):
         check_card(card, "x")
+
+
+def test_weights_that_an_option_names_are_of_the_model_s_content(tmp_path: Path) -> None:
+    model = resolve("omnirefiner")
+    weights = tmp_path / "own" / "stage1.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"\0" * 3_000_000)
+    asked = {"checkpoint": str(weights.parent)}
+    assert content_of(model) is content_of(model, {"checkpoint": "a/hub-id"}) is None
+    before = content_of(model, asked)
+    assert before == content_of(model, asked)
+    (weights.parent / "notes.txt").write_text("read by nobody")
+    assert content_of(model, asked) == before
+    weights.write_bytes(b"\0" * 2_999_999 + b"\1")
+    assert content_of(model, asked) != before
+    assert content_of(resolve("omnirefiner-sft"), asked) != content_of(model, asked)

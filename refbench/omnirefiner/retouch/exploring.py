@@ -31,9 +31,17 @@ from refbench.omnirefiner.retouch import losses as terms
 from refbench.omnirefiner.retouch.data import Ahead, SceneBatch, SceneSampler, draw
 from refbench.omnirefiner.retouch.edit import CELL, NUMBERS, composite, from_numbers
 from refbench.omnirefiner.retouch.refiner import load_into
-from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, export, shown
+from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, shown
 from refbench.omnirefiner.retouch.unet import RetouchUNet
-from refbench.omnirefiner.training.checks import check_device, check_run, first_stage
+from refbench.omnirefiner.training.checks import (
+    check_device,
+    check_exported,
+    check_going_on,
+    check_run,
+    digest_of,
+    export,
+    first_stage,
+)
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, bfloat16, train
 from refbench.omnirefiner.training.progress import Telling
 from refbench.registration.xfeat import XFeat, load_xfeat
@@ -284,13 +292,15 @@ def run_stage2(
     check_run(out / name, minutes)
     check_device(device)
     first = first_stage(stage1 or out / "model")
+    if not constant:
+        check_exported(out, "stage1", first)
+    check_going_on(out / name, init=digest_of(first), seed=scenes.seed)
     folder = scenes.open()
     network = UNet(device=device)
     load_into(network.net, first)
     learner = RetouchExplorer(network, folder, seed=scenes.seed, constant=constant)
+    if not constant:
+        export(first, out, "stage1")
     train(learner, out / name, minutes=minutes, resume=True, telling=telling, track=track)
     average = out / name / "average.safetensors"
-    if constant:
-        return average
-    export(first, out, "stage1")
-    return export(average, out, "stage2")
+    return average if constant else export(average, out, "stage2")

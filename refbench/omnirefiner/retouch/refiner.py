@@ -65,11 +65,18 @@ def load_into(network: RetouchUNet, path: Path) -> None:
     """Set the weights that a file of half-precision ones holds; a stage 1 holds all of them.
 
     Raises:
-        RefbenchError: it holds others.
+        RefbenchError: it holds others, or is damaged.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    state, known = load_file(path), network.state_dict()
+    try:
+        state, known = load_file(path), network.state_dict()
+    except SafetensorError as error:
+        raise RefbenchError(
+            f"Expected weights as safetensors at {path}, but the file is damaged or of another kind ({error}); take a "
+            "whole one."
+        ) from None
     whole = path.stem != "stage1" or state.keys() == known.keys()
     if not whole or any(name not in known or known[name].shape != value.shape for name, value in state.items()):
         raise RefbenchError(

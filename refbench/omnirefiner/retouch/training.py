@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from refbench.cache import cache_folder
 from refbench.errors import RefbenchError
-from refbench.images import Image, write_atomic
+from refbench.images import Image
 from refbench.metrics.backbones import load_efficientnet
 from refbench.omnirefiner.method.instructions import REPLACE, RESTORE
 from refbench.omnirefiner.method.latents import encode
@@ -32,7 +32,15 @@ from refbench.omnirefiner.retouch.head import RetouchHead, RetouchLayer
 from refbench.omnirefiner.retouch.refiner import load_into
 from refbench.omnirefiner.retouch.scenes import PlacedScenes
 from refbench.omnirefiner.retouch.unet import RetouchUNet
-from refbench.omnirefiner.training.checks import check_device, check_run, first_stage
+from refbench.omnirefiner.training.checks import (
+    check_device,
+    check_exported,
+    check_going_on,
+    check_run,
+    digest_of,
+    export,
+    first_stage,
+)
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, bfloat16, sheet, train
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.prepared import Progress, prepare
@@ -374,13 +382,6 @@ def shown(network: Network, scenes: SceneSampler) -> Image:
     return sheet(drawn.draft, drawn.placed, drawn.mask * made + (1 - drawn.mask) * drawn.draft, drawn.target)
 
 
-def export(average: Path, out: Path, stage: str) -> Path:
-    """Copy averaged weights to ``out/model/STAGE.safetensors``, what ``--checkpoint out/model`` refines with; the
-    folder."""
-    write_atomic(out / "model" / f"{stage}.safetensors", average.read_bytes())
-    return out / "model"
-
-
 def run_stage1(
     scenes: Scenes, out: Path, minutes: float | None, *, network: str = "unet", init: Path | None = None,
     device: str = "cpu", without: tuple[str, ...] = (), telling: Telling | None = None, track: Tracking = untracked,
@@ -413,6 +414,9 @@ def run_stage1(
             "add --init runs/train/model."
         )
     first = first_stage(init) if network == "unet" and init is not None else None
+    if network == "unet":
+        check_exported(out, "stage2", None)
+    check_going_on(out / network, init=digest_of(first), without=sorted(without), seed=scenes.seed)
     folder, seed = scenes.open(), scenes.seed
     found: Network
     if network == "streams":

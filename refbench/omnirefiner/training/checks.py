@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 import zipfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from refbench.errors import RefbenchError, UnavailableError
+from refbench.images import write_atomic
 from refbench.omnirefiner.config import LORA_FILE, Config
 from refbench.tasks.writing import check_free, check_writable
 
@@ -77,8 +81,8 @@ class Job:
         check_start(stage, config, self.out, self.init)
         if self.resume and self.state.is_file() and not zipfile.is_zipfile(self.state):
             raise RefbenchError(
-                f"Expected saved training state at {self.state}, but it is damaged; delete it, and --resume goes on "
-                "from the stage's exported weights."
+                f"Expected saved training state at {self.state}, but it is damaged; move it away, and --resume "
+                "goes on from the stage's exported weights."
             )
         check_free(check_writable(self.out), PRETRAINED_MB if config.model.pretrained else FRESH_MB)
 
@@ -120,7 +124,7 @@ def check_run(out: Path, minutes: float | None) -> None:
     Raises:
         RefbenchError: as said.
     """
-    if not (minutes is not None and minutes > 0):
+    if not (minutes is not None and 0 < minutes < math.inf):
         came = "there is none" if minutes is None else f"{minutes:g} came"
         raise RefbenchError(f"Expected a budget of minutes to train, above 0, but {came}; add e.g. --minutes 60.")
     check_free(check_writable(out), FRESH_MB)
@@ -135,10 +139,84 @@ def first_stage(folder: Path) -> Path:
     first = folder / "stage1.safetensors"
     if not first.is_file():
         raise RefbenchError(
-            f"Expected the weights of stage 1 at {first}, but there are none; run `refbench train stage1` first, or "
-            "start from another folder with --init."
+            f"Expected the weights of stage 1 at {first}, but there are none; run `refbench train stage1` first "
+            "(of a stopped one `refbench train export --of stage1`), or start from another folder with --init."
         )
     return first
+
+
+def export(average: Path, out: Path, stage: str) -> Path:
+    """Copy averaged weights to ``out/model/STAGE.safetensors``, what ``--checkpoint out/model`` refines with; the
+    folder."""
+    write_atomic(out / "model" / f"{stage}.safetensors", average.read_bytes())
+    return out / "model"
+
+
+def export_saved(out: Path, stage: str, network: str = "unet") -> Path:
+    """Export what a running or stopped stage of the shipped network has saved; the folder.
+
+    Raises:
+        RefbenchError: it has saved nothing, or stage 2 has no stage 1 beside it.
+    """
+    folder = out / (network if stage == "stage1" else stage)
+    saved = folder / "average.safetensors"
+    if not saved.is_file() or (stage == "stage1" and network != "unet"):
+        raise RefbenchError(
+            f"Expected saved weights of the U-Net at {saved}, but there are none to export; run `refbench train "
+            f"{stage}` first."
+        )
+    if stage == "stage2":
+        first_stage(out / "model")
+    else:
+        check_exported(out, "stage2", None)
+    return export(saved, out, stage)
+
+
+def check_going_on(folder: Path, **start: Any) -> None:
+    """Refuse to go on with a state that was started otherwise; of a new one it is noted how it starts.
+
+    Args:
+        folder: of the state.
+        start: what decides it, as JSON has it; None is not asked for.
+
+    Raises:
+        RefbenchError: naming the first that differs.
+    """
+    path = folder / "start.json"
+    if not (folder / "state.pt").is_file():
+        write_atomic(path, json.dumps(start).encode())
+    elif path.is_file():
+        known = json.loads(path.read_bytes())
+        for name, value in start.items():
+            if value is not None and known.get(name) != value:
+                raise RefbenchError(
+                    f"Expected the training in {folder} to go on as it was started, with {name} {known.get(name)}, but "
+                    f"{name} {value} came; choose another --out."
+                )
+
+
+def check_exported(out: Path, stage: str, weights: Path | None) -> None:
+    """Refuse a training whose export would part two stages that belong together.
+
+    Args:
+        out: working folder, in whose ``model`` the export lies.
+        stage: whose export is there.
+        weights: that it may be; None where none may be there.
+
+    Raises:
+        RefbenchError: it is another.
+    """
+    there = out / "model" / f"{stage}.safetensors"
+    if there.is_file() and (weights is None or digest_of(there) != digest_of(weights)):
+        raise RefbenchError(
+            f"Expected {'no' if weights is None else 'the same'} {stage} in {out / 'model'}, but {there} is of another "
+            "training, which this one would replace or spoil; choose another --out, or move it away."
+        )
+
+
+def digest_of(path: Path | None) -> str | None:
+    """12 hex digits of a file's content; None of none."""
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def check_assets(folder: Path) -> None:

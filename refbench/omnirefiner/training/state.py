@@ -100,8 +100,10 @@ def load_state(path: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0][:80]
         raise RefbenchError(
-            f"Expected saved training state at {path}, but it is damaged ({str(error).splitlines()[0][:120]}); delete "
-            "it, and --resume goes on from the stage's exported weights."
+            f"Expected saved training state at {path}, but it is damaged ({said}); move it away and start from "
+            "exported weights: of stage1 and stage2 with --init FOLDER and another --out, in the paper's stages with "
+            "--resume."
         ) from None
     return state

@@ -116,7 +116,7 @@ def open_checkpoint(folder: str | Path) -> Path:
     path = Path(folder)
     if not path.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(folder)):
         path = _fetched(str(folder))
-    brings = any((path / name).is_file() for name in ("model_index.json", "stage1.safetensors"))
+    brings = any((path / name).is_file() for name in ("model_index.json", "stage1.safetensors", "stage2.safetensors"))
     if not brings and not adapters_of(path):
         raise RefbenchError(
             "Expected an OmniRefiner checkpoint (model_index.json, stage1.safetensors, or a LoRA adapter in "
