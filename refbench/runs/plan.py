@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = (".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".gguf", ".yaml", ".yml")
 """Endings of what makes a checkpoint another one."""
-LOADED = ("checkpoint", "ip_adapter", "model")
+LOADED = ("checkpoint", "ip_adapter", "model", "weights")
 """Options of models that name weights."""
 EDGE = 1 << 20
 
@@ -203,7 +203,7 @@ def content_of(spec: Spec, options: Mapping[str, Any] | None = None) -> str | No
         RefbenchError: the file or folder cannot be read.
     """
     found = _content(spec)
-    named = [(name, Path(value)) for name in LOADED if isinstance(value := (options or {}).get(name), str)]
+    named = [(name, Path(value).expanduser()) for name in LOADED if isinstance(value := (options or {}).get(name), str)]
     try:
         files = [f"{name} {line}" for name, path in named if path.exists() for line in _weights(path)]
     except OSError as error:
