@@ -120,13 +120,14 @@ def train(
 
         return _told(stage, export_saved(out, of.value, network.value), lines, as_json)
     if stage in RETOUCH:
-        from refbench.omnirefiner.training.checks import check_run, first_stage
+        from refbench.omnirefiner.training.checks import check_stage1, check_stage2
         from refbench.tasks.working import cores
 
-        if stage is not Stage.prepare:
-            check_run(out, minutes)
-            if stage is Stage.stage2 or (init is not None and network is Network.unet):
-                first_stage(init or out / "model")
+        off = tuple(filter(None, without.split(",")))
+        if stage is Stage.stage1:
+            check_stage1(out, minutes, network.value, init, off, seed)
+        elif stage is Stage.stage2:
+            check_stage2(out, minutes, init, constant, seed)
         with going_on():
             lines.note(f"{stage.value}: on {device}, in {out}; loading torch")
             from refbench.omnirefiner.retouch.exploring import run_stage2
@@ -142,7 +143,7 @@ def train(
             else:
                 made = run_stage1(
                     scenes, out, minutes, network=network.value, init=init, device=device, telling=lines, track=track,
-                    without=tuple(filter(None, without.split(","))),
+                    without=off,
                 )  # fmt: skip
         return _told(stage, made, lines, as_json)
     if stage is Stage.all and minutes is None:

@@ -39,11 +39,15 @@ SURE = re.compile(
 )
 """Exchange by name, whatever is said of damage."""
 NOT = re.compile(
-    r"\b(do not|don.t|dont|never|not|without|no|was|were|been|got) (to )?(replac|swap|exchang|substitut|switch)\w*"
+    r"\b(do not|don.t|dont|never|not|without|no) (to )?(replac|swap|exchang|substitut|switch)\w*", re.IGNORECASE
+)
+"""What asks that nothing be exchanged."""
+TOLD = re.compile(
+    r"\b(was|were|been|got) (replac|swap|exchang|substitut|switch)\w*"
     r"|\b(replac|substitut)\w* (the |these |those |all |any )*(missing|lost)\b",
     re.IGNORECASE,
 )
-"""What asks that nothing be exchanged: it says so, tells what happened before, or what is missing."""
+"""Words of exchange that ask for none: of what happened before, and of what is missing."""
 REPAIR = re.compile(
     "|".join((
         r"\b(fix|repair|restor|mend|heal|recover|reconstruct|rebuild|sharpen|clean|clear|correct|undo|sort out|adjust"
@@ -65,4 +69,5 @@ def asks_exchange(prompt: str) -> bool:
     in words that are sure, or in words of exchange without any of repair. English alone is understood."""
     if NOT.search(prompt) is not None:
         return False
+    prompt = TOLD.sub("", prompt)
     return SURE.search(prompt) is not None or (EXCHANGE.search(prompt) is not None and REPAIR.search(prompt) is None)

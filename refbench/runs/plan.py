@@ -28,6 +28,7 @@ WEIGHTS = (".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".g
 LOADED = ("checkpoint", "ip_adapter", "model", "weights")
 """Options of models that name weights."""
 EDGE = 1 << 20
+"""Bytes at either end of a file that its hash is of."""
 
 
 @dataclass(frozen=True, slots=True)

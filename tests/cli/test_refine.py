@@ -90,6 +90,13 @@ def test_folders_are_matched_by_name(cli: Cli, files: Path) -> None:
         assert np.array_equal(load_image(row["out"]), image)
 
 
+def test_hidden_files_are_no_pictures(cli: Cli, files: Path) -> None:
+    Path("drafts/._s0.png").write_bytes(b"a sidecar of another system")
+    done = cli(*SEVERAL, "--json")
+    assert done.code == 0, done.err
+    assert [row["out"] for row in json.loads(done.out)] == ["out/s0.png", "out/s1.png"]
+
+
 def test_several_drafts_may_share_a_reference(cli: Cli, files: Path) -> None:
     done = cli(
         "refine", "drafts/s0.png", "drafts/s1.png", "-r", "r.png", "--mask", "masks", "--out", "o", "-m", "identity"

@@ -17,6 +17,7 @@ WRITTEN = Path(__file__).parent / "wording"
     "wrong car. I want the blue hatchback there", "Pattern change: camouflage out, tartan in.",
     "the poster on the wall has to be the jazz festival one, not the movie one",
     "Swap the broken sign for the one in the reference.",
+    "The label was replaced badly; replace it by the reference's.",
 ])  # fmt: skip
 def test_prompts_that_ask_for_other_content(prompt: str) -> None:
     assert asks_exchange(prompt)

@@ -28,3 +28,6 @@ def test_curves_survive_a_cut_log(tmp_path: Path) -> None:
     assert picture.std() > 5
     with pytest.raises(RefbenchError, match="training log"):
         draw_curves(tmp_path / "none.jsonl", tmp_path / "n.png")
+    log.write_text('{"step": 1}\n')
+    with pytest.raises(RefbenchError, match="train longer"):
+        draw_curves(log, tmp_path / "n.png")

@@ -33,15 +33,7 @@ from refbench.omnirefiner.retouch.edit import CELL, NUMBERS, composite, from_num
 from refbench.omnirefiner.retouch.refiner import load_into
 from refbench.omnirefiner.retouch.training import REFRESH, Scenes, UNet, shown
 from refbench.omnirefiner.retouch.unet import RetouchUNet
-from refbench.omnirefiner.training.checks import (
-    check_device,
-    check_exported,
-    check_going_on,
-    check_run,
-    digest_of,
-    export,
-    first_stage,
-)
+from refbench.omnirefiner.training.checks import check_device, check_stage2, export
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, bfloat16, train
 from refbench.omnirefiner.training.progress import Telling
 from refbench.registration.xfeat import XFeat, load_xfeat
@@ -289,12 +281,8 @@ def run_stage2(
         RefbenchError: no minutes, no stage 1, or `out` cannot be written.
     """
     name = "constant" if constant else "stage2"
-    check_run(out / name, minutes)
+    first = check_stage2(out, minutes, stage1, constant, scenes.seed)
     check_device(device)
-    first = first_stage(stage1 or out / "model")
-    if not constant:
-        check_exported(out, "stage1", first)
-    check_going_on(out / name, init=digest_of(first), seed=scenes.seed)
     folder = scenes.open()
     network = UNet(device=device)
     load_into(network.net, first)

@@ -32,15 +32,7 @@ from refbench.omnirefiner.retouch.head import RetouchHead, RetouchLayer
 from refbench.omnirefiner.retouch.refiner import load_into
 from refbench.omnirefiner.retouch.scenes import PlacedScenes
 from refbench.omnirefiner.retouch.unet import RetouchUNet
-from refbench.omnirefiner.training.checks import (
-    check_device,
-    check_exported,
-    check_going_on,
-    check_run,
-    digest_of,
-    export,
-    first_stage,
-)
+from refbench.omnirefiner.training.checks import check_device, check_stage1, export
 from refbench.omnirefiner.training.loop import Learner, Settings, Values, bfloat16, sheet, train
 from refbench.omnirefiner.training.lora import add_lora, trainable
 from refbench.omnirefiner.training.prepared import Progress, prepare
@@ -406,17 +398,8 @@ def run_stage1(
             :class:`RetouchLearner`, the loop and :meth:`Scenes.open`.
     """
     check_losses(without)
-    check_run(out / network, minutes)
+    first = check_stage1(out, minutes, network, init, without, scenes.seed)
     check_device(device)
-    if network == "streams" and init is None:
-        raise RefbenchError(
-            "Expected a base editor for the streams, but --init is missing; train one with `refbench train base` and "
-            "add --init runs/train/model."
-        )
-    first = first_stage(init) if network == "unet" and init is not None else None
-    if network == "unet":
-        check_exported(out, "stage2", None)
-    check_going_on(out / network, init=digest_of(first), without=sorted(without), seed=scenes.seed)
     folder, seed = scenes.open(), scenes.seed
     found: Network
     if network == "streams":

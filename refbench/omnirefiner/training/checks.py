@@ -7,6 +7,7 @@ import json
 import math
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -116,6 +117,42 @@ def check_device(device: str) -> None:
             f"Expected the device {device} to train on, but torch sees {there[kind]} of its kind here; choose another "
             "with --device."
         )
+
+
+def check_stage1(
+    out: Path, minutes: float | None, network: str, init: Path | None, without: Sequence[str], seed: int
+) -> Path | None:
+    """The weights that a stage 1 of the shipped network starts from, None where it starts from nothing.
+
+    Args:
+        out, minutes, network, init, without: as :func:`refbench.omnirefiner.retouch.training.run_stage1` has them.
+        seed: of the scenes and of what learns from them.
+
+    Raises:
+        RefbenchError: what would end the training later, or would part stages that belong together.
+    """
+    check_run(out / network, minutes)
+    if network == "streams" and init is None:
+        raise RefbenchError(
+            "Expected a base editor for the streams, but --init is missing; train one with `refbench train base` and "
+            "add --init runs/train/model."
+        )
+    first = first_stage(init) if network == "unet" and init is not None else None
+    if network == "unet":
+        check_exported(out, "stage2", None)
+    check_going_on(out / network, init=digest_of(first), without=sorted(without), seed=seed)
+    return first
+
+
+def check_stage2(out: Path, minutes: float | None, init: Path | None, constant: bool, seed: int) -> Path:
+    """The stage 1 that a stage 2 of the shipped network, or its constant, starts from; else as :func:`check_stage1`."""
+    name = "constant" if constant else "stage2"
+    check_run(out / name, minutes)
+    first = first_stage(init or out / "model")
+    if not constant:
+        check_exported(out, "stage1", first)
+    check_going_on(out / name, init=digest_of(first), seed=seed)
+    return first
 
 
 def check_run(out: Path, minutes: float | None) -> None:
